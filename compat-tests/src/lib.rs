@@ -1,0 +1,34 @@
+//! Real S3 clients, unmodified, against a real endpoint.
+//!
+//! This crate sees only what a user sees: the `trine` binary, its endpoint, and clients from pip.
+//! Nothing of Trine is linked in. Three clients run in `cargo test --workspace`; the long commands
+//! (`tree-sync`, `kill-nine`) are binaries of this crate, named in the README.
+
+pub mod clients;
+pub mod server;
+pub mod tree;
+
+use std::path::{Path, PathBuf};
+
+/// The workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a member has a workspace").to_owned()
+}
+
+/// Where built and fetched things go: `target/`, or what `CARGO_TARGET_DIR` says.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+/// A fresh folder below `target/compat/`.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = target().join("compat").join(format!("{name}-{}", std::process::id()));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).expect("an old scratch folder can be removed");
+    }
+    std::fs::create_dir_all(&folder).expect("a scratch folder can be made below target/");
+    folder
+}

@@ -1,0 +1,205 @@
+//! The cluster as configured: zones, slots, stores; and the sizes that formats depend on.
+
+use crate::ids::{ClusterId, GatewayId, MapEpoch, RangeId, StoreId, ZoneId};
+use crate::time::Duration;
+
+/// The range that holds bucket directory and sessions. It is also the only range there is in this
+/// stage of Trine; everything is range-addressed all the same. 0 stands for "no range" in the journal.
+pub const ROOT_RANGE: RangeId = RangeId(1);
+
+/// Which stores there are. Chunks map to placement groups, groups to one slot per zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterMap {
+    /// Raised by each change.
+    pub epoch: MapEpoch,
+    /// Placement groups: a power of two, fixed for ever.
+    pub groups: u32,
+    /// Three zones, ascending.
+    pub zones: Vec<ZoneMap>,
+}
+
+/// The slots of a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneMap {
+    /// Which zone.
+    pub zone: ZoneId,
+    /// Its slots; the place in the list is the slot's index, which never changes.
+    pub slots: Vec<Slot>,
+}
+
+/// A place for a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Who fills it.
+    pub store: StoreId,
+    /// Its share of the data, relative to others of its zone; 0 takes nothing.
+    pub weight: u32,
+}
+
+/// How a disk is laid out. Fixed when it is formatted; written into the superblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes of the whole disk that may be used.
+    pub capacity: u64,
+    /// Bytes of the journal.
+    pub journal: u64,
+    /// Bytes of journal that are pre-written at a time.
+    pub journal_piece: u64,
+    /// Bytes of a segment.
+    pub segment: u64,
+    /// Bytes of a tree block.
+    pub tree_block: u32,
+}
+
+impl Geometry {
+    /// For production: 1 TiB at most, sparse; the journal grows to 16 GiB.
+    pub const PRODUCTION: Self = Self {
+        capacity: 1 << 40,
+        journal: 16 << 30,
+        journal_piece: 32 << 20,
+        segment: 64 << 20,
+        tree_block: 16 << 10,
+    };
+
+    /// Small enough that a simulated run passes every boundary; the journal, which is not truncated
+    /// yet, is large enough for a whole run.
+    pub const SIMULATION: Self = Self {
+        capacity: 192 << 20,
+        journal: 128 << 20,
+        journal_piece: 128 << 10,
+        segment: 256 << 10,
+        tree_block: 4 << 10,
+    };
+}
+
+/// How blobs are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Bytes of a chunk.
+    pub chunk: u32,
+    /// Bytes of a checksummed block.
+    pub block: u32,
+    /// Objects up to so many bytes live in the range.
+    pub inline_max: u32,
+}
+
+impl Cut {
+    /// For production: 1 MiB chunks of 64 KiB blocks, inline up to 16 KiB.
+    pub const PRODUCTION: Self = Self { chunk: 1 << 20, block: 64 << 10, inline_max: 16 << 10 };
+    /// For simulations: 16 KiB chunks of 4 KiB blocks, inline up to 1 KiB.
+    pub const SIMULATION: Self = Self { chunk: 16 << 10, block: 4 << 10, inline_max: 1 << 10 };
+}
+
+/// Limits of a store's memory and queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// A memtable is written out when its keys and values reach this.
+    pub memtable_bytes: u64,
+    /// Tree blocks held in memory.
+    pub block_cache_bytes: u64,
+    /// Log entries held in memory for followers.
+    pub entry_cache_bytes: u64,
+    /// Range calls in hand; beyond it they are refused as overloaded.
+    pub calls_max: usize,
+    /// Chunk bytes in hand (being written or read); beyond it calls are refused as overloaded.
+    pub chunk_bytes_max: u64,
+    /// Journal bytes kept back from new data, so that fences and hard states still go in.
+    pub journal_reserve: u64,
+}
+
+impl StoreLimits {
+    /// For production.
+    pub const PRODUCTION: Self = Self {
+        memtable_bytes: 16 << 20,
+        block_cache_bytes: 32 << 20,
+        entry_cache_bytes: 16 << 20,
+        calls_max: 16_384,
+        chunk_bytes_max: 128 << 20,
+        journal_reserve: 64 << 20,
+    };
+    /// For simulations: small enough to be reached.
+    pub const SIMULATION: Self = Self {
+        memtable_bytes: 64 << 10,
+        block_cache_bytes: 128 << 10,
+        entry_cache_bytes: 64 << 10,
+        calls_max: 256,
+        chunk_bytes_max: 1 << 20,
+        journal_reserve: 256 << 10,
+    };
+}
+
+/// Times of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreTiming {
+    /// Between two heartbeats of a leader.
+    pub heartbeat: Duration,
+    /// A follower that hears nothing for this long (up to twice, at random) campaigns.
+    pub election: Duration,
+    /// The root's leader fences a session after so long without a beat.
+    pub session_timeout: Duration,
+}
+
+impl StoreTiming {
+    /// For zones up to some 10 ms apart.
+    pub const DEFAULT: Self = Self {
+        heartbeat: Duration::from_millis(30),
+        election: Duration::from_millis(200),
+        session_timeout: Duration::from_secs(5),
+    };
+}
+
+/// What a store is told at its start.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Must be the one in the superblock.
+    pub cluster: ClusterId,
+    /// Must be the one in the superblock.
+    pub store: StoreId,
+    /// Where it is.
+    pub zone: ZoneId,
+    /// The voters of the (one) range: one store of each zone.
+    pub voters: Vec<StoreId>,
+    /// The cluster map.
+    pub map: ClusterMap,
+    /// Used to format an empty disk; else the superblock's counts.
+    pub geometry: Geometry,
+    /// Limits.
+    pub limits: StoreLimits,
+    /// Times.
+    pub timing: StoreTiming,
+    /// Seed of the store's generator (election jitter).
+    pub seed: u64,
+}
+
+/// What a gateway is told at its start.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Who it is.
+    pub gateway: GatewayId,
+    /// Its zone, if it is in one: reads prefer it.
+    pub zone: Option<ZoneId>,
+    /// The voters of the (one) range.
+    pub voters: Vec<StoreId>,
+    /// The cluster map.
+    pub map: ClusterMap,
+    /// How to cut blobs.
+    pub cut: Cut,
+    /// Body bytes in hand, of all requests; beyond it new requests get SlowDown.
+    pub body_budget_bytes: u64,
+    /// Requests in hand; beyond it new ones get SlowDown.
+    pub requests_max: usize,
+    /// How long one call to a store may take before it is sent again, to another if possible.
+    pub call_timeout: Duration,
+    /// A chunk read that takes this long is asked of a second zone too.
+    pub hedge_after: Duration,
+    /// How long a request may wait for its range or chunks before it is given up (503).
+    pub request_timeout: Duration,
+    /// Time between two beats of the session.
+    pub beat: Duration,
+    /// Unguessable and new for each life: names the attempt to open a session.
+    pub nonce: u128,
+    /// Seed of the gateway's generator.
+    pub seed: u64,
+}

@@ -1,0 +1,218 @@
+//! Pre-vote, votes, and becoming what they make of a replica.
+//!
+//! A campaign is first asked about (pre-vote: no term rises, nobody is disturbed), then held. Both
+//! are refused by those who hear a leader, except when that leader itself handed over.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::message::{Entry, EntryKind, MessageBody};
+use super::output::{Action, Output};
+use super::progress::Progress;
+use super::quorum::Tally;
+use super::raft::{Leader, Raft, State};
+use super::reads::Reads;
+use crate::ids::{LogIndex, StoreId, Term};
+use crate::time::{Duration, Instant};
+
+impl Raft {
+    /// A point between one and two election timeouts from now.
+    pub(super) fn election_timeout(&mut self, now: Instant) -> Instant {
+        let election = self.config.election;
+        now + election + self.random(election)
+    }
+
+    /// How long to wait after news that the leader is gone: long enough that two followers seldom
+    /// campaign at once.
+    pub(super) fn short_delay(&mut self) -> Duration {
+        self.random(self.config.election / 4)
+    }
+
+    fn random(&mut self, below: Duration) -> Duration {
+        let nanos = u64::try_from(below.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.rng.below(nanos.max(1)))
+    }
+
+    /// A suspect replica does not, because it may lack committed entries; nor does one whose log is
+    /// about to be replaced.
+    pub(super) fn may_campaign(&self) -> bool {
+        !self.is_suspect() && self.installing.is_none()
+    }
+
+    /// Whether a leader was heard within an election timeout. A leader hears itself: check-quorum
+    /// unseats it in that time if nobody else does.
+    pub(super) fn is_led(&self, now: Instant) -> bool {
+        match self.state {
+            State::Leader(_) => true,
+            State::Follower { leader: Some(_), heard_at: Some(heard_at), .. } => {
+                heard_at + self.config.election > now
+            }
+            _ => false,
+        }
+    }
+
+    /// Ask whether a campaign would be won.
+    pub(super) fn ask_around(&mut self, now: Instant, out: &mut Output) {
+        let election_at = self.election_timeout(now);
+        let votes = BTreeMap::from([(self.config.id, true)]);
+        self.state = State::PreCandidate { votes, election_at };
+        let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
+        for peer in self.voters.others(self.config.id) {
+            let body = MessageBody::PreVote { last_index, last_term };
+            out.push(Action::Send(self.message(peer, Term(self.term.0 + 1), body)));
+        }
+        self.count_pre_votes(now, out);
+    }
+
+    /// Campaign. The own vote must be durable before anyone else is asked: the requests leave with
+    /// its Persist, and it counts when that is done.
+    pub(super) fn campaign(&mut self, now: Instant, transfer: bool) {
+        assert!(self.may_campaign(), "a replica that may not campaign does not");
+        self.set_term(Term(self.term.0 + 1), Some(self.config.id));
+        let election_at = self.election_timeout(now);
+        self.state = State::Candidate { votes: BTreeMap::new(), election_at };
+        let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
+        let peers: Vec<StoreId> = self.voters.others(self.config.id).collect();
+        for peer in peers {
+            self.send_durable(peer, MessageBody::Vote { last_index, last_term, transfer });
+        }
+    }
+
+    pub(super) fn on_pre_vote(
+        &mut self,
+        now: Instant,
+        from: StoreId,
+        term: Term,
+        log_end: (Term, LogIndex),
+        out: &mut Output,
+    ) {
+        if self.is_led(now) {
+            return;
+        }
+        let granted = term > self.term && self.would_vote(log_end);
+        let reply_term = if granted { term } else { self.term };
+        let body = MessageBody::PreVoteReply { granted };
+        out.push(Action::Send(self.message(from, reply_term, body)));
+    }
+
+    pub(super) fn on_pre_vote_reply(
+        &mut self,
+        now: Instant,
+        from: StoreId,
+        term: Term,
+        granted: bool,
+        out: &mut Output,
+    ) {
+        let asked = Term(self.term.0 + 1);
+        if let State::PreCandidate { votes, .. } = &mut self.state
+            && (!granted || term == asked)
+        {
+            votes.insert(from, granted);
+            self.count_pre_votes(now, out);
+        }
+    }
+
+    fn count_pre_votes(&mut self, now: Instant, out: &mut Output) {
+        let State::PreCandidate { votes, .. } = &self.state else { return };
+        match self.voters.tally(|id| votes.get(&id).copied()) {
+            Tally::Won => self.campaign(now, false),
+            Tally::Lost => self.become_follower(now, self.term, None, out),
+            Tally::Pending => {}
+        }
+    }
+
+    /// The vote leaves with the Persist that makes it durable.
+    pub(super) fn on_vote(&mut self, now: Instant, from: StoreId, log_end: (Term, LogIndex)) {
+        let free = self.vote.is_none() && self.leader().is_none();
+        let granted = (free || self.vote == Some(from)) && self.would_vote(log_end);
+        if granted {
+            self.vote = Some(from);
+            let timeout = self.election_timeout(now);
+            if let State::Follower { election_at, .. } = &mut self.state {
+                *election_at = timeout;
+            }
+        }
+        self.send_durable(from, MessageBody::VoteReply { granted });
+    }
+
+    pub(super) fn on_vote_reply(
+        &mut self,
+        now: Instant,
+        from: StoreId,
+        granted: bool,
+        out: &mut Output,
+    ) {
+        if let State::Candidate { votes, .. } = &mut self.state {
+            votes.insert(from, granted);
+            self.count_votes(now, out);
+        }
+    }
+
+    /// The own vote counts when it is durable.
+    pub(super) fn count_votes(&mut self, now: Instant, out: &mut Output) {
+        let own = (self.durable_state == self.hard_state()).then_some(true);
+        let State::Candidate { votes, .. } = &self.state else { return };
+        let vote = |id| if id == self.config.id { own } else { votes.get(&id).copied() };
+        match self.voters.tally(vote) {
+            Tally::Won => self.become_leader(now, out),
+            Tally::Lost => self.become_follower(now, self.term, None, out),
+            Tally::Pending => {}
+        }
+    }
+
+    /// A suspect replica never would: it may have voted in this term and forgotten it, and its own
+    /// log no longer shows what it acknowledged.
+    fn would_vote(&self, log_end: (Term, LogIndex)) -> bool {
+        !self.is_suspect() && log_end >= (self.log.last_term(), self.log.last_index())
+    }
+
+    fn become_leader(&mut self, now: Instant, out: &mut Output) {
+        let term_start = self.log.last_index().next();
+        let peers = self.voters.others(self.config.id);
+        let peers = peers.map(|peer| (peer, Progress::new(term_start, now))).collect();
+        self.state = State::Leader(Box::new(Leader {
+            peers,
+            reads: Reads::default(),
+            heartbeat_at: now + self.config.heartbeat,
+            term_start,
+            uncommitted_bytes: 0,
+            transfer: None,
+        }));
+        // Entries of earlier terms commit only together with one of this term (Ongaro, 3.6.2).
+        self.append(vec![Entry {
+            index: term_start,
+            term: self.term,
+            kind: EntryKind::Empty,
+            payload: Bytes::new(),
+        }]);
+        self.broadcast_appends(now, out);
+    }
+
+    /// Follow `leader` in `term`, which is this term or a higher one.
+    pub(super) fn become_follower(
+        &mut self,
+        now: Instant,
+        term: Term,
+        leader: Option<StoreId>,
+        out: &mut Output,
+    ) {
+        if term > self.term {
+            self.set_term(term, None);
+        }
+        if let State::Leader(leader) = &mut self.state {
+            leader.reads.lose(out);
+        }
+        let election_at = self.election_timeout(now);
+        let heard_at = leader.map(|_| now);
+        self.state = State::Follower { leader, heard_at, election_at };
+    }
+
+    fn set_term(&mut self, term: Term, vote: Option<StoreId>) {
+        assert!(term > self.term, "terms only rise");
+        self.term = term;
+        self.vote = vote;
+        self.verified = LogIndex(0);
+        self.trust.forget_leader();
+    }
+}

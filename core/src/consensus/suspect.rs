@@ -1,0 +1,214 @@
+//! A replica whose log was damaged on disk, and how it comes to be trusted again.
+//!
+//! Recovery keeps a valid prefix. What is cut may have been acknowledged entries, and votes. Until
+//! it is restored, the replica neither votes nor campaigns, and says in every reply that it is
+//! suspect, with a number that is higher in each of its lives.
+//!
+//! # Why no acknowledged entry and no vote is lost
+//! On first hearing of a life, a leader L of term T begins a round of heartbeats and waits until
+//! **all other voters** have acknowledged that round or a later one, themselves not suspect. Until
+//! then neither the suspect replica's acknowledgements nor its rounds count for L. Then:
+//!
+//! - *Forgotten votes.* Each candidate's own vote is durable before it asks for others. A vote
+//!   that the replica S forgot was for a candidate C in some term U. If U > T, then C was in term U
+//!   before S restarted, and could not have acknowledged a round of term T after it. So U ≤ T; and S
+//!   comes back in term T with its vote given away. It can help no second leader in any term ≤ T.
+//! - *Forgotten entries.* Older leaders can commit nothing more, on stale acknowledgements of S
+//!   either: each is a voter that has moved on to term T. What they did commit, L has (S had voted
+//!   with its whole log, or had not voted). What L itself may still commit on stale acknowledgements
+//!   of S is at or below the end of L's log when L heard of the damage. S is trusted only when it
+//!   holds L's log up to that very index, durably. (The commit index would be too low: with
+//!   acknowledgements of an earlier life still under way, L would commit more, and S, trusted again,
+//!   could elect the third replica, which lacks it.)
+//! - *Why acknowledgements do not count before the round is complete.* S may have voted in T + 1
+//!   and forgotten it. If L, cut off, could count S's new acknowledgements, it would commit an entry
+//!   that the leader of T + 1 lacks. The same holds for reads confirmed by S.
+//!
+//! Two suspect voters of five wait for each other; replacing one by a joint swap is the way out.
+//! A suspect voter of one has nobody to restore it.
+
+use super::message::MessageBody;
+use super::output::{Action, Output};
+use super::raft::{Leader, Raft, State};
+use crate::ids::{LogIndex, StoreId};
+use crate::time::Instant;
+
+/// What a leader thinks of a peer's log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Suspicion {
+    /// The newest suspect life that was heard of; 0 if none.
+    life: u64,
+    /// The round that all others must acknowledge; `None` when they have.
+    round: Option<u64>,
+    /// What the peer must hold.
+    index: LogIndex,
+}
+
+impl Suspicion {
+    /// Whether the round is not complete: nothing that the peer says counts.
+    pub(super) fn is_open(&self) -> bool {
+        self.round.is_some()
+    }
+}
+
+/// What a replica thinks of its own log.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trust {
+    Trusted,
+    /// Nobody has vouched for it in this term.
+    Suspect {
+        life: u64,
+    },
+    /// The leader of this term did: the log must reach `index`.
+    Restoring {
+        life: u64,
+        leader: StoreId,
+        index: LogIndex,
+    },
+    /// It has; the vote for that leader becomes durable with the Persist `seq`.
+    Settling {
+        life: u64,
+        seq: u64,
+    },
+}
+
+impl Trust {
+    pub(super) fn recovered(life: u64) -> Self {
+        if life == 0 { Self::Trusted } else { Self::Suspect { life } }
+    }
+
+    /// The life to report; 0 if trusted.
+    pub(super) fn life(self) -> u64 {
+        match self {
+            Self::Trusted => 0,
+            Self::Suspect { life } | Self::Restoring { life, .. } | Self::Settling { life, .. } => {
+                life
+            }
+        }
+    }
+
+    /// The term rose. A vote that is settling is of an older term, and holds for that one: nothing
+    /// of the proof depends on the term that the replica is in afterwards.
+    pub(super) fn forget_leader(&mut self) {
+        if let Self::Restoring { life, .. } = *self {
+            *self = Self::Suspect { life };
+        }
+    }
+}
+
+impl Raft {
+    /// A follower spoke. Returns whether what it says is news of its present life.
+    pub(super) fn hear(
+        &mut self,
+        now: Instant,
+        from: StoreId,
+        suspect: u64,
+        out: &mut Output,
+    ) -> bool {
+        let last = self.log.last_index();
+        let State::Leader(leader) = &mut self.state else { return false };
+        let Leader { peers, reads, transfer, .. } = leader.as_mut();
+        let progress = peers.get_mut(&from).expect("a voter is a peer");
+        let known = progress.suspicion.life;
+        if suspect > known {
+            // What it acknowledged in earlier lives may be gone.
+            progress.matched = LogIndex(0);
+            progress.probe_from(last.next(), now);
+            let round = Some(reads.begin_round());
+            progress.suspicion = Suspicion { life: suspect, round, index: last };
+            transfer.take_if(|transfer| transfer.to == from);
+            self.broadcast_heartbeat(now, out);
+            self.send_appends(now, from, true, out);
+        } else if (suspect != 0 && suspect < known)
+            || (suspect == 0 && progress.suspicion.is_open())
+        {
+            // Said by an earlier life: without this leader's word it is not trusted again.
+            return false;
+        }
+        let State::Leader(leader) = &mut self.state else { return false };
+        let progress = leader.peers.get_mut(&from).expect("a voter is a peer");
+        progress.heard_at = now;
+        true
+    }
+
+    /// Rounds were acknowledged: vouch for suspect peers for whom all others have spoken.
+    pub(super) fn finish_suspicions(&mut self, now: Instant, out: &mut Output) {
+        let State::Leader(leader) = &mut self.state else { return };
+        let rounds: Vec<(StoreId, u64)> =
+            leader.peers.iter().map(|(peer, progress)| (*peer, progress.round)).collect();
+        let mut cleared = Vec::new();
+        for (peer, progress) in &mut leader.peers {
+            let Some(needed) = progress.suspicion.round else { continue };
+            if rounds.iter().all(|(other, round)| other == peer || *round >= needed) {
+                progress.suspicion.round = None;
+                cleared.push(*peer);
+            }
+        }
+        if cleared.is_empty() {
+            return;
+        }
+        for peer in cleared {
+            self.send_restore(peer, out);
+        }
+        self.advance_commit(now, out);
+        self.tell_commit(now, out);
+    }
+
+    /// Tell a suspect peer what makes it trusted, if that is settled. It is told again with every
+    /// heartbeat that it answers as suspect.
+    pub(super) fn send_restore(&self, peer: StoreId, out: &mut Output) {
+        let State::Leader(leader) = &self.state else { return };
+        let suspicion = leader.peers[&peer].suspicion;
+        if suspicion.life != 0 && !suspicion.is_open() {
+            let body = MessageBody::Restore { suspect: suspicion.life, index: suspicion.index };
+            self.send(peer, body, out);
+        }
+    }
+
+    /// The leader of this term vouches for the log up to `index`.
+    pub(super) fn on_restore(
+        &mut self,
+        from: StoreId,
+        suspect: u64,
+        index: LogIndex,
+        out: &mut Output,
+    ) {
+        if let Trust::Suspect { life } = self.trust
+            && life == suspect
+        {
+            self.trust = Trust::Restoring { life, leader: from, index };
+            self.regain_trust(0, out);
+        }
+    }
+
+    /// Whether the log has come far enough, or the vote that seals it is durable. `persisted` is
+    /// the Persist that just became so.
+    pub(super) fn regain_trust(&mut self, persisted: u64, out: &mut Output) {
+        match self.trust {
+            Trust::Restoring { life, leader, index }
+                if self.durable.min(self.verified) >= index && self.installing.is_none() =>
+            {
+                // In this term it counts as having voted for this leader, unless it remembers a
+                // vote for one who lost: either way it has no vote left to give.
+                self.vote = self.vote.or(Some(leader));
+                if self.durable_state == self.hard_state() {
+                    self.trust = Trust::Trusted;
+                    out.push(Action::Trusted);
+                } else {
+                    // If the vote is in a Persist in flight, a later one waits for it.
+                    let seq = if self.state_told == self.hard_state() {
+                        self.seq
+                    } else {
+                        self.next_seq()
+                    };
+                    self.trust = Trust::Settling { life, seq };
+                }
+            }
+            Trust::Settling { seq, .. } if persisted >= seq => {
+                self.trust = Trust::Trusted;
+                out.push(Action::Trusted);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Calls to stores about chunks: each is one attempt, with one timeout. Whether to try again, and
+//! where, is decided by the request that wants the chunk.
+//!
+//! A write that is not needed any more (its chunk is safe in two zones without it) goes on as *late*:
+//! the third copy streams along. How many late bytes a store may have is bounded; beyond that a put
+//! leaves the store out.
+
+use std::collections::BTreeMap;
+
+use super::calls::Wires;
+use super::context::Timer;
+use crate::ids::{CallId, ChunkId, Endpoint, RequestId, StoreId};
+use crate::message::{ChunkRead, ChunkWrite, Envelope, Message};
+use crate::time::{Duration, Instant};
+
+/// Late bytes that one store may have in flight, in chunks. It bounds what a slow zone can keep in
+/// memory on its way there.
+const LATE_CHUNKS_MAX: u64 = 16;
+/// A store that failed is asked after the others for so long.
+const UNHEALTHY_FOR: Duration = Duration::from_secs(5);
+
+/// One attempt to write or read a chunk.
+#[derive(Debug)]
+pub(super) struct ChunkCall {
+    pub(super) request: RequestId,
+    pub(super) chunk: ChunkId,
+    pub(super) store: StoreId,
+    pub(super) kind: Kind,
+    timeout_at: Instant,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Keep so many bytes.
+    Write {
+        /// Bytes of the chunk.
+        bytes: u64,
+        /// Two zones have the chunk without this one.
+        late: bool,
+    },
+    /// Give blocks.
+    Read,
+}
+
+/// All attempts in flight, and what they taught about stores.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    open: BTreeMap<CallId, ChunkCall>,
+    late_bytes: BTreeMap<StoreId, u64>,
+    late_bytes_max: u64,
+    failed_at: BTreeMap<StoreId, Instant>,
+}
+
+impl Chunks {
+    pub(super) fn new(chunk_bytes: u32) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            late_bytes: BTreeMap::new(),
+            late_bytes_max: u64::from(chunk_bytes) * LATE_CHUNKS_MAX,
+            failed_at: BTreeMap::new(),
+        }
+    }
+
+    /// Send a write; its call id is given out here.
+    pub(super) fn write(
+        &mut self,
+        wires: &mut Wires<'_>,
+        request: RequestId,
+        store: StoreId,
+        mut write: ChunkWrite,
+    ) -> CallId {
+        write.call = wires.ids.next();
+        let bytes = write.data.len() as u64;
+        let kind = Kind::Write { bytes, late: false };
+        self.start(wires, write.call, request, store, write.chunk, kind);
+        send(wires, store, write.call, Message::ChunkWrite(write))
+    }
+
+    /// Send a read; its call id is given out here.
+    pub(super) fn read(
+        &mut self,
+        wires: &mut Wires<'_>,
+        request: RequestId,
+        store: StoreId,
+        mut read: ChunkRead,
+    ) -> CallId {
+        read.call = wires.ids.next();
+        self.start(wires, read.call, request, store, read.chunk, Kind::Read);
+        send(wires, store, read.call, Message::ChunkRead(read))
+    }
+
+    /// An answer came: the attempt, if it is open and of this store, chunk and kind.
+    pub(super) fn answered(
+        &mut self,
+        wires: &mut Wires<'_>,
+        call: CallId,
+        store: StoreId,
+        chunk: ChunkId,
+        is_read: bool,
+    ) -> Option<ChunkCall> {
+        let open = self.open.get(&call)?;
+        if open.store != store || open.chunk != chunk || (open.kind == Kind::Read) != is_read {
+            return None;
+        }
+        self.take(wires, call)
+    }
+
+    /// An attempt's timer has come: the attempt, if it is over.
+    pub(super) fn timed_out(&mut self, wires: &mut Wires<'_>, call: CallId) -> Option<ChunkCall> {
+        let open = self.open.get(&call)?;
+        if open.timeout_at > wires.now {
+            return None;
+        }
+        self.take(wires, call)
+    }
+
+    /// A link broke: the attempts over it.
+    pub(super) fn link_down(
+        &mut self,
+        wires: &mut Wires<'_>,
+        peer: StoreId,
+    ) -> Vec<(CallId, ChunkCall)> {
+        let lost: Vec<CallId> =
+            self.open.iter().filter(|(_, call)| call.store == peer).map(|(id, _)| *id).collect();
+        lost.into_iter().filter_map(|id| Some((id, self.take(wires, id)?))).collect()
+    }
+
+    /// Nobody wants the answer any more.
+    pub(super) fn forget(&mut self, wires: &mut Wires<'_>, call: CallId) {
+        self.take(wires, call);
+    }
+
+    /// The request is over. What it still has in flight is forgotten, but for late copies.
+    pub(super) fn release(&mut self, wires: &mut Wires<'_>, request: RequestId) {
+        let over: Vec<CallId> = self
+            .open
+            .iter()
+            .filter(|(_, call)| {
+                call.request == request && !matches!(call.kind, Kind::Write { late: true, .. })
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.take(wires, id);
+        }
+    }
+
+    /// Forget everything: the session is over.
+    pub(super) fn clear(&mut self, wires: &mut Wires<'_>) {
+        while let Some((id, _)) = self.open.first_key_value() {
+            let id = *id;
+            self.take(wires, id);
+        }
+    }
+
+    /// Two zones have this write's chunk without it.
+    pub(super) fn make_late(&mut self, call: CallId) {
+        if let Some(open) = self.open.get_mut(&call)
+            && let Kind::Write { bytes, late } = &mut open.kind
+            && !*late
+        {
+            *late = true;
+            *self.late_bytes.entry(open.store).or_default() += *bytes;
+        }
+    }
+
+    /// Whether a store has so many late bytes that new chunks leave it out.
+    pub(super) fn lags(&self, store: StoreId) -> bool {
+        self.late_bytes.get(&store).is_some_and(|bytes| *bytes >= self.late_bytes_max)
+    }
+
+    pub(super) fn succeeded(&mut self, store: StoreId) {
+        self.failed_at.remove(&store);
+    }
+
+    pub(super) fn failed(&mut self, store: StoreId, now: Instant) {
+        self.failed_at.insert(store, now);
+    }
+
+    pub(super) fn is_healthy(&self, store: StoreId, now: Instant) -> bool {
+        self.failed_at.get(&store).is_none_or(|at| now.since(*at) >= UNHEALTHY_FOR)
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn check(&self, is_open: impl Fn(RequestId) -> bool) {
+        let mut late_bytes = BTreeMap::new();
+        for call in self.open.values() {
+            if let Kind::Write { bytes, late: true } = call.kind {
+                *late_bytes.entry(call.store).or_default() += bytes;
+            } else {
+                assert!(is_open(call.request), "{} is over, its chunk call is not", call.request);
+            }
+        }
+        assert_eq!(late_bytes, self.late_bytes, "late bytes are the late calls' bytes");
+    }
+
+    fn start(
+        &mut self,
+        wires: &mut Wires<'_>,
+        id: CallId,
+        request: RequestId,
+        store: StoreId,
+        chunk: ChunkId,
+        kind: Kind,
+    ) {
+        let timeout_at = wires.now + wires.config.call_timeout;
+        wires.timers.arm(timeout_at, Timer::Chunk(id));
+        self.open.insert(id, ChunkCall { request, chunk, store, kind, timeout_at });
+    }
+
+    fn take(&mut self, wires: &mut Wires<'_>, id: CallId) -> Option<ChunkCall> {
+        let call = self.open.remove(&id)?;
+        wires.timers.disarm(call.timeout_at, Timer::Chunk(id));
+        if let Kind::Write { bytes, late: true } = call.kind {
+            let late = self.late_bytes.entry(call.store).or_default();
+            *late -= bytes;
+            if *late == 0 {
+                self.late_bytes.remove(&call.store);
+            }
+        }
+        Some(call)
+    }
+}
+
+fn send(wires: &mut Wires<'_>, store: StoreId, call: CallId, message: Message) -> CallId {
+    let from = Endpoint::Gateway(wires.config.gateway);
+    wires.fx.send(Envelope { from, to: Endpoint::Store(store), message });
+    call
+}

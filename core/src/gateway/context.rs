@@ -1,0 +1,213 @@
+//! What all requests of a gateway share, and the view of it that a request gets during a step.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::buckets::BucketCache;
+use super::budget::{Admission, Budget};
+use super::calls::{Calls, Failure, Ticket, Wires};
+use super::chunks::Chunks;
+use crate::cluster::GatewayConfig;
+use crate::effects::{Effect, Effects};
+use crate::hash::Checksum;
+use crate::ids::{BlobId, BlobSequence, CallId, RequestId, SessionId, StoreId};
+use crate::message::{Answer, ChunkError, ChunkRead, ChunkWrite};
+use crate::range::command::{CommandBody, Read};
+use crate::request::{ApiError, BodyDigest, Reply};
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// Gives each message to be answered its id.
+#[derive(Debug, Default)]
+pub(super) struct CallIds(u64);
+
+impl CallIds {
+    pub(super) fn next(&mut self) -> CallId {
+        self.0 += 1;
+        CallId(self.0)
+    }
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// The session's beat.
+    Beat,
+    /// A range call is to be sent again.
+    Range(Ticket),
+    /// A chunk call has timed out.
+    Chunk(CallId),
+    /// A request has something to do, or has waited too long.
+    Request(RequestId),
+}
+
+impl Timer {
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Beat => "session beat",
+            Self::Range(_) => "range call",
+            Self::Chunk(_) => "chunk call timeout",
+            Self::Request(_) => "request",
+        }
+    }
+}
+
+/// All timers, earliest first.
+#[derive(Debug, Default)]
+pub(super) struct Timers(BTreeSet<(Instant, Timer)>);
+
+impl Timers {
+    pub(super) fn arm(&mut self, at: Instant, timer: Timer) {
+        self.0.insert((at, timer));
+    }
+
+    pub(super) fn disarm(&mut self, at: Instant, timer: Timer) {
+        self.0.remove(&(at, timer));
+    }
+
+    /// Move a timer from where `at` says to `to`.
+    pub(super) fn move_to(&mut self, at: &mut Instant, to: Instant, timer: Timer) {
+        self.disarm(*at, timer);
+        *at = to;
+        self.arm(to, timer);
+    }
+
+    pub(super) fn first(&self) -> Option<(Instant, Timer)> {
+        self.0.first().copied()
+    }
+
+    /// Take the first timer that is due.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Timer> {
+        let (at, timer) = self.first().filter(|(at, _)| *at <= now)?;
+        self.disarm(at, timer);
+        Some(timer)
+    }
+}
+
+/// What operators may want to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Copies of committed or running puts that a zone does not have: work for repair.
+    pub(super) copies_missing: u64,
+    /// Copies that were read and did not verify.
+    pub(super) copies_damaged: u64,
+    /// Reads that were asked of a second zone because the first was slow.
+    pub(super) hedges: u64,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: GatewayConfig,
+    pub(super) session: SessionId,
+    pub(super) next_blob: u64,
+    pub(super) calls: Calls,
+    pub(super) chunks: Chunks,
+    pub(super) buckets: BucketCache,
+    pub(super) budget: Budget,
+    pub(super) timers: Timers,
+    pub(super) ids: CallIds,
+    pub(super) rng: Rng,
+    pub(super) counts: Counts,
+}
+
+/// Something that happened to a request.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A range call ended.
+    Answer { tag: usize, result: Result<Answer, Failure> },
+    /// An attempt to write a chunk ended.
+    Written { number: u32, store: StoreId, call: CallId, result: Result<(), ChunkFailure> },
+    /// An attempt to read from a chunk ended.
+    Data { call: CallId, store: StoreId, result: Result<(Bytes, Vec<Checksum>), ChunkFailure> },
+    /// The reservation that was waited for is granted.
+    Admitted,
+    /// Bytes of the body.
+    Body(Bytes),
+    /// The body's verified end.
+    BodyEnd(BodyDigest),
+    /// The client took bytes.
+    Taken(u64),
+    /// Time has passed.
+    Wake,
+}
+
+/// Why an attempt at a chunk failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChunkFailure {
+    /// The store says so.
+    Refused(ChunkError),
+    /// No answer came.
+    Silent,
+}
+
+/// What a request works with during a step.
+pub(super) struct Context<'a> {
+    pub(super) id: RequestId,
+    pub(super) now: Instant,
+    pub(super) shared: &'a mut Shared,
+    pub(super) fx: &'a mut Effects,
+}
+
+impl Shared {
+    /// The calls, and what they send with.
+    pub(super) fn wired<'a>(
+        &'a mut self,
+        now: Instant,
+        fx: &'a mut Effects,
+    ) -> (&'a mut Calls, &'a mut Chunks, Wires<'a>) {
+        let Self { config, calls, chunks, timers, ids, rng, .. } = self;
+        (calls, chunks, Wires { now, config, ids, timers, rng, fx })
+    }
+}
+
+impl Context<'_> {
+    pub(super) fn config(&self) -> &GatewayConfig {
+        &self.shared.config
+    }
+
+    pub(super) fn read(&mut self, tag: usize, read: Read) {
+        let (calls, _, mut wires) = self.shared.wired(self.now, self.fx);
+        calls.read(&mut wires, self.id, tag, read);
+    }
+
+    pub(super) fn command(&mut self, tag: usize, body: CommandBody) {
+        let (calls, _, mut wires) = self.shared.wired(self.now, self.fx);
+        calls.command(&mut wires, self.id, tag, body);
+    }
+
+    pub(super) fn write_chunk(&mut self, store: StoreId, write: ChunkWrite) -> CallId {
+        let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
+        chunks.write(&mut wires, self.id, store, write)
+    }
+
+    pub(super) fn read_chunk(&mut self, store: StoreId, read: ChunkRead) -> CallId {
+        let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
+        chunks.read(&mut wires, self.id, store, read)
+    }
+
+    pub(super) fn forget_chunk_call(&mut self, call: CallId) {
+        let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
+        chunks.forget(&mut wires, call);
+    }
+
+    pub(super) fn reserve(&mut self, bytes: u64) -> Admission {
+        self.shared.budget.reserve(self.id, bytes)
+    }
+
+    /// A new blob of the session.
+    pub(super) fn new_blob(&mut self) -> BlobId {
+        let sequence = BlobSequence(self.shared.next_blob);
+        self.shared.next_blob += 1;
+        BlobId { session: self.shared.session, sequence }
+    }
+
+    pub(super) fn reply(&mut self, result: Result<Reply, ApiError>) {
+        self.fx.reply(self.id, result);
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.fx.push(effect);
+    }
+}

@@ -1,0 +1,522 @@
+//! The gateway machine: takes clients' requests, asks ranges and stores, and answers.
+//!
+//! It keeps nothing that must survive: all it knows can be asked for again, and a gateway that was
+//! fenced or started anew begins with an empty memory and a new session. It promises that a success
+//! reply is given only for what a range has applied, over chunks that two zones have synced; that no
+//! byte goes out unverified; that a request whose command may have taken effect is never answered as
+//! if it had not; and that its memory is bounded. Parsing HTTP, checking signatures and verifying
+//! bodies is left to the edge, redundancy beyond two zones to repair.
+//!
+//! Code map: `calls` and `chunks` talk to ranges and stores; `put`, `get`, `list`,
+//! `delete` and `simple` are the requests' machines over them; `context` is what they share.
+
+mod answers;
+mod buckets;
+mod budget;
+mod calls;
+mod chunks;
+mod conditions;
+mod context;
+mod delete;
+mod get;
+mod list;
+mod pieces;
+mod put;
+mod ranges;
+mod session;
+mod simple;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use self::buckets::BucketCache;
+use self::budget::Budget;
+use self::calls::{Calls, Finished, Owner};
+use self::chunks::{ChunkCall, Chunks, Kind};
+use self::context::{CallIds, ChunkFailure, Context, Counts, Input, Shared, Timer, Timers};
+use self::session::{Session, Verdict};
+use self::work::{WaitsFor, Work};
+use crate::cluster::GatewayConfig;
+use crate::effects::{Effect, Effects, GatewayEvent, Now};
+use crate::ids::{CallId, Endpoint, RequestId, SessionId, StoreId};
+use crate::message::{Answer, Envelope, Message};
+use crate::range::command::{Outcome, Rejection};
+use crate::request::{ApiError, Request};
+use crate::rng::Rng;
+use crate::time::{Deadline, Duration, Instant};
+
+/// A client that neither sends nor takes a byte for so long is given up: it must not hold the
+/// budget, nor an old version, for ever.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The gateway machine.
+#[derive(Debug)]
+pub struct Gateway {
+    session: Session,
+    open: BTreeMap<RequestId, Open>,
+    /// Requests that wait for a session, in the order in which they came.
+    waiting: VecDeque<RequestId>,
+    shared: Shared,
+}
+
+/// An open request.
+#[derive(Debug)]
+struct Open {
+    work: Work,
+    /// When it last got on.
+    since: Instant,
+    /// When its timer rings.
+    timer_at: Instant,
+}
+
+impl Gateway {
+    /// A machine that waits for its `Start` event.
+    ///
+    /// # Panics
+    /// If the configuration contradicts itself: no voters, a cut whose blocks do not fill its
+    /// chunks or whose inline bodies are larger than a chunk.
+    pub fn new(config: GatewayConfig) -> Self {
+        let cut = config.cut;
+        assert!(!config.voters.is_empty(), "a range has voters");
+        assert!(cut.block > 0, "blocks have bytes");
+        assert!(cut.chunk.is_multiple_of(cut.block), "blocks fill their chunk");
+        assert!(cut.inline_max < cut.chunk, "an inline body is smaller than a chunk");
+        let shared = Shared {
+            session: SessionId(0),
+            next_blob: 1,
+            calls: Calls::new(),
+            chunks: Chunks::new(cut.chunk),
+            buckets: BucketCache::default(),
+            budget: Budget::new(config.body_budget_bytes),
+            timers: Timers::default(),
+            ids: CallIds::default(),
+            rng: Rng::new(config.seed),
+            counts: Counts::default(),
+            config,
+        };
+        Self { session: Session::Idle, open: BTreeMap::new(), waiting: VecDeque::new(), shared }
+    }
+
+    /// Take one event; see the crate's calling contract.
+    pub fn step(&mut self, now: Now, event: GatewayEvent, fx: &mut Effects) {
+        let now = now.instant;
+        match event {
+            GatewayEvent::Start => self.open_session(now, 0, false, fx),
+            GatewayEvent::Deadline => self.deadline(now, fx),
+            GatewayEvent::Message(envelope) => self.message(now, envelope, fx),
+            GatewayEvent::LinkUp(_) | GatewayEvent::LinkDown(Endpoint::Gateway(_)) => {}
+            GatewayEvent::LinkDown(Endpoint::Store(peer)) => self.link_down(now, peer, fx),
+            GatewayEvent::Request { id, request } => self.request(now, id, request, fx),
+            GatewayEvent::Body { id, bytes } => self.input(now, id, Input::Body(bytes), fx),
+            GatewayEvent::BodyEnd { id, digest } => self.input(now, id, Input::BodyEnd(digest), fx),
+            GatewayEvent::BodyTaken { id, len } => self.input(now, id, Input::Taken(len), fx),
+            GatewayEvent::Cancel { id } => self.close(now, id, fx),
+        }
+        self.admit(now, fx);
+        if cfg!(feature = "invariants") {
+            self.check();
+        }
+    }
+
+    /// When to call with `Deadline`, and why.
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        let (at, timer) = self.shared.timers.first()?;
+        Some(Deadline { at, reason: timer.reason() })
+    }
+
+    /// Check the machine's invariants.
+    ///
+    /// # Panics
+    /// If one does not hold: that is a bug in Trine.
+    pub fn check(&self) {
+        let is_open = |id: RequestId| self.open.contains_key(&id);
+        self.shared.budget.check(is_open);
+        self.shared.calls.check(is_open);
+        self.shared.chunks.check(is_open);
+        self.shared.buckets.check();
+        assert!(self.open.len() <= self.shared.config.requests_max, "requests are bounded");
+        let waits = |open: &&Open| matches!(open.work, Work::Waiting(..));
+        assert_eq!(self.waiting.len(), self.open.values().filter(waits).count());
+        let is_live = matches!(self.session, Session::Live { .. });
+        assert!(!is_live || self.waiting.is_empty(), "with a session nobody waits for one");
+    }
+
+    /// One line for operators and traces.
+    pub fn status(&self) -> String {
+        let Shared { config, budget, calls, chunks, counts, .. } = &self.shared;
+        let session = match self.session {
+            Session::Idle => "idle".to_owned(),
+            Session::Opening { attempt } => format!("opening (attempt {attempt})"),
+            Session::Live { id, .. } => id.to_string(),
+        };
+        let leader = calls.leader().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+        format!(
+            "{} session={session} leader={leader} requests={}/{} range_calls={} background={} \
+             chunk_calls={} body_bytes={}/{} body_waiting={} copies_missing={} copies_damaged={} \
+             hedges={}",
+            config.gateway,
+            self.open.len(),
+            config.requests_max,
+            calls.open(),
+            calls.background(),
+            chunks.open(),
+            budget.used(),
+            config.body_budget_bytes,
+            budget.waiting(),
+            counts.copies_missing,
+            counts.copies_damaged,
+            counts.hedges,
+        )
+    }
+
+    fn request(&mut self, now: Instant, id: RequestId, request: Request, fx: &mut Effects) {
+        if self.open.contains_key(&id) {
+            return fx.push(Effect::Note(format!("{id} came twice; the second is ignored")));
+        }
+        // Commands in the background count: they must be bounded too.
+        let in_hand = self.open.len() + self.shared.calls.background();
+        if in_hand >= self.shared.config.requests_max {
+            let reason = format!("{in_hand} requests are in hand; nothing was done");
+            return fx.reply(id, Err(ApiError::SlowDown(reason)));
+        }
+        let open = Open { work: Work::Waiting(Box::new(request), None), since: now, timer_at: now };
+        self.shared.timers.arm(now, Timer::Request(id));
+        self.open.insert(id, open);
+        self.waiting.push_back(id);
+        if matches!(self.session, Session::Live { .. }) {
+            self.begin_waiting(now, fx);
+        } else {
+            self.rearm(id);
+        }
+    }
+
+    /// Begin the requests that waited for a session.
+    fn begin_waiting(&mut self, now: Instant, fx: &mut Effects) {
+        while let Some(id) = self.waiting.pop_front() {
+            let Some(open) = self.open.remove(&id) else { continue };
+            let Open { work: Work::Waiting(request, ended), timer_at, .. } = open else {
+                self.open.insert(id, open);
+                continue;
+            };
+            let mut cx = Context { id, now, shared: &mut self.shared, fx };
+            let work = Work::begin(&mut cx, *request);
+            self.put_back(now, id, timer_at, work, fx);
+            if let Some(digest) = ended {
+                self.input(now, id, Input::BodyEnd(digest), fx);
+            }
+        }
+    }
+
+    /// Tell a request what happened. Requests that are over are not told.
+    fn input(&mut self, now: Instant, id: RequestId, input: Input, fx: &mut Effects) {
+        let Some(Open { work, since, timer_at }) = self.open.remove(&id) else { return };
+        let is_progress = !matches!(input, Input::Wake)
+            && !matches!(input, Input::Written { result: Err(_), .. })
+            && !matches!(input, Input::Data { result: Err(_), .. });
+        let mut cx = Context { id, now, shared: &mut self.shared, fx };
+        let work = work.on(&mut cx, input);
+        self.put_back(if is_progress { now } else { since }, id, timer_at, work, fx);
+    }
+
+    fn put_back(
+        &mut self,
+        since: Instant,
+        id: RequestId,
+        timer_at: Instant,
+        work: Option<Work>,
+        fx: &mut Effects,
+    ) {
+        if let Some(work) = work {
+            self.open.insert(id, Open { work, since, timer_at });
+            self.rearm(id);
+        } else {
+            self.shared.timers.disarm(timer_at, Timer::Request(id));
+            self.release(since, id, fx);
+        }
+    }
+
+    /// Forget a request; nothing more is said about it.
+    fn close(&mut self, now: Instant, id: RequestId, fx: &mut Effects) {
+        if let Some(open) = self.open.remove(&id) {
+            self.waiting.retain(|waiting| *waiting != id);
+            self.shared.timers.disarm(open.timer_at, Timer::Request(id));
+            self.release(now, id, fx);
+        }
+    }
+
+    fn release(&mut self, now: Instant, id: RequestId, fx: &mut Effects) {
+        let (calls, chunks, mut wires) = self.shared.wired(now, fx);
+        calls.release(wires.timers, id);
+        chunks.release(&mut wires, id);
+        self.shared.budget.release(id);
+    }
+
+    /// Set a request's timer to its next action or its end, whichever comes first.
+    fn rearm(&mut self, id: RequestId) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let at = open.ends_at(&self.shared.config);
+        let at = open.work.wake_at().map_or(at, |wake| wake.min(at));
+        self.shared.timers.move_to(&mut open.timer_at, at, Timer::Request(id));
+    }
+
+    /// Give room in the budget to those who wait for it.
+    fn admit(&mut self, now: Instant, fx: &mut Effects) {
+        while let Some(id) = self.shared.budget.admit() {
+            self.input(now, id, Input::Admitted, fx);
+        }
+    }
+
+    fn deadline(&mut self, now: Instant, fx: &mut Effects) {
+        // What is armed from here on lies in the future, or was armed for this very moment by a
+        // timer that rang: each rings at most twice, so that the work is bounded.
+        let mut due = Vec::new();
+        while let Some(timer) = self.shared.timers.take_due(now) {
+            due.push(timer);
+        }
+        for timer in due {
+            match timer {
+                Timer::Beat => self.beat(now, fx),
+                Timer::Range(ticket) => {
+                    let (calls, _, mut wires) = self.shared.wired(now, fx);
+                    calls.timer(&mut wires, ticket);
+                }
+                Timer::Chunk(call) => {
+                    let (_, chunks, mut wires) = self.shared.wired(now, fx);
+                    if let Some(over) = chunks.timed_out(&mut wires, call) {
+                        self.chunk_lost(now, call, &over, fx);
+                    }
+                }
+                Timer::Request(id) => self.request_timer(now, id, fx),
+            }
+        }
+    }
+
+    fn request_timer(&mut self, now: Instant, id: RequestId, fx: &mut Effects) {
+        let Some(open) = self.open.get(&id) else { return };
+        if now < open.ends_at(&self.shared.config) {
+            return self.input(now, id, Input::Wake, fx);
+        }
+        let waited = now.since(open.since).as_secs_f32();
+        if open.work.has_replied() {
+            let whom = match open.work.waits_for() {
+                WaitsFor::Client => "the client to take bytes",
+                _ => "two zones' stores to give an intact chunk",
+            };
+            let reason = format!("waited {waited:.1} s for {whom}");
+            fx.push(Effect::BodyFailed { id, reason });
+        } else if open.work.waits_for() == WaitsFor::Client {
+            let reason = format!("the client sent nothing for {waited:.1} s");
+            fx.push(Effect::Disconnect { id, reason });
+        } else {
+            let error = if self.shared.calls.has_command(id) {
+                ApiError::Unavailable(format!(
+                    "no answer from the range's leader for {waited:.1} s: the outcome is unknown"
+                ))
+            } else {
+                match open.work.waits_for() {
+                    WaitsFor::Budget => ApiError::SlowDown(format!(
+                        "no room for the body within {waited:.1} s; nothing was done"
+                    )),
+                    WaitsFor::Session => ApiError::Unavailable(format!(
+                        "the gateway has had no session for {waited:.1} s: no two zones answer"
+                    )),
+                    _ => ApiError::Unavailable(format!(
+                        "not enough zones answered within {waited:.1} s"
+                    )),
+                }
+            };
+            fx.reply(id, Err(error));
+        }
+        self.close(now, id, fx);
+    }
+
+    fn message(&mut self, now: Instant, envelope: Envelope, fx: &mut Effects) {
+        let Endpoint::Store(from) = envelope.from else { return };
+        match envelope.message {
+            Message::RangeAnswer(answer) => {
+                let (calls, _, mut wires) = self.shared.wired(now, fx);
+                if let Some(finished) = calls.answer(&mut wires, from, answer) {
+                    self.finished(now, finished, fx);
+                }
+            }
+            Message::ChunkWritten(written) => {
+                let (_, chunks, mut wires) = self.shared.wired(now, fx);
+                let (call, chunk) = (written.call, written.chunk);
+                let open = chunks.answered(&mut wires, call, written.store, chunk, false);
+                let Some(open) = open else { return };
+                if written.result().is_ok() {
+                    chunks.succeeded(open.store);
+                }
+                let result = (*written.result()).map_err(ChunkFailure::Refused);
+                self.chunk_written(now, call, &open, result, fx);
+            }
+            Message::ChunkData(data) => {
+                let (_, chunks, mut wires) = self.shared.wired(now, fx);
+                let open = chunks.answered(&mut wires, data.call, data.store, data.chunk, true);
+                let Some(open) = open else { return };
+                let result = data.result.map_err(ChunkFailure::Refused);
+                let input = Input::Data { call: data.call, store: open.store, result };
+                self.input(now, open.request, input, fx);
+            }
+            Message::Hello(hello) => {
+                if hello.cluster == self.shared.config.cluster {
+                    let (calls, _, mut wires) = self.shared.wired(now, fx);
+                    calls.greeted(&mut wires, from, hello.incarnation);
+                }
+            }
+            // Not for a gateway.
+            Message::Consensus { .. }
+            | Message::RangeCall(_)
+            | Message::ChunkWrite(_)
+            | Message::ChunkRead(_) => {}
+        }
+    }
+
+    fn link_down(&mut self, now: Instant, peer: StoreId, fx: &mut Effects) {
+        let (calls, chunks, mut wires) = self.shared.wired(now, fx);
+        calls.link_down(&mut wires, peer);
+        for (call, over) in chunks.link_down(&mut wires, peer) {
+            self.chunk_lost(now, call, &over, fx);
+        }
+    }
+
+    /// An attempt at a chunk ended without an answer.
+    fn chunk_lost(&mut self, now: Instant, call: CallId, over: &ChunkCall, fx: &mut Effects) {
+        self.shared.chunks.failed(over.store, now);
+        match over.kind {
+            Kind::Write { .. } => {
+                self.chunk_written(now, call, over, Err(ChunkFailure::Silent), fx);
+            }
+            Kind::Read => {
+                let result = Err(ChunkFailure::Silent);
+                self.input(now, over.request, Input::Data { call, store: over.store, result }, fx);
+            }
+        }
+    }
+
+    fn chunk_written(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        open: &ChunkCall,
+        result: Result<(), ChunkFailure>,
+        fx: &mut Effects,
+    ) {
+        if self.open.contains_key(&open.request) {
+            let (number, store) = (open.chunk.number, open.store);
+            let input = Input::Written { number, store, call, result };
+            self.input(now, open.request, input, fx);
+        } else if result.is_err() {
+            // The third copy of a put that is over.
+            self.shared.counts.copies_missing += 1;
+        }
+    }
+
+    fn finished(&mut self, now: Instant, finished: Finished, fx: &mut Effects) {
+        let is_fenced = matches!(
+            finished.result,
+            Err(calls::Failure::Fenced) | Ok(Answer::Applied(Outcome::Rejected(Rejection::Fenced)))
+        );
+        match finished.owner {
+            Owner::Session => self.session_answer(now, &finished.result, fx),
+            Owner::Request(id, tag) if is_fenced => self.fenced(now, Some((id, tag)), fx),
+            Owner::Background if is_fenced => self.fenced(now, None, fx),
+            Owner::Request(id, tag) => {
+                self.input(now, id, Input::Answer { tag, result: finished.result }, fx);
+            }
+            Owner::Background => {}
+        }
+    }
+
+    fn session_answer(
+        &mut self,
+        now: Instant,
+        result: &Result<Answer, calls::Failure>,
+        fx: &mut Effects,
+    ) {
+        match (session::judge(result), self.session) {
+            (Verdict::Opened(id), Session::Opening { attempt }) => {
+                let beat_at = now + self.shared.config.beat;
+                self.shared.timers.arm(beat_at, Timer::Beat);
+                self.shared.session = id;
+                self.shared.next_blob = 1;
+                self.shared.calls.begin_session(id);
+                self.session = Session::Live { attempt, id, beat_at, beating: false };
+                self.begin_waiting(now, fx);
+            }
+            (Verdict::Live, Session::Live { attempt, id, beat_at, .. }) => {
+                self.session = Session::Live { attempt, id, beat_at, beating: false };
+            }
+            (Verdict::Over, Session::Opening { attempt }) => {
+                self.open_session(now, attempt + 1, true, fx);
+            }
+            (Verdict::Over, Session::Live { .. }) => self.fenced(now, None, fx),
+            (_, _) => {}
+        }
+    }
+
+    fn open_session(&mut self, now: Instant, attempt: u64, refused: bool, fx: &mut Effects) {
+        self.session = Session::Opening { attempt };
+        let nonce = session::nonce(self.shared.config.nonce, attempt);
+        let (calls, _, mut wires) = self.shared.wired(now, fx);
+        calls.open_session(&mut wires, nonce, refused);
+    }
+
+    fn beat(&mut self, now: Instant, fx: &mut Effects) {
+        let Session::Live { attempt, id, beating, .. } = self.session else { return };
+        let beat_at = now + self.shared.config.beat;
+        self.shared.timers.arm(beat_at, Timer::Beat);
+        self.session = Session::Live { attempt, id, beat_at, beating: true };
+        // A beat without an answer is repeated by the calls themselves.
+        if !beating {
+            let (calls, _, mut wires) = self.shared.wired(now, fx);
+            calls.beat(&mut wires);
+        }
+    }
+
+    /// The session is over: nothing of it takes effect any more, but what was in flight may have.
+    /// All requests that run under it end, and another session is opened. `answered` is the request
+    /// whose call brought the news: that call did not take effect by this answer, but an earlier
+    /// attempt may have.
+    fn fenced(&mut self, now: Instant, answered: Option<(RequestId, usize)>, fx: &mut Effects) {
+        let Session::Live { attempt, id: session, beat_at, .. } = self.session else { return };
+        fx.push(Effect::Note(format!("{session} was fenced; opening another")));
+        self.shared.timers.disarm(beat_at, Timer::Beat);
+        let ids: Vec<RequestId> = self.open.keys().copied().collect();
+        for id in ids {
+            let Some(open) = self.open.get(&id) else { continue };
+            let is_uncertain = self.shared.calls.has_command(id)
+                || answered.is_some_and(|(answered, _)| answered == id);
+            if open.work.has_replied() {
+                let reason = format!("{session} was fenced");
+                fx.push(Effect::BodyFailed { id, reason });
+            } else if is_uncertain {
+                let reason = format!("{session} was fenced with a command in flight");
+                fx.push(Effect::Disconnect { id, reason });
+            } else {
+                let reason = format!("{session} was fenced; ask again");
+                fx.reply(id, Err(ApiError::Unavailable(reason)));
+            }
+            self.close(now, id, fx);
+        }
+        let (calls, chunks, mut wires) = self.shared.wired(now, fx);
+        calls.end_session(wires.timers);
+        chunks.clear(&mut wires);
+        self.shared.session = SessionId(0);
+        self.open_session(now, attempt + 1, false, fx);
+    }
+}
+
+impl Open {
+    /// When the request is given up unless it gets on.
+    fn ends_at(&self, config: &GatewayConfig) -> Instant {
+        let patience = match self.work.waits_for() {
+            WaitsFor::Client => CLIENT_PATIENCE,
+            WaitsFor::Session | WaitsFor::Budget | WaitsFor::Cluster => config.request_timeout,
+        };
+        self.since + patience
+    }
+}

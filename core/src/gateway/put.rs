@@ -1,0 +1,587 @@
+//! PutObject and UploadPart.
+//!
+//! ```text
+//! LookingUp ──bucket──▶ Admission ──budget──▶ Body ──verified end, chunks safe──▶ Commit ──▶ reply
+//!                                                                 │  ▲
+//!                                              Rechecking ◀───────┘──┘ the bucket's id is unknown
+//! ```
+//!
+//! A body of at most `inline_max` bytes goes into the command; a part never does. Anything else is
+//! cut into chunks, each sent to its store in every zone as soon as it is full. A chunk is safe when
+//! two zones have synced it; the object is committed when all chunks are safe. A third copy that is
+//! late or fails is left to repair.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{Bytes, BytesMut};
+
+use super::answers;
+use super::buckets::{BUCKET_TAG, BucketLookup};
+use super::budget::Admission;
+use super::calls::backoff;
+use super::context::{ChunkFailure, Context, Input};
+use crate::effects::Effect;
+use crate::hash::Checksum;
+use crate::ids::{BlobId, BucketId, CallId, ChunkId, Order, StoreId};
+use crate::message::{ChunkError, ChunkWrite};
+use crate::object::{BlobRef, ETag, NewBody, NewObject, ObjectKey, PUT_BYTES_MAX, Scheme, Target};
+use crate::range::command::{CommandBody, NewPart};
+use crate::request::{ApiError, BodyDigest, ObjectPath, PartRequest, PutRequest, Reply};
+use crate::time::Instant;
+
+/// Zones that must have a chunk before it counts.
+const ZONES_SAFE: usize = 2;
+/// Chunks of one put in memory: one that is gathered, the others on their way.
+const WINDOW_CHUNKS: u64 = 4;
+
+/// What a put is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// An object.
+    Object(Box<PutRequest>),
+    /// A part of an upload.
+    Part(Box<PartRequest>),
+}
+
+/// A put.
+#[derive(Debug)]
+pub(super) enum Put {
+    /// The root range is asked for the bucket.
+    LookingUp(Head),
+    /// The budget has no room yet.
+    Admission(Head, BucketId),
+    /// The body comes in and goes out.
+    Body(Box<Upload>),
+    /// The command is on its way.
+    Commit(Head, Commit),
+    /// The range does not know the bucket's id; the root range is asked.
+    Rechecking(Head, Commit),
+}
+
+/// What stays the same over a put.
+#[derive(Debug)]
+pub(super) struct Head {
+    lookup: BucketLookup,
+    key: ObjectKey,
+    purpose: Purpose,
+    length: Option<u64>,
+    /// An empty body may end before any of it was asked for.
+    early_end: Option<BodyDigest>,
+}
+
+/// What is committed.
+#[derive(Debug)]
+pub(super) struct Commit {
+    bucket: BucketId,
+    length: u64,
+    digest: BodyDigest,
+    body: NewBody,
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub(super) struct Upload {
+    head: Head,
+    bucket: BucketId,
+    /// Bytes that may be in memory or asked for.
+    window: u64,
+    /// Asked for and not yet come.
+    credit: u64,
+    received: u64,
+    /// The chunk that is being filled.
+    gathered: BytesMut,
+    blob: Option<BlobId>,
+    next_chunk: u32,
+    /// Chunks that are not safe yet.
+    unsafe_chunks: BTreeMap<u32, Chunk>,
+    unsafe_bytes: u64,
+    stores: BTreeSet<StoreId>,
+    ended: Option<BodyDigest>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    data: Bytes,
+    checksums: Vec<Checksum>,
+    copies: Vec<Copy>,
+    pauses: u32,
+}
+
+#[derive(Debug)]
+struct Copy {
+    store: StoreId,
+    state: CopyState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CopyState {
+    Sent(CallId),
+    Stored,
+    RetryAt(Instant),
+    /// The store lags behind, and others are asked first.
+    LeftOut,
+    Failed(ChunkError),
+}
+
+impl Put {
+    /// Begin; `None` if the request has been answered.
+    pub(super) fn new(cx: &mut Context<'_>, purpose: Purpose) -> Option<Self> {
+        let (ObjectPath { bucket, key }, length) = match &purpose {
+            Purpose::Object(request) => (request.path.clone(), request.length),
+            Purpose::Part(request) => (request.path.clone(), request.length),
+        };
+        if length.is_some_and(|length| length > PUT_BYTES_MAX) {
+            return refuse(cx, ApiError::EntityTooLarge);
+        }
+        let mut head =
+            Head { lookup: BucketLookup::new(bucket), key, purpose, length, early_end: None };
+        match head.lookup.begin(cx) {
+            Some(bucket) => Self::reserve(cx, head, bucket.id),
+            None => Some(Self::LookingUp(head)),
+        }
+    }
+
+    /// Go on; `None` if the request has been answered.
+    pub(super) fn on(self, cx: &mut Context<'_>, input: Input) -> Option<Self> {
+        match (self, input) {
+            (Self::LookingUp(head), Input::Answer { tag: BUCKET_TAG, result }) => {
+                match head.lookup.answered(cx, result) {
+                    Ok(bucket) => Self::reserve(cx, head, bucket.id),
+                    Err(error) => refuse(cx, error),
+                }
+            }
+            (Self::LookingUp(mut head), Input::BodyEnd(digest)) => {
+                head.early_end = Some(digest);
+                Some(Self::LookingUp(head))
+            }
+            (Self::Admission(mut head, bucket), Input::BodyEnd(digest)) => {
+                head.early_end = Some(digest);
+                Some(Self::Admission(head, bucket))
+            }
+            (Self::Admission(head, bucket), Input::Admitted) => Upload::begin(cx, head, bucket),
+            (Self::Body(upload), input) => upload.on(cx, input),
+            (Self::Commit(head, commit), Input::Answer { tag: 0, result }) => {
+                Self::committed(cx, head, commit, answers::command(result))
+            }
+            (Self::Rechecking(head, commit), Input::Answer { tag: BUCKET_TAG, result }) => {
+                match head.lookup.answered(cx, result) {
+                    Ok(bucket) => Self::rechecked(cx, head, commit, bucket.id),
+                    Err(error) => refuse(cx, error),
+                }
+            }
+            // A third copy may end after the commit has begun.
+            (waiting, Input::Written { result: Err(_), .. }) => {
+                cx.shared.counts.copies_missing += 1;
+                Some(waiting)
+            }
+            (waiting, _) => Some(waiting),
+        }
+    }
+
+    /// When there is something to do even if nothing happens.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let Self::Body(upload) = self else { return None };
+        let copies = upload.unsafe_chunks.values().flat_map(|chunk| &chunk.copies);
+        copies
+            .filter_map(|copy| match copy.state {
+                CopyState::RetryAt(at) => Some(at),
+                _ => None,
+            })
+            .min()
+    }
+
+    /// Whether the client's bytes are what is missing.
+    pub(super) fn waits_for_client(&self) -> bool {
+        matches!(self, Self::Body(upload)
+            if upload.ended.is_none() && upload.unsafe_chunks.is_empty())
+    }
+
+    /// Whether the budget is what is missing.
+    pub(super) fn waits_for_budget(&self) -> bool {
+        matches!(self, Self::Admission(..))
+    }
+
+    fn reserve(cx: &mut Context<'_>, head: Head, bucket: BucketId) -> Option<Self> {
+        let window = head.window(cx);
+        match cx.reserve(window) {
+            Admission::Granted => Upload::begin(cx, head, bucket),
+            Admission::Queued => Some(Self::Admission(head, bucket)),
+            Admission::Refused => {
+                let reason = "too many bodies are in hand; nothing was done";
+                refuse(cx, ApiError::SlowDown(reason.to_owned()))
+            }
+        }
+    }
+
+    fn commit(cx: &mut Context<'_>, head: Head, commit: Commit) -> Self {
+        cx.command(0, head.command(&commit));
+        Self::Commit(head, commit)
+    }
+
+    fn committed(
+        cx: &mut Context<'_>,
+        mut head: Head,
+        commit: Commit,
+        outcome: Result<Reply, Option<ApiError>>,
+    ) -> Option<Self> {
+        let result = match outcome {
+            Ok(reply @ Reply::Put { .. }) => Ok(reply),
+            Ok(_) => Err(answers::unexpected()),
+            Err(Some(error)) => Err(error),
+            Err(None) if head.lookup.unknown(cx) => return Some(Self::Rechecking(head, commit)),
+            Err(None) => Err(ApiError::NoSuchBucket),
+        };
+        cx.reply(result);
+        None
+    }
+
+    fn rechecked(
+        cx: &mut Context<'_>,
+        head: Head,
+        mut commit: Commit,
+        bucket: BucketId,
+    ) -> Option<Self> {
+        // Chunks are written with their owner, so that they cannot follow the name to a new bucket.
+        if matches!(commit.body, NewBody::Blob(_)) && bucket != commit.bucket {
+            let reason = "the bucket was made anew while the body came in; nothing was done";
+            return refuse(cx, ApiError::SlowDown(reason.to_owned()));
+        }
+        commit.bucket = bucket;
+        Some(Self::commit(cx, head, commit))
+    }
+}
+
+impl Head {
+    /// The window of a body of this length. It has one byte more than the body, so that a body that
+    /// goes on is noticed, and the edge never waits for credit only to see the end.
+    fn window(&self, cx: &Context<'_>) -> u64 {
+        let whole = u64::from(cx.config().cut.chunk) * WINDOW_CHUNKS;
+        self.length.map_or(whole, |length| whole.min(length + 1))
+    }
+
+    fn target(&self, bucket: BucketId) -> Target {
+        Target { tenant: self.lookup.path().tenant, bucket, key: self.key.clone() }
+    }
+
+    fn command(&self, commit: &Commit) -> CommandBody {
+        let target = self.target(commit.bucket);
+        let Commit { length, digest, body, .. } = commit;
+        let (length, body, checksum) = (*length, body.clone(), digest.checksum.clone());
+        let etag = ETag { md5: digest.md5, parts: 0 };
+        match &self.purpose {
+            Purpose::Object(request) => {
+                let PutRequest { owner, attributes, tags, conditions, .. } = request.as_ref();
+                let object = Box::new(NewObject {
+                    length,
+                    etag,
+                    checksum,
+                    owner: owner.clone(),
+                    attributes: attributes.clone(),
+                    tags: tags.clone(),
+                    body,
+                });
+                CommandBody::PutObject { target, conditions: conditions.clone(), object }
+            }
+            Purpose::Part(request) => {
+                let (upload, number): (Order, u16) = (request.upload, request.number);
+                let part = Box::new(NewPart { length, etag, checksum, body });
+                CommandBody::PutPart { target, upload, number, part }
+            }
+        }
+    }
+
+    /// Whether a body of `length` bytes goes into the command.
+    fn is_inline(&self, cx: &Context<'_>, length: u64) -> bool {
+        match self.purpose {
+            Purpose::Object(_) => length <= u64::from(cx.config().cut.inline_max),
+            Purpose::Part(_) => length == 0,
+        }
+    }
+}
+
+impl Upload {
+    fn begin(cx: &mut Context<'_>, mut head: Head, bucket: BucketId) -> Option<Put> {
+        let early_end = head.early_end.take();
+        let mut upload = Box::new(Self {
+            window: head.window(cx),
+            head,
+            bucket,
+            credit: 0,
+            received: 0,
+            gathered: BytesMut::new(),
+            blob: None,
+            next_chunk: 0,
+            unsafe_chunks: BTreeMap::new(),
+            unsafe_bytes: 0,
+            stores: BTreeSet::new(),
+            ended: None,
+        });
+        upload.ask(cx);
+        match early_end {
+            None => Some(Put::Body(upload)),
+            Some(digest) => upload.on(cx, Input::BodyEnd(digest)),
+        }
+    }
+
+    fn on(mut self: Box<Self>, cx: &mut Context<'_>, input: Input) -> Option<Put> {
+        let step = match input {
+            Input::Body(bytes) => self.body(cx, &bytes),
+            Input::BodyEnd(digest) => self.body_end(cx, digest),
+            Input::Written { number, store, call, result } => {
+                self.written(cx, number, store, call, result)
+            }
+            Input::Wake => {
+                self.retry(cx);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        match step {
+            Err(error) => refuse(cx, error),
+            Ok(()) => self.advance(cx),
+        }
+    }
+
+    /// Ask for as much as the window allows.
+    fn ask(&mut self, cx: &mut Context<'_>) {
+        let held = self.gathered.len() as u64 + self.unsafe_bytes + self.credit;
+        let mut more = self.window.saturating_sub(held);
+        if let Some(length) = self.head.length {
+            more = more.min((length + 1).saturating_sub(self.received + self.credit));
+        }
+        if more > 0 && self.ended.is_none() {
+            self.credit += more;
+            cx.effect(Effect::NeedBody { id: cx.id, bytes: more });
+        }
+    }
+
+    fn body(&mut self, cx: &mut Context<'_>, bytes: &Bytes) -> Result<(), ApiError> {
+        let length = bytes.len() as u64;
+        if length > self.credit || self.ended.is_some() {
+            return Err(ApiError::Internal("more body came than was asked for".to_owned()));
+        }
+        self.credit -= length;
+        self.received += length;
+        if self.head.length.is_some_and(|declared| self.received > declared) {
+            let reason = "the body is longer than was declared";
+            return Err(ApiError::InvalidArgument(reason.to_owned()));
+        }
+        if self.received > PUT_BYTES_MAX {
+            return Err(ApiError::EntityTooLarge);
+        }
+        let chunk = chunk_bytes(cx);
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            if self.gathered.capacity() == 0 {
+                let expected = self.head.length.unwrap_or(u64::MAX).saturating_sub(self.received);
+                let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+                self.gathered.reserve(chunk.min(expected.saturating_add(rest.len())));
+            }
+            // The one copy of the data path: what the network delivers comes in pieces of any size,
+            // and disks and checksums want chunks in one piece.
+            let (now, later) = rest.split_at(rest.len().min(chunk - self.gathered.len()));
+            self.gathered.extend_from_slice(now);
+            rest = later;
+            if self.gathered.len() == chunk {
+                self.flush(cx);
+            }
+        }
+        Ok(())
+    }
+
+    fn body_end(&mut self, cx: &mut Context<'_>, digest: BodyDigest) -> Result<(), ApiError> {
+        if self.head.length.is_some_and(|declared| self.received < declared) {
+            return Err(ApiError::IncompleteBody);
+        }
+        if self.ended.is_none() {
+            self.ended = Some(digest);
+            self.credit = 0;
+            if !self.head.is_inline(cx, self.received) && !self.gathered.is_empty() {
+                self.flush(cx);
+            }
+        }
+        Ok(())
+    }
+
+    /// Send the gathered bytes as a chunk to each zone.
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        let blob = *self.blob.get_or_insert_with(|| cx.new_blob());
+        let id = ChunkId { blob, number: self.next_chunk };
+        self.next_chunk += 1;
+        let data = core::mem::take(&mut self.gathered).freeze();
+        let block = usize::try_from(cx.config().cut.block).expect("a block fits in memory");
+        let checksums = (0_u32..)
+            .zip(data.chunks(block))
+            .map(|(number, bytes)| Checksum::of_block(id, number, bytes))
+            .collect();
+        let places = cx.config().map.places(id);
+        let lagging: Vec<bool> =
+            places.iter().map(|place| cx.shared.chunks.lags(place.store)).collect();
+        let keeping_up = lagging.iter().filter(|lags| !**lags).count();
+        let copies = places
+            .iter()
+            .zip(lagging)
+            .map(|(place, lags)| {
+                let left_out = lags && keeping_up >= ZONES_SAFE;
+                let state = if left_out { CopyState::LeftOut } else { CopyState::RetryAt(cx.now) };
+                Copy { store: place.store, state }
+            })
+            .collect();
+        self.unsafe_bytes += data.len() as u64;
+        self.unsafe_chunks.insert(id.number, Chunk { data, checksums, copies, pauses: 0 });
+        self.retry(cx);
+    }
+
+    /// Send the copies whose pause is over.
+    fn retry(&mut self, cx: &mut Context<'_>) {
+        let Some(blob) = self.blob else { return };
+        let owner = self.head.target(self.bucket);
+        for (number, chunk) in &mut self.unsafe_chunks {
+            for copy in &mut chunk.copies {
+                if !matches!(copy.state, CopyState::RetryAt(at) if at <= cx.now) {
+                    continue;
+                }
+                let write = ChunkWrite {
+                    call: CallId(0),
+                    chunk: ChunkId { blob, number: *number },
+                    owner: owner.clone(),
+                    epoch: cx.config().map.epoch,
+                    block_size: cx.config().cut.block,
+                    data: chunk.data.clone(),
+                    checksums: chunk.checksums.clone(),
+                };
+                copy.state = CopyState::Sent(cx.write_chunk(copy.store, write));
+            }
+        }
+    }
+
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        number: u32,
+        store: StoreId,
+        call: CallId,
+        result: Result<(), ChunkFailure>,
+    ) -> Result<(), ApiError> {
+        let Some(chunk) = self.unsafe_chunks.get_mut(&number) else {
+            // The chunk is safe; this is its third copy.
+            match result {
+                Ok(()) => {
+                    self.stores.insert(store);
+                }
+                Err(_) => cx.shared.counts.copies_missing += 1,
+            }
+            return Ok(());
+        };
+        let sent = CopyState::Sent(call);
+        let Some(at) = chunk.copies.iter().position(|copy| copy.state == sent) else {
+            return Ok(());
+        };
+        chunk.copies[at].state = match result {
+            Ok(()) => {
+                self.stores.insert(store);
+                CopyState::Stored
+            }
+            Err(ChunkFailure::Refused(
+                error @ (ChunkError::Full
+                | ChunkError::Invalid
+                | ChunkError::Io
+                | ChunkError::Damaged
+                | ChunkError::Missing),
+            )) => CopyState::Failed(error),
+            Err(ChunkFailure::Refused(ChunkError::Overloaded) | ChunkFailure::Silent) => {
+                let pause = backoff(&mut cx.shared.rng, chunk.pauses);
+                chunk.pauses += 1;
+                CopyState::RetryAt(cx.now + pause)
+            }
+        };
+        if result.is_err() {
+            chunk.ask_left_out(cx.now);
+            return chunk.still_possible();
+        }
+        if chunk.stored() >= ZONES_SAFE {
+            let chunk = self.unsafe_chunks.remove(&number).expect("it was found above");
+            self.unsafe_bytes -= chunk.data.len() as u64;
+            for copy in &chunk.copies {
+                match copy.state {
+                    CopyState::Stored => {}
+                    CopyState::Sent(call) => cx.shared.chunks.make_late(call),
+                    CopyState::RetryAt(_) | CopyState::LeftOut | CopyState::Failed(_) => {
+                        cx.shared.counts.copies_missing += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(mut self: Box<Self>, cx: &mut Context<'_>) -> Option<Put> {
+        self.retry(cx);
+        if self.ended.is_none() || !self.unsafe_chunks.is_empty() {
+            self.ask(cx);
+            return Some(Put::Body(self));
+        }
+        let Self { head, bucket, received, gathered, blob, stores, ended, .. } = *self;
+        let digest = ended.expect("checked above");
+        let body = match blob {
+            None => NewBody::Inline(gathered.freeze()),
+            Some(blob) => {
+                assert!(stores.len() >= ZONES_SAFE, "safe chunks are in two zones");
+                NewBody::Blob(BlobRef {
+                    blob,
+                    length: received,
+                    chunk_size: cx.config().cut.chunk,
+                    block_size: cx.config().cut.block,
+                    scheme: Scheme::ThreeCopies,
+                    epoch: cx.config().map.epoch,
+                    stores: stores.into_iter().collect(),
+                })
+            }
+        };
+        Some(Put::commit(cx, head, Commit { bucket, length: received, digest, body }))
+    }
+}
+
+impl Chunk {
+    fn stored(&self) -> usize {
+        self.copies.iter().filter(|copy| copy.state == CopyState::Stored).count()
+    }
+
+    /// A store that was spared for lagging is needed after all.
+    fn ask_left_out(&mut self, now: Instant) {
+        for copy in &mut self.copies {
+            if copy.state == CopyState::LeftOut {
+                copy.state = CopyState::RetryAt(now);
+            }
+        }
+    }
+
+    fn still_possible(&self) -> Result<(), ApiError> {
+        let failed: Vec<String> = self
+            .copies
+            .iter()
+            .filter_map(|copy| match copy.state {
+                CopyState::Failed(error) => Some(format!("{}: {error:?}", copy.store)),
+                _ => None,
+            })
+            .collect();
+        if self.copies.len() - failed.len() >= ZONES_SAFE {
+            return Ok(());
+        }
+        let full = CopyState::Failed(ChunkError::Full);
+        let reason = format!("two zones must keep a chunk, and {}", failed.join(", "));
+        if self.copies.iter().any(|copy| copy.state == full) {
+            return Err(ApiError::StorageFull(reason));
+        }
+        Err(ApiError::Unavailable(reason))
+    }
+}
+
+fn chunk_bytes(cx: &Context<'_>) -> usize {
+    usize::try_from(cx.config().cut.chunk).expect("a chunk fits in memory")
+}
+
+fn refuse(cx: &mut Context<'_>, error: ApiError) -> Option<Put> {
+    cx.reply(Err(error));
+    None
+}

@@ -1,0 +1,320 @@
+//! What a range is asked: commands, which go through its log, and reads, which do not.
+
+use bytes::Bytes;
+
+use crate::ids::{BucketId, CommitSequence, GatewayId, Order, SessionId, TenantId};
+use crate::object::{
+    Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, NewBody, NewObject,
+    ObjectChecksum, ObjectRecord, Owner, PartRecord, Target, UploadRecord, WriteConditions,
+};
+use crate::request::{ListEntry, ListedObject, ListedUpload};
+use crate::time::WallTime;
+
+/// A command as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Who submits it; decides whether it takes effect.
+    pub origin: Origin,
+    /// What to do.
+    pub body: CommandBody,
+}
+
+/// Who submits a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The range's leader itself; the command is idempotent by what it says.
+    System,
+    /// A session, which may submit the same command again until it has the answer.
+    Session {
+        /// Which.
+        session: SessionId,
+        /// Names the command in the session. It takes effect once.
+        sequence: CommitSequence,
+        /// The lowest sequence that has no answer yet: outcomes below it are dropped, and commands
+        /// below it refused.
+        watermark: CommitSequence,
+    },
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandBody {
+    /// Open a session for a gateway, and fence the gateway's older ones. → `SessionOpened`
+    OpenSession {
+        /// Which gateway.
+        gateway: GatewayId,
+        /// Made by the gateway for this attempt: the same nonce gets the same session.
+        nonce: u128,
+    },
+    /// Fence a session: nothing of it takes effect after this. → `Done`
+    FenceSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// → `Done`
+    CreateBucket {
+        /// Whose.
+        tenant: TenantId,
+        /// Its name.
+        name: BucketName,
+        /// The owner.
+        owner: Owner,
+    },
+    /// Refused unless the bucket holds no object and no upload. → `Done`
+    DeleteBucket {
+        /// Whose.
+        tenant: TenantId,
+        /// Its name.
+        name: BucketName,
+    },
+    /// Put a version. → `Put`
+    PutObject {
+        /// Where.
+        target: Target,
+        /// When.
+        conditions: WriteConditions,
+        /// What.
+        object: Box<NewObject>,
+    },
+    /// Delete an object; a missing one is no error. → `Done`
+    DeleteObject {
+        /// Which.
+        target: Target,
+        /// When.
+        conditions: WriteConditions,
+    },
+    /// Begin a multipart upload. → `Upload`
+    CreateUpload {
+        /// Where.
+        target: Target,
+        /// The owner.
+        owner: Owner,
+        /// Fixed now.
+        attributes: Attributes,
+        /// Fixed now.
+        tags: Vec<(String, String)>,
+        /// Additional checksum of its parts; whether the object's covers all bytes.
+        checksum: Option<(ChecksumAlgorithm, bool)>,
+    },
+    /// Put a part; the last commit of a number wins. → `Put`
+    PutPart {
+        /// Where.
+        target: Target,
+        /// Which upload.
+        upload: Order,
+        /// 1 to 10,000.
+        number: u16,
+        /// What.
+        part: Box<NewPart>,
+    },
+    /// Make the object of an upload. Asked again later, it answers the same. → `Put`
+    CompleteUpload {
+        /// Where.
+        target: Target,
+        /// Which upload.
+        upload: Order,
+        /// Numbers and tags, as the client sent them.
+        parts: Vec<(u16, ETag)>,
+        /// When.
+        conditions: WriteConditions,
+    },
+    /// Drop an upload and its parts. → `Done`
+    AbortUpload {
+        /// Where.
+        target: Target,
+        /// Which upload.
+        upload: Order,
+    },
+}
+
+/// What a command says of a new part. Parts are never inline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPart {
+    /// Bytes.
+    pub length: u64,
+    /// Entity tag.
+    pub etag: ETag,
+    /// Additional checksum.
+    pub checksum: Option<ObjectChecksum>,
+    /// `Inline` only for an empty part.
+    pub body: NewBody,
+}
+
+/// What came of a command. Kept until its session has the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// The gateway's session.
+    SessionOpened(SessionId),
+    /// An object or part is stored.
+    Put {
+        /// Its tag.
+        etag: ETag,
+        /// Its additional checksum.
+        checksum: Option<ObjectChecksum>,
+        /// When.
+        order: Order,
+    },
+    /// An upload has begun.
+    Upload(Order),
+    /// It changed nothing.
+    Rejected(Rejection),
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The session is fenced, or was never opened.
+    Fenced,
+    /// The command's sequence is below its session's watermark: it was answered before.
+    Answered,
+    /// The bucket id has no settings here: it was deleted. The name may have been made anew.
+    NoSuchBucket,
+    /// The condition needs an object, and there is none.
+    NoSuchKey,
+    /// No such upload of this key.
+    NoSuchUpload,
+    /// By the same owner.
+    BucketAlreadyOwnedByYou,
+    /// By another owner.
+    BucketAlreadyExists,
+    /// It has objects or uploads.
+    BucketNotEmpty,
+    /// A condition does not hold.
+    PreconditionFailed,
+    /// Missing, or with another tag.
+    InvalidPart {
+        /// The first such.
+        number: u16,
+    },
+    /// Not ascending.
+    InvalidPartOrder,
+    /// Not the last, and under 5 MiB.
+    EntityTooSmall {
+        /// The part.
+        number: u16,
+        /// Its bytes.
+        length: u64,
+    },
+    /// Placed under a map below the range's floor: verify the chunks again under the present one.
+    StaleEpoch,
+    /// A field is out of its bounds; a gateway never sends that.
+    Malformed,
+}
+
+/// A read, answered by the leader after a read-index round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// → [`ReadReply::Bucket`]
+    Bucket {
+        /// Whose.
+        tenant: TenantId,
+        /// Its name.
+        name: BucketName,
+    },
+    /// → [`ReadReply::Buckets`]
+    Buckets {
+        /// Whose.
+        tenant: TenantId,
+        /// Only names after this one.
+        after: Option<BucketName>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// The current version. → [`ReadReply::Object`]
+    Object {
+        /// Which.
+        target: Target,
+        /// Whether an inline body is wanted too.
+        with_body: bool,
+    },
+    /// Current versions in key order. → [`ReadReply::Scan`]
+    Scan(ScanRequest),
+    /// Uploads in order of key, then age. → [`ReadReply::Uploads`]
+    Uploads {
+        /// Where, and which.
+        scan: ScanRequest,
+        /// When the scan starts at a key: only uploads after this one, of that key.
+        upload_after: Option<Order>,
+    },
+    /// → [`ReadReply::Parts`]
+    Parts {
+        /// Where.
+        target: Target,
+        /// Which upload.
+        upload: Order,
+        /// Only numbers after this.
+        after: u16,
+        /// At most so many.
+        limit: u32,
+    },
+}
+
+/// A scan over the keys of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanRequest {
+    /// Whose bucket.
+    pub tenant: TenantId,
+    /// Which.
+    pub bucket: BucketId,
+    /// Only keys that begin so.
+    pub prefix: String,
+    /// Roll up into common prefixes; never empty.
+    pub delimiter: Option<String>,
+    /// Where to begin.
+    pub start: ScanStart,
+    /// At most so many keys and common prefixes.
+    pub limit: u32,
+}
+
+/// Where a scan begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScanStart {
+    /// At the first key of the bucket.
+    First,
+    /// At this key (for uploads: of this very key, those after `upload_after`).
+    AtKey(String),
+    /// After this key.
+    AfterKey(String),
+    /// After every key that begins so.
+    AfterPrefix(String),
+}
+
+/// What a scan found, and how far it looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned<T> {
+    /// In key order.
+    pub entries: Vec<ListEntry<T>>,
+    /// Where to go on; `None` if everything up to the end of the bucket has been covered. What lies
+    /// between the start and here has been covered completely, even if it gave few entries.
+    pub next: Option<ScanStart>,
+}
+
+/// The answer to a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadReply {
+    /// The bucket, if it exists.
+    Bucket(Option<BucketRecord>),
+    /// Buckets by name, and whether more follow.
+    Buckets(Vec<BucketRecord>, bool),
+    /// The object, if it exists, and its inline bytes if asked for and kept inline.
+    Object(Option<(Box<ObjectRecord>, Option<Bytes>)>),
+    /// Objects.
+    Scan(Scanned<ListedObject>),
+    /// Uploads.
+    Uploads(Scanned<ListedUpload>),
+    /// Parts, and whether more follow; `None` without such an upload.
+    Parts(Option<(Box<UploadRecord>, Vec<PartRecord>, bool)>),
+    /// The bucket id has no settings here.
+    NoSuchBucket,
+}
+
+/// A log entry's payload: a batch of commands under one reading of the range clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The highest time that two voters' clocks had reached; never goes back.
+    pub clock: WallTime,
+    /// In order of their position.
+    pub commands: Vec<Command>,
+}

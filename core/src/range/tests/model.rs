@@ -1,0 +1,332 @@
+//! A naive S3 in maps, which shares no code with the range: what commands come to, and listings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use md5::{Digest, Md5};
+
+use crate::ids::*;
+use crate::object::*;
+use crate::range::command::*;
+use crate::time::WallTime;
+
+type Place = (u64, String);
+
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub(super) etag: ETag,
+    pub(super) length: u64,
+    pub(super) order: Order,
+    pub(super) modified: WallTime,
+    pub(super) inline: Option<bytes::Bytes>,
+    pub(super) blobs: Vec<BlobId>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) etag: ETag,
+    pub(super) length: u64,
+    pub(super) blob: Option<BlobId>,
+}
+
+#[derive(Debug)]
+struct Session {
+    gateway: GatewayId,
+    nonce: u128,
+    watermark: u64,
+    outcomes: BTreeMap<u64, Outcome>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    clock: WallTime,
+    buckets: BTreeMap<String, (u64, Owner)>,
+    buckets_made: u64,
+    pub(super) objects: BTreeMap<Place, Object>,
+    pub(super) uploads: BTreeMap<(u64, String, Order), BTreeMap<u16, Part>>,
+    completed: BTreeMap<(u64, String, Order), (WallTime, Outcome)>,
+    sessions: BTreeMap<u64, Session>,
+    sessions_made: u64,
+    ever: BTreeSet<(Place, BlobId)>,
+}
+
+impl Model {
+    pub(super) fn apply(&mut self, index: LogIndex, batch: &Batch) -> Vec<Outcome> {
+        self.clock = self.clock.max(batch.clock);
+        let day = 86_400_000;
+        let now = self.clock.as_millis();
+        self.completed.retain(|_, (kept, _)| kept.as_millis() + day > now);
+        let mut outcomes = Vec::new();
+        for (position, command) in batch.commands.iter().enumerate() {
+            let order = Order { index, position: u32::try_from(position).unwrap() };
+            outcomes.push(self.command(order, command));
+        }
+        outcomes
+    }
+
+    fn command(&mut self, order: Order, command: &Command) -> Outcome {
+        let Origin::Session { session, sequence, watermark } = command.origin else {
+            return self.effect(order, &command.body).unwrap_or_else(Outcome::Rejected);
+        };
+        let Some(state) = self.sessions.get_mut(&session.0) else {
+            return Outcome::Rejected(Rejection::Fenced);
+        };
+        if sequence.0 < state.watermark {
+            return Outcome::Rejected(Rejection::Answered);
+        }
+        state.watermark = state.watermark.max(watermark.0);
+        let watermark = state.watermark;
+        state.outcomes.retain(|sequence, _| *sequence >= watermark);
+        if let Some(outcome) = state.outcomes.get(&sequence.0) {
+            return outcome.clone();
+        }
+        let outcome = self.effect(order, &command.body).unwrap_or_else(Outcome::Rejected);
+        if let Some(state) = self.sessions.get_mut(&session.0) {
+            state.outcomes.insert(sequence.0, outcome.clone());
+        }
+        outcome
+    }
+
+    fn bucket(&self, target: &Target) -> Result<Place, Rejection> {
+        match self.buckets.values().any(|(id, _)| *id == target.bucket.0) {
+            true => Ok((target.bucket.0, target.key.as_str().to_owned())),
+            false => Err(Rejection::NoSuchBucket),
+        }
+    }
+
+    fn holds(&self, place: &Place, conditions: &WriteConditions) -> Result<(), Rejection> {
+        let named = |tags: &TagMatch, etag: ETag| match tags {
+            TagMatch::Any => true,
+            TagMatch::Tags(tags) => tags.contains(&etag),
+        };
+        let there = self.objects.get(place);
+        match (&conditions.if_match, there) {
+            (Some(_), None) => return Err(Rejection::NoSuchKey),
+            (Some(tags), Some(object)) if !named(tags, object.etag) => {
+                return Err(Rejection::PreconditionFailed);
+            }
+            _ => {}
+        }
+        match (&conditions.if_none_match, there) {
+            (Some(tags), Some(object)) if named(tags, object.etag) => {
+                Err(Rejection::PreconditionFailed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Blobs that are referenced, and how often.
+    pub(super) fn live_blobs(&self) -> BTreeMap<(Place, BlobId), u32> {
+        let mut counts = BTreeMap::new();
+        for (place, object) in &self.objects {
+            for blob in &object.blobs {
+                *counts.entry((place.clone(), *blob)).or_default() += 1;
+            }
+        }
+        for ((bucket, key, _), parts) in &self.uploads {
+            for blob in parts.values().filter_map(|part| part.blob) {
+                *counts.entry(((*bucket, key.clone()), blob)).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Blobs that were referenced, and are no more.
+    pub(super) fn dead_blobs(&self) -> BTreeSet<(Place, BlobId)> {
+        let live = self.live_blobs();
+        self.ever.iter().filter(|blob| !live.contains_key(*blob)).cloned().collect()
+    }
+
+    fn admit(&mut self, place: &Place, body: &NewBody) -> Result<Option<BlobId>, Rejection> {
+        let NewBody::Blob(blob) = body else { return Ok(None) };
+        match self.dead_blobs().contains(&(place.clone(), blob.blob)) {
+            true => Err(Rejection::Malformed),
+            false => Ok(Some(blob.blob)),
+        }
+    }
+
+    fn effect(&mut self, order: Order, body: &CommandBody) -> Result<Outcome, Rejection> {
+        match body {
+            CommandBody::OpenSession { gateway, nonce } => {
+                let same = |state: &Session| state.gateway == *gateway && state.nonce == *nonce;
+                if let Some((id, _)) = self.sessions.iter().find(|(_, state)| same(state)) {
+                    return Ok(Outcome::SessionOpened(SessionId(*id)));
+                }
+                self.sessions.retain(|_, state| state.gateway != *gateway);
+                self.sessions_made += 1;
+                let session = Session {
+                    gateway: *gateway,
+                    nonce: *nonce,
+                    watermark: 0,
+                    outcomes: BTreeMap::new(),
+                };
+                self.sessions.insert(self.sessions_made, session);
+                Ok(Outcome::SessionOpened(SessionId(self.sessions_made)))
+            }
+            CommandBody::FenceSession { session } => {
+                self.sessions.remove(&session.0);
+                Ok(Outcome::Done)
+            }
+            CommandBody::CreateBucket { name, owner, .. } => {
+                if let Some((_, before)) = self.buckets.get(name.as_str()) {
+                    return Err(match before == owner {
+                        true => Rejection::BucketAlreadyOwnedByYou,
+                        false => Rejection::BucketAlreadyExists,
+                    });
+                }
+                self.buckets_made += 1;
+                let bucket = (self.buckets_made, owner.clone());
+                self.buckets.insert(name.as_str().to_owned(), bucket);
+                Ok(Outcome::Done)
+            }
+            CommandBody::DeleteBucket { name, .. } => {
+                let (id, _) = self.buckets.get(name.as_str()).ok_or(Rejection::NoSuchBucket)?;
+                let used = self.objects.keys().any(|(bucket, _)| bucket == id)
+                    || self.uploads.keys().any(|(bucket, ..)| bucket == id);
+                if used {
+                    return Err(Rejection::BucketNotEmpty);
+                }
+                self.buckets.remove(name.as_str());
+                Ok(Outcome::Done)
+            }
+            CommandBody::PutObject { target, conditions, object } => {
+                let place = self.bucket(target)?;
+                let blob = self.admit(&place, &object.body)?;
+                self.holds(&place, conditions)?;
+                let inline = match &object.body {
+                    NewBody::Inline(bytes) => Some(bytes.clone()),
+                    NewBody::Blob(_) => None,
+                };
+                self.ever.extend(blob.map(|blob| (place.clone(), blob)));
+                let new = Object {
+                    etag: object.etag,
+                    length: object.length,
+                    order,
+                    modified: self.clock,
+                    inline,
+                    blobs: blob.into_iter().collect(),
+                };
+                self.objects.insert(place, new);
+                Ok(Outcome::Put { etag: object.etag, checksum: None, order })
+            }
+            CommandBody::DeleteObject { target, conditions } => {
+                let place = self.bucket(target)?;
+                self.holds(&place, conditions)?;
+                self.objects.remove(&place);
+                Ok(Outcome::Done)
+            }
+            CommandBody::CreateUpload { target, .. } => {
+                let (bucket, key) = self.bucket(target)?;
+                self.uploads.insert((bucket, key, order), BTreeMap::new());
+                Ok(Outcome::Upload(order))
+            }
+            CommandBody::PutPart { target, upload, number, part } => {
+                let place = self.bucket(target)?;
+                if *number == 0 || *number > 10_000 {
+                    return Err(Rejection::Malformed);
+                }
+                let at = (place.0, place.1.clone(), *upload);
+                if !self.uploads.contains_key(&at) {
+                    return Err(Rejection::NoSuchUpload);
+                }
+                let blob = self.admit(&place, &part.body)?;
+                self.ever.extend(blob.map(|blob| (place, blob)));
+                let new = Part { etag: part.etag, length: part.length, blob };
+                self.uploads.entry(at).or_default().insert(*number, new);
+                Ok(Outcome::Put { etag: part.etag, checksum: None, order })
+            }
+            CommandBody::CompleteUpload { target, upload, parts, conditions } => {
+                self.complete(order, target, *upload, parts, conditions)
+            }
+            CommandBody::AbortUpload { target, upload } => {
+                let (bucket, key) = self.bucket(target)?;
+                match self.uploads.remove(&(bucket, key, *upload)) {
+                    Some(_) => Ok(Outcome::Done),
+                    None => Err(Rejection::NoSuchUpload),
+                }
+            }
+        }
+    }
+
+    fn complete(
+        &mut self,
+        order: Order,
+        target: &Target,
+        upload: Order,
+        asked: &[(u16, ETag)],
+        conditions: &WriteConditions,
+    ) -> Result<Outcome, Rejection> {
+        let place = self.bucket(target)?;
+        if asked.is_empty() {
+            return Err(Rejection::Malformed);
+        }
+        let at = (place.0, place.1.clone(), upload);
+        let Some(there) = self.uploads.get(&at) else {
+            return match self.completed.get(&at) {
+                Some((_, outcome)) => Ok(outcome.clone()),
+                None => Err(Rejection::NoSuchUpload),
+            };
+        };
+        if asked.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+            return Err(Rejection::InvalidPartOrder);
+        }
+        for (number, etag) in asked {
+            if there.get(number).is_none_or(|part| part.etag != *etag) {
+                return Err(Rejection::InvalidPart { number: *number });
+            }
+        }
+        for (number, _) in &asked[..asked.len() - 1] {
+            let length = there[number].length;
+            if length < 5 * 1024 * 1024 {
+                return Err(Rejection::EntityTooSmall { number: *number, length });
+            }
+        }
+        self.holds(&place, conditions)?;
+        let parts: Vec<_> = asked.iter().map(|(number, _)| there[number].clone()).collect();
+        let digests: Vec<u8> = asked.iter().flat_map(|(_, etag)| etag.md5).collect();
+        let count = u16::try_from(parts.len()).unwrap();
+        let object = Object {
+            etag: ETag { md5: Md5::digest(&digests).into(), parts: count },
+            length: parts.iter().map(|part| part.length).sum(),
+            order,
+            modified: self.clock,
+            inline: None,
+            blobs: parts.iter().filter_map(|part| part.blob).collect(),
+        };
+        let outcome = Outcome::Put { etag: object.etag, checksum: None, order };
+        self.objects.insert(place, object);
+        self.uploads.remove(&at);
+        self.completed.insert(at, (self.clock, outcome.clone()));
+        Ok(outcome)
+    }
+
+    /// All of a listing: keys (`true`) and common prefixes, of `keys` in order.
+    pub(super) fn list<'a>(
+        keys: impl Iterator<Item = &'a str>,
+        request: &ScanRequest,
+    ) -> Vec<(bool, String)> {
+        let mut found: Vec<(bool, String)> = Vec::new();
+        for key in keys {
+            let behind = match &request.start {
+                ScanStart::First => true,
+                ScanStart::AtKey(start) => key >= start.as_str(),
+                ScanStart::AfterKey(start) => key > start.as_str(),
+                ScanStart::AfterPrefix(start) => {
+                    key > start.as_str() && !key.starts_with(start.as_str())
+                }
+            };
+            let Some(rest) = key.strip_prefix(request.prefix.as_str()).filter(|_| behind) else {
+                continue;
+            };
+            let rolled = request.delimiter.as_deref().and_then(|delimiter| {
+                let (head, _) = rest.split_once(delimiter)?;
+                Some(format!("{}{head}{delimiter}", request.prefix))
+            });
+            match rolled {
+                Some(prefix) if found.contains(&(false, prefix.clone())) => {}
+                Some(prefix) => found.push((false, prefix)),
+                None => found.push((true, key.to_owned())),
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,453 @@
+//! Random histories: two replicas that miss and freeze at different moments, and the model.
+
+use std::collections::BTreeMap;
+
+use super::model::Model;
+use super::support::*;
+use crate::codec::Wire;
+use crate::hash::{StateHash, ValueHash};
+use crate::ids::*;
+use crate::object::*;
+use crate::range::command::*;
+use crate::range::keys::Key;
+use crate::range::records::{BlobCount, Garbage};
+use crate::request::ListEntry;
+use crate::rng::Rng;
+
+const KEYS: [&str; 24] = [
+    "a",
+    "a/",
+    "a/b",
+    "a/b/c",
+    "a/b+",
+    "a+b",
+    "a b",
+    "a\0",
+    "a\0b",
+    "a\u{1}",
+    "a\u{1}/x",
+    "ab",
+    "foo/",
+    "foo+1/",
+    "foo/1",
+    "foo/1/2",
+    "z\u{7f}",
+    "z\u{7f}\0",
+    "ä",
+    "ä/ö",
+    "日本/語",
+    "日本",
+    "\0",
+    "\u{10ffff}/x",
+];
+const PREFIXES: [&str; 10] = ["", "a", "a/", "a/b", "foo", "foo/", "\0", "ä", "日", "nothing"];
+const DELIMITERS: [Option<&str>; 7] =
+    [None, Some("/"), Some("b"), Some("\0"), Some("o/"), Some("語"), Some("+")];
+
+/// What a batch of histories must contain, or the test has lost its reach.
+const MUST_HAPPEN: [&str; 22] = [
+    "AbortUpload Done",
+    "AbortUpload Rejected(NoSuchUpload",
+    "CompleteUpload Put",
+    "CompleteUpload Rejected(EntityTooSmall",
+    "CompleteUpload Rejected(InvalidPart",
+    "CompleteUpload Rejected(InvalidPartOrder",
+    "CompleteUpload Rejected(NoSuchKey",
+    "CompleteUpload Rejected(PreconditionFailed",
+    "CreateBucket Done",
+    "CreateBucket Rejected(BucketAlreadyExists",
+    "CreateUpload Upload(Order",
+    "DeleteBucket Done",
+    "DeleteBucket Rejected(BucketNotEmpty",
+    "DeleteObject Done",
+    "DeleteObject Rejected(PreconditionFailed",
+    "OpenSession SessionOpened(ses",
+    "PutObject Put",
+    "PutObject Rejected(Answered",
+    "PutObject Rejected(Fenced",
+    "PutObject Rejected(Malformed",
+    "PutObject Rejected(PreconditionFailed",
+    "PutPart Put",
+];
+
+struct World {
+    rng: Rng,
+    model: Model,
+    replicas: [Replica; 2],
+    sent: Vec<Command>,
+    sessions: u64,
+    next_sequence: BTreeMap<u64, u64>,
+    next_blob: u64,
+    uploads: Vec<(u64, String, Order)>,
+    tags: u64,
+    clock: u64,
+    /// How often each kind of command had each kind of outcome.
+    seen: BTreeMap<String, u64>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            model: Model::default(),
+            replicas: [Replica::new(seed, 60), Replica::new(seed + 1, 0)],
+            sent: Vec::new(),
+            sessions: 1,
+            next_sequence: BTreeMap::new(),
+            next_blob: 0,
+            uploads: vec![(1, "a".to_owned(), Order::default())],
+            tags: 0,
+            clock: 1,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn pick<T: Clone>(&mut self, items: &[T]) -> T {
+        let at = self.rng.below(items.len() as u64);
+        items[usize::try_from(at).unwrap()].clone()
+    }
+
+    fn key(&mut self) -> &'static str {
+        self.pick(&KEYS)
+    }
+
+    fn conditions(&mut self) -> WriteConditions {
+        let tags = |world: &mut Self| match world.rng.below(3) {
+            0 => TagMatch::Any,
+            _ => TagMatch::Tags(vec![etag(world.rng.below(world.tags.max(1)))]),
+        };
+        match self.rng.below(8) {
+            0 => WriteConditions { if_match: Some(tags(self)), if_none_match: None },
+            1 => WriteConditions { if_match: None, if_none_match: Some(tags(self)) },
+            _ => WriteConditions::default(),
+        }
+    }
+
+    fn blob(&mut self) -> BlobRef {
+        let sequence = match self.rng.chance(1, 10) {
+            true => self.rng.below(self.next_blob + 1),
+            false => {
+                self.next_blob += 1;
+                self.next_blob
+            }
+        };
+        blob(sequence, [5 << 20, (5 << 20) + 1, 100][usize::try_from(sequence % 3).unwrap()])
+    }
+
+    fn body(&mut self) -> CommandBody {
+        let bucket = 1 + self.rng.below(3);
+        let bucket_name = self.pick(&["one", "two", "six"]);
+        self.tags += 1;
+        let tag = self.tags;
+        match self.rng.below(100) {
+            0..=2 => CommandBody::OpenSession {
+                gateway: GatewayId(self.rng.below(3)),
+                nonce: self.rng.below(4).into(),
+            },
+            3 => {
+                CommandBody::FenceSession { session: SessionId(self.rng.below(self.sessions + 2)) }
+            }
+            4..=6 => create_bucket(bucket_name, "alice"),
+            7 => create_bucket(bucket_name, "bob"),
+            8 => delete_bucket(bucket_name),
+            9..=24 => {
+                let (key, conditions) = (self.key(), self.conditions());
+                put_if(bucket, key, tag, conditions)
+            }
+            25..=36 => {
+                let (key, blob) = (self.key(), self.blob());
+                put_blob(bucket, key, tag, blob)
+            }
+            37..=52 => CommandBody::DeleteObject {
+                target: target(bucket, self.key()),
+                conditions: self.conditions(),
+            },
+            53..=60 => create_upload(bucket, self.key()),
+            61..=80 => {
+                let uploads = self.uploads.clone();
+                let (bucket, key, upload) = self.pick(&uploads);
+                let number = u16::try_from(self.rng.below(5)).unwrap();
+                let blob = match self.rng.chance(1, 8) {
+                    true => None,
+                    false => Some(self.blob()),
+                };
+                // Few tags, so that Complete often names the right one.
+                put_part(bucket, &key, upload, number, u64::from(number), blob)
+            }
+            81..=93 => {
+                let uploads = self.uploads.clone();
+                let (bucket, key, upload) = self.pick(&uploads);
+                let mut parts = Vec::new();
+                for number in 0..5 {
+                    if self.rng.chance(1, 3) {
+                        let tag = u64::from(number) + self.rng.below(20) / 19;
+                        parts.push((number, etag(tag)));
+                    }
+                }
+                if self.rng.chance(1, 20) {
+                    parts.reverse();
+                }
+                CommandBody::CompleteUpload {
+                    target: target(bucket, &key),
+                    upload,
+                    parts,
+                    conditions: self.conditions(),
+                }
+            }
+            _ => {
+                let uploads = self.uploads.clone();
+                let (bucket, key, upload) = self.pick(&uploads);
+                CommandBody::AbortUpload { target: target(bucket, &key), upload }
+            }
+        }
+    }
+
+    fn command(&mut self) -> Command {
+        if !self.sent.is_empty() && self.rng.chance(1, 5) {
+            let sent = self.sent.clone();
+            return self.pick(&sent);
+        }
+        let body = self.body();
+        let origin = match self.rng.chance(1, 4) {
+            true => Origin::System,
+            false => {
+                let live: Vec<_> = self.replicas[0].range.live_sessions().collect();
+                let session = match live.is_empty() || self.rng.chance(1, 10) {
+                    true => 1 + self.rng.below(self.sessions + 1),
+                    false => self.pick(&live).0.0,
+                };
+                let sequence = self.next_sequence.entry(session).or_default();
+                *sequence += 1;
+                let sequence = *sequence;
+                origin(session, sequence, sequence.saturating_sub(self.rng.below(12)))
+            }
+        };
+        Command { origin, body }
+    }
+
+    fn step(&mut self) {
+        self.clock += match self.rng.chance(1, 40) {
+            true => 50_000_000,
+            false => self.rng.below(1000),
+        };
+        let clock = self.clock.saturating_sub(self.rng.below(2000));
+        let commands: Vec<_> = (0..self.rng.below(6)).map(|_| self.command()).collect();
+        self.sent.extend(commands.clone());
+        let excess = self.sent.len().saturating_sub(40);
+        self.sent.drain(..excess);
+        let batch = batch(clock, commands);
+        let batch = Batch::from_bytes(&batch.to_bytes()).unwrap();
+        let index = self.replicas[0].range.applied().next();
+        let expected = self.model.apply(index, &batch);
+        for replica in &mut self.replicas {
+            let outcomes = replica.apply(&batch);
+            assert_eq!(outcomes, expected, "{index}: {:#?}", batch.commands);
+        }
+        for (command, outcome) in batch.commands.iter().zip(&expected) {
+            let words = |text: String| {
+                let end = |c: char| !c.is_alphanumeric() && c != '(';
+                text.split(end).next().map(ToOwned::to_owned).unwrap_or_default()
+            };
+            let kind = words(format!("{:?}", command.body));
+            *self.seen.entry(format!("{kind} {}", words(format!("{outcome:?}")))).or_default() += 1;
+            match (outcome, &command.body) {
+                (Outcome::SessionOpened(session), _) => {
+                    self.sessions = self.sessions.max(session.0);
+                }
+                (Outcome::Upload(order), CommandBody::CreateUpload { target, .. }) => {
+                    let place = (target.bucket.0, target.key.as_str().to_owned(), *order);
+                    self.uploads.push(place);
+                    let excess = self.uploads.len().saturating_sub(6);
+                    self.uploads.drain(..excess);
+                }
+                _ => {}
+            }
+        }
+        let [a, b] = &mut self.replicas;
+        assert_eq!(a.range.state_hash(), b.range.state_hash());
+        if self.rng.chance(1, 10) {
+            a.reload();
+        }
+    }
+
+    fn compare_rows(&self) {
+        let replica = &self.replicas[0];
+        let mut hash = StateHash::default();
+        let mut counts = BTreeMap::new();
+        let mut dead = Vec::new();
+        for (raw, (value, _)) in &replica.rows.map {
+            let key = Key::decode(raw).unwrap();
+            assert_eq!(key.encode(), raw);
+            if !matches!(key, Key::Header | Key::Session { .. }) {
+                hash.insert(raw, ValueHash::of(value));
+            }
+            match key {
+                Key::Blob { target, blob } => {
+                    let count = BlobCount::from_bytes(value).unwrap().count;
+                    counts.insert(((target.bucket.0, target.key.as_str().to_owned()), blob), count);
+                }
+                Key::Garbage { target, blob } => {
+                    assert_eq!(Garbage::from_bytes(value).unwrap().blob.blob, blob);
+                    dead.push(((target.bucket.0, target.key.as_str().to_owned()), blob));
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(hash, replica.range.header.tree_hash, "the hash follows the rows");
+        assert_eq!(counts, self.model.live_blobs());
+        assert_eq!(dead, self.model.dead_blobs().into_iter().collect::<Vec<_>>());
+    }
+
+    fn compare_objects(&self) {
+        for bucket in 1..4 {
+            for key in KEYS {
+                let read = Read::Object { target: target(bucket, key), with_body: true };
+                let reply = self.replicas[0].read(&read);
+                let expected = self.model.objects.get(&(bucket, key.to_owned()));
+                match (reply, expected) {
+                    (ReadReply::Object(Some((record, inline))), Some(object)) => {
+                        assert_eq!(record.etag, object.etag);
+                        assert_eq!(record.length, object.length);
+                        assert_eq!(record.order, object.order);
+                        assert_eq!(record.modified, object.modified);
+                        assert_eq!(inline, object.inline);
+                    }
+                    (ReadReply::Object(None) | ReadReply::NoSuchBucket, None) => {}
+                    (reply, expected) => panic!("{key:?}: {reply:?}, not {expected:?}"),
+                }
+            }
+        }
+    }
+
+    fn request(&mut self) -> ScanRequest {
+        let bucket = 1 + self.rng.below(3);
+        let prefix = self.pick(&PREFIXES);
+        let delimiter = self.pick(&DELIMITERS);
+        let key = self.key().to_owned();
+        let start = match self.rng.below(5) {
+            0 | 1 => ScanStart::First,
+            2 => ScanStart::AtKey(key),
+            3 => ScanStart::AfterKey(key),
+            _ => ScanStart::AfterPrefix(self.pick(&PREFIXES[1..]).to_owned()),
+        };
+        let limit = 1 + u32::try_from(self.rng.below(5)).unwrap();
+        ScanRequest { start, limit, ..scan(bucket, prefix, delimiter) }
+    }
+
+    fn compare_listing(&mut self) {
+        let mut request = self.request();
+        let bucket = request.bucket.0;
+        let keys = self.model.objects.keys().filter(|(id, _)| *id == bucket);
+        let expected = Model::list(keys.map(|(_, key)| key.as_str()), &request);
+        let mut found = Vec::new();
+        let first = request.clone();
+        loop {
+            match self.replicas[0].read(&Read::Scan(request.clone())) {
+                ReadReply::NoSuchBucket => break,
+                ReadReply::Scan(Scanned { entries, next }) => {
+                    assert!(entries.len() <= request.limit as usize);
+                    found.extend(entries.into_iter().map(|entry| match entry {
+                        ListEntry::Item(item) => (true, item.key.as_str().to_owned()),
+                        ListEntry::Prefix(prefix) => (false, prefix),
+                    }));
+                    let Some(next) = next else { break };
+                    assert_ne!(next, request.start, "a scan gets on");
+                    request.start = next;
+                }
+                reply => panic!("{reply:?}"),
+            }
+        }
+        assert_eq!(found, expected, "{first:?}");
+    }
+
+    fn compare_uploads(&mut self) {
+        let mut request = self.request();
+        let bucket = request.bucket.0;
+        let there: Vec<_> = self.model.uploads.keys().filter(|(id, ..)| *id == bucket).collect();
+        let names = Model::list(there.iter().map(|(_, key, _)| key.as_str()), &request);
+        let mut expected: Vec<(String, Option<Order>)> = Vec::new();
+        for (is_key, name) in names {
+            match is_key {
+                false => expected.push((name, None)),
+                true if expected.iter().any(|(before, _)| *before == name) => {}
+                true => expected.extend(
+                    there
+                        .iter()
+                        .filter(|(_, key, _)| *key == name)
+                        .map(|(_, key, order)| (key.clone(), Some(*order))),
+                ),
+            }
+        }
+        let mut found = Vec::new();
+        let mut upload_after = None;
+        let first = request.clone();
+        loop {
+            let read = Read::Uploads { scan: request.clone(), upload_after };
+            match self.replicas[0].read(&read) {
+                ReadReply::NoSuchBucket => break,
+                ReadReply::Uploads(Scanned { entries, next }) => {
+                    assert!(entries.len() <= request.limit as usize);
+                    found.extend(entries.into_iter().map(|entry| match entry {
+                        ListEntry::Item(item) => {
+                            (item.key.as_str().to_owned(), Some(item.upload.order))
+                        }
+                        ListEntry::Prefix(prefix) => (prefix, None),
+                    }));
+                    let Some(next) = next else { break };
+                    upload_after = match (&next, found.last()) {
+                        (ScanStart::AtKey(key), Some((last, order))) => {
+                            assert_eq!(key, last);
+                            *order
+                        }
+                        _ => None,
+                    };
+                    request.start = next;
+                }
+                reply => panic!("{reply:?}"),
+            }
+        }
+        assert_eq!(found, expected, "{first:?}");
+    }
+}
+
+#[test]
+fn random_histories_agree_with_the_model_whatever_misses_and_freezes_there_are() {
+    let mut seen = BTreeMap::new();
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        for step in 0..300 {
+            world.step();
+            world.compare_listing();
+            world.compare_uploads();
+            if step % 20 == 0 {
+                world.compare_rows();
+                world.compare_objects();
+            }
+        }
+        world.compare_rows();
+        world.compare_objects();
+        for (what, count) in world.seen {
+            *seen.entry(what).or_insert(0) += count;
+        }
+    }
+    for what in MUST_HAPPEN {
+        assert!(seen.contains_key(what), "no history has {what}: {seen:#?}");
+    }
+}
+
+#[test]
+fn equal_logs_give_equal_rows() {
+    let rows = |seed| {
+        let mut world = World::new(seed);
+        (0..200).for_each(|_| world.step());
+        let [a, b] = &mut world.replicas;
+        a.reload();
+        b.reload();
+        let strip = |replica: &Replica| -> Vec<_> {
+            replica.rows.map.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect()
+        };
+        assert_eq!(strip(a), strip(b));
+        strip(a)
+    };
+    assert_eq!(rows(7), rows(7));
+}

@@ -1,0 +1,225 @@
+//! Single circumstances, written out.
+
+use super::support::*;
+use crate::ids::*;
+use crate::object::*;
+use crate::range::command::*;
+use crate::range::keys::{self, Key};
+use crate::range::{COMPLETED_KEPT_MILLIS, LIVE_SESSIONS_MAX, OUTCOMES_PER_SESSION_MAX};
+use crate::request::ListEntry;
+
+const fn rejected(rejection: Rejection) -> Outcome {
+    Outcome::Rejected(rejection)
+}
+
+fn with_bucket() -> Replica {
+    let mut replica = Replica::new(0, 0);
+    for gateway in 1..=2 {
+        replica.system(CommandBody::OpenSession { gateway: GatewayId(gateway), nonce: 1 });
+    }
+    assert_eq!(replica.system(create_bucket("bucket", "alice")), Outcome::Done);
+    replica
+}
+
+fn begin(replica: &mut Replica, key: &str) -> Order {
+    match replica.system(create_upload(1, key)) {
+        Outcome::Upload(order) => order,
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+#[test]
+fn retried_command_has_the_first_outcome_and_no_second_effect() {
+    let mut replica = with_bucket();
+    let first = replica.session(1, 1, 1, put(1, "k", 1));
+    replica.session(2, 1, 1, put(1, "k", 2));
+    assert_eq!(replica.session(1, 1, 1, put(1, "k", 1)), first);
+    let read = Read::Object { target: target(1, "k"), with_body: false };
+    let ReadReply::Object(Some((record, _))) = replica.read(&read) else { panic!() };
+    assert_eq!(record.etag, etag(2));
+    assert_eq!(replica.range.outcome_of(SessionId(1), CommitSequence(1)), Some(&first));
+}
+
+#[test]
+fn command_below_the_watermark_is_refused() {
+    let mut replica = with_bucket();
+    replica.session(1, 1, 1, put(1, "k", 1));
+    replica.session(1, 2, 2, put(1, "k", 2));
+    assert_eq!(replica.session(1, 1, 1, put(1, "k", 1)), rejected(Rejection::Answered));
+    assert_eq!(replica.range.outcome_of(SessionId(1), CommitSequence(1)), None);
+}
+
+#[test]
+fn opening_a_session_fences_the_older_one_of_the_same_gateway() {
+    let mut replica = with_bucket();
+    let open = CommandBody::OpenSession { gateway: GatewayId(1), nonce: 2 };
+    let opened = replica.system(open.clone());
+    assert_eq!(opened, Outcome::SessionOpened(SessionId(3)));
+    assert_eq!(replica.system(open), opened);
+    assert_eq!(replica.session(1, 1, 1, put(1, "k", 1)), rejected(Rejection::Fenced));
+    assert_eq!(replica.session(9, 1, 1, put(1, "k", 1)), rejected(Rejection::Fenced));
+    assert!(replica.range.session_live(SessionId(2)));
+    assert!(!replica.range.session_live(SessionId(1)));
+}
+
+#[test]
+fn slot_of_a_fenced_session_is_deleted_at_the_next_freeze() {
+    let mut replica = with_bucket();
+    replica.reload();
+    replica.system(CommandBody::FenceSession { session: SessionId(2) });
+    replica.reload();
+    let sessions = |key: &Key| matches!(key, Key::Session { .. });
+    assert_eq!(replica.keys().into_iter().filter(sessions).count(), 1);
+    assert_eq!(replica.range.live_sessions().count(), 1);
+}
+
+#[test]
+fn sessions_and_outcomes_are_bounded() {
+    let mut replica = with_bucket();
+    for gateway in 3..=LIVE_SESSIONS_MAX as u64 {
+        replica.system(CommandBody::OpenSession { gateway: GatewayId(gateway), nonce: 1 });
+    }
+    let open = CommandBody::OpenSession { gateway: GatewayId(1000), nonce: 1 };
+    assert_eq!(replica.system(open), rejected(Rejection::Malformed));
+    let open = CommandBody::OpenSession { gateway: GatewayId(1), nonce: 2 };
+    assert!(matches!(replica.system(open), Outcome::SessionOpened(_)));
+    let ahead = OUTCOMES_PER_SESSION_MAX as u64;
+    let last = replica.session(2, ahead, 1, put(1, "k", 1));
+    assert!(matches!(last, Outcome::Put { .. }));
+    let beyond = replica.session(2, ahead + 1, 1, put(1, "k", 1));
+    assert_eq!(beyond, rejected(Rejection::Malformed));
+}
+
+#[test]
+fn bucket_made_anew_has_another_id_and_the_old_id_is_refused() {
+    let mut replica = with_bucket();
+    assert_eq!(
+        replica.system(create_bucket("bucket", "alice")),
+        rejected(Rejection::BucketAlreadyOwnedByYou)
+    );
+    assert_eq!(
+        replica.system(create_bucket("bucket", "bob")),
+        rejected(Rejection::BucketAlreadyExists)
+    );
+    replica.system(put_blob(1, "k", 1, blob(1, 9)));
+    assert_eq!(replica.system(delete_bucket("bucket")), rejected(Rejection::BucketNotEmpty));
+    replica.system(delete(1, "k"));
+    let upload = begin(&mut replica, "k");
+    assert_eq!(replica.system(delete_bucket("bucket")), rejected(Rejection::BucketNotEmpty));
+    replica.system(CommandBody::AbortUpload { target: target(1, "k"), upload });
+    // The garbage of the deleted object does not keep the bucket.
+    assert_eq!(replica.system(delete_bucket("bucket")), Outcome::Done);
+    replica.system(create_bucket("bucket", "alice"));
+    assert_eq!(replica.system(put(1, "k", 1)), rejected(Rejection::NoSuchBucket));
+    assert!(matches!(replica.system(put(2, "k", 1)), Outcome::Put { .. }));
+}
+
+#[test]
+fn blob_placed_below_the_epoch_floor_is_refused() {
+    let mut replica = with_bucket();
+    replica.range.header.epoch_floor = MapEpoch(2);
+    let outcome = replica.system(put_blob(1, "k", 1, blob(1, 9)));
+    assert_eq!(outcome, rejected(Rejection::StaleEpoch));
+    let verified = BlobRef { epoch: MapEpoch(2), ..blob(1, 9) };
+    assert!(matches!(replica.system(put_blob(1, "k", 1, verified)), Outcome::Put { .. }));
+}
+
+#[test]
+fn malformed_commands_are_refused() {
+    let mut replica = with_bucket();
+    let upload = begin(&mut replica, "k");
+    let no_stores = BlobRef { stores: Vec::new(), ..blob(1, 9) };
+    let bodies = [
+        put_part(1, "k", upload, 0, 1, None),
+        put_part(1, "k", upload, PARTS_MAX + 1, 1, None),
+        put_blob(1, "k", 1, no_stores),
+        put_blob(1, "k", 1, blob(1, 0)),
+        complete(1, "k", upload, Vec::new()),
+        complete(1, "k", upload, vec![(1, etag(1)); 10_001]),
+    ];
+    for body in bodies {
+        assert_eq!(replica.system(body), rejected(Rejection::Malformed));
+    }
+}
+
+#[test]
+fn object_of_many_parts_is_read_whole_and_leaves_garbage_when_deleted() {
+    let mut replica = with_bucket();
+    let upload = begin(&mut replica, "k");
+    let numbers: Vec<u16> = (1..=40).collect();
+    for number in &numbers {
+        let blob = blob(u64::from(*number), PART_BYTES_MIN);
+        replica.system(put_part(1, "k", upload, *number, 1, Some(blob)));
+    }
+    let parts = numbers.iter().map(|number| (*number, etag(1))).collect();
+    let body = complete(1, "k", upload, parts);
+    let outcome = replica.system(body.clone());
+    assert_eq!(replica.system(body), outcome, "asked again, it answers the same");
+    let read = Read::Object { target: target(1, "k"), with_body: true };
+    let ReadReply::Object(Some((record, None))) = replica.read(&read) else { panic!() };
+    let Body::Blobs(parts) = &record.body else { panic!() };
+    assert_eq!(parts.iter().map(|part| part.number).collect::<Vec<_>>(), numbers);
+    assert_eq!(record.length, 40 * PART_BYTES_MIN);
+    replica.system(delete(1, "k"));
+    let garbage = |key: &Key| matches!(key, Key::Garbage { .. });
+    assert_eq!(replica.keys().into_iter().filter(garbage).count(), 40);
+    assert!(replica.rows.map.range(keys::objects(TenantId(0), BucketId(1)).start..).all(
+        |(key, _)| matches!(Key::decode(key), Ok(Key::Garbage { .. } | Key::Completed { .. }))
+    ));
+}
+
+#[test]
+fn list_passes_a_common_prefix_with_thousands_of_keys_in_one_call() {
+    let mut replica = with_bucket();
+    let command = |key: &str| Command { origin: Origin::System, body: put(1, key, 1) };
+    let mut commands: Vec<_> = (0..3000).map(|number| command(&format!("many/{number}"))).collect();
+    commands.push(command("zero"));
+    replica.apply(&batch(1, commands));
+    let read = Read::Scan(scan(1, "", Some("/")));
+    let ReadReply::Scan(Scanned { entries, next: None }) = replica.read(&read) else { panic!() };
+    assert!(matches!(&entries[0], ListEntry::Prefix(prefix) if prefix == "many/"));
+    assert!(matches!(&entries[1], ListEntry::Item(item) if item.key.as_str() == "zero"));
+    assert_eq!(entries.len(), 2);
+}
+
+#[test]
+fn scan_over_many_rows_that_give_nothing_stops_and_goes_on() {
+    let mut replica = with_bucket();
+    let command = |number| Command {
+        origin: Origin::System,
+        body: create_upload(1, &format!("a/{number:05}")),
+    };
+    replica.apply(&batch(1, (0..3000).map(command).collect()));
+    replica.system(put(1, "a/b", 1));
+    let mut request = scan(1, "", Some("/"));
+    let ReadReply::Scan(Scanned { entries, next: Some(next) }) =
+        replica.read(&Read::Scan(request.clone()))
+    else {
+        panic!()
+    };
+    assert!(entries.is_empty());
+    request.start = next;
+    let ReadReply::Scan(Scanned { entries, next: None }) = replica.read(&Read::Scan(request))
+    else {
+        panic!()
+    };
+    assert!(matches!(&entries[..], [ListEntry::Prefix(prefix)] if prefix == "a/"));
+}
+
+#[test]
+fn result_of_complete_is_said_again_for_a_day_of_the_range_clock() {
+    let mut replica = with_bucket();
+    let upload = begin(&mut replica, "k");
+    replica.system(put_part(1, "k", upload, 1, 1, Some(blob(1, 9))));
+    let again = |replica: &mut Replica, millis| {
+        let body = complete(1, "k", upload, vec![(1, etag(1))]);
+        let commands = vec![Command { origin: Origin::System, body }];
+        replica.apply(&batch(millis, commands)).remove(0)
+    };
+    let first = again(&mut replica, 1000);
+    assert!(matches!(first, Outcome::Put { .. }));
+    assert_eq!(again(&mut replica, 1000 + COMPLETED_KEPT_MILLIS - 1), first);
+    let later = again(&mut replica, 1000 + COMPLETED_KEPT_MILLIS);
+    assert_eq!(later, rejected(Rejection::NoSuchUpload));
+    assert!(!replica.keys().iter().any(|key| matches!(key, Key::Completed { .. })));
+}

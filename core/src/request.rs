@@ -1,0 +1,440 @@
+//! What clients ask of a gateway, and what it answers. Checked values only: names are parsed,
+//! limits hold. The edge (crate `trine-s3`) makes them from HTTP.
+
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::ids::{Order, TenantId};
+use crate::object::{
+    Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, ObjectChecksum, ObjectKey,
+    ObjectRecord, Owner, PartRecord, TagMatch, UploadRecord, WriteConditions,
+};
+use crate::time::WallTime;
+
+/// A bucket as a request names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BucketPath {
+    /// Whose bucket.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: BucketName,
+}
+
+/// An object as a request names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectPath {
+    /// The bucket.
+    pub bucket: BucketPath,
+    /// The key.
+    pub key: ObjectKey,
+}
+
+/// Which bytes of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteRange {
+    /// `bytes=first-last` or `bytes=first-`.
+    From {
+        /// First byte.
+        first: u64,
+        /// Last byte, inclusive.
+        last: Option<u64>,
+    },
+    /// `bytes=-length`.
+    Suffix {
+        /// How many.
+        length: u64,
+    },
+}
+
+/// Conditions of a read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadConditions {
+    /// `If-Match`.
+    pub if_match: Option<TagMatch>,
+    /// `If-None-Match`.
+    pub if_none_match: Option<TagMatch>,
+    /// `If-Modified-Since`, whole seconds.
+    pub if_modified_since: Option<WallTime>,
+    /// `If-Unmodified-Since`, whole seconds.
+    pub if_unmodified_since: Option<WallTime>,
+}
+
+/// GetObject and HeadObject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GetRequest {
+    /// Which object.
+    pub path: ObjectPath,
+    /// Which bytes.
+    pub range: Option<ByteRange>,
+    /// Which part (not together with `range`).
+    pub part_number: Option<u16>,
+    /// When.
+    pub conditions: ReadConditions,
+}
+
+/// PutObject. The body follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutRequest {
+    /// Which object.
+    pub path: ObjectPath,
+    /// Whose it will be.
+    pub owner: Owner,
+    /// What the client says about it.
+    pub attributes: Attributes,
+    /// Tags.
+    pub tags: Vec<(String, String)>,
+    /// When.
+    pub conditions: WriteConditions,
+    /// Bytes of the body, if known beforehand.
+    pub length: Option<u64>,
+}
+
+/// UploadPart. The body follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartRequest {
+    /// Which object.
+    pub path: ObjectPath,
+    /// Which upload.
+    pub upload: Order,
+    /// 1 to [`PARTS_MAX`](crate::object::PARTS_MAX).
+    pub number: u16,
+    /// Bytes of the body, if known beforehand.
+    pub length: Option<u64>,
+}
+
+/// ListObjects (both versions; the edge knows the difference).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListRequest {
+    /// Which bucket.
+    pub bucket: BucketPath,
+    /// Only keys that begin so.
+    pub prefix: String,
+    /// Roll up keys that share what comes before its next occurrence behind the prefix.
+    pub delimiter: Option<String>,
+    /// Only what comes after this marker. One that is itself a common prefix (it ends with the first
+    /// delimiter behind `prefix`) stands for all keys under it: the listing goes on behind them. Any
+    /// other is a key, there or not: the listing goes on behind it, and if keys that follow it share a
+    /// common prefix with it, that prefix is listed.
+    pub after: Option<String>,
+    /// At most so many keys and common prefixes, up to 1,000.
+    pub keys_max: u32,
+}
+
+/// ListMultipartUploads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListUploadsRequest {
+    /// Which bucket.
+    pub bucket: BucketPath,
+    /// Only keys that begin so.
+    pub prefix: String,
+    /// Roll up as for [`ListRequest`].
+    pub delimiter: Option<String>,
+    /// Only uploads of keys after this one...
+    pub key_after: Option<String>,
+    /// ...and of that very key those after this upload.
+    pub upload_after: Option<Order>,
+    /// At most so many, up to 1,000.
+    pub uploads_max: u32,
+}
+
+/// ListParts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPartsRequest {
+    /// Which object.
+    pub path: ObjectPath,
+    /// Which upload.
+    pub upload: Order,
+    /// Only parts after this number.
+    pub after: u16,
+    /// At most so many, up to 1,000.
+    pub parts_max: u32,
+}
+
+/// A client's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// CreateBucket → [`Reply::Done`].
+    CreateBucket {
+        /// Which.
+        bucket: BucketPath,
+        /// Whose it will be.
+        owner: Owner,
+    },
+    /// DeleteBucket → [`Reply::Done`].
+    DeleteBucket {
+        /// Which.
+        bucket: BucketPath,
+    },
+    /// HeadBucket → [`Reply::Bucket`].
+    HeadBucket {
+        /// Which.
+        bucket: BucketPath,
+    },
+    /// ListBuckets → [`Reply::Buckets`], by name.
+    ListBuckets {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// PutObject → [`Reply::Put`].
+    Put(PutRequest),
+    /// GetObject → [`Reply::Object`] and a body.
+    Get(GetRequest),
+    /// HeadObject → [`Reply::Object`] and no body.
+    Head(GetRequest),
+    /// DeleteObject → [`Reply::Done`].
+    Delete {
+        /// Which.
+        path: ObjectPath,
+        /// When.
+        conditions: WriteConditions,
+    },
+    /// DeleteObjects → [`Reply::Deleted`]: one result for each key, in order.
+    DeleteMany {
+        /// Which bucket.
+        bucket: BucketPath,
+        /// Up to 1,000 keys.
+        keys: Vec<ObjectKey>,
+    },
+    /// ListObjects and ListObjectsV2 → [`Reply::List`].
+    List(ListRequest),
+    /// CreateMultipartUpload → [`Reply::Upload`].
+    CreateUpload {
+        /// Which object it will be.
+        path: ObjectPath,
+        /// Whose it will be.
+        owner: Owner,
+        /// What the client says about it.
+        attributes: Attributes,
+        /// Tags.
+        tags: Vec<(String, String)>,
+        /// Additional checksum of its parts; whether the object's covers all bytes.
+        checksum: Option<(ChecksumAlgorithm, bool)>,
+    },
+    /// UploadPart → [`Reply::Put`].
+    UploadPart(PartRequest),
+    /// CompleteMultipartUpload → [`Reply::Put`].
+    CompleteUpload {
+        /// Which object.
+        path: ObjectPath,
+        /// Which upload.
+        upload: Order,
+        /// Numbers and tags, as the client sent them (the order is checked at the commit).
+        parts: Vec<(u16, ETag)>,
+        /// When.
+        conditions: WriteConditions,
+    },
+    /// AbortMultipartUpload → [`Reply::Done`].
+    AbortUpload {
+        /// Which object.
+        path: ObjectPath,
+        /// Which upload.
+        upload: Order,
+    },
+    /// ListMultipartUploads → [`Reply::Uploads`].
+    ListUploads(ListUploadsRequest),
+    /// ListParts → [`Reply::Parts`].
+    ListParts(ListPartsRequest),
+}
+
+/// What the edge computed over a verified body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BodyDigest {
+    /// MD5 of the bytes.
+    pub md5: [u8; 16],
+    /// The additional checksum that the client sent and the edge verified.
+    pub checksum: Option<ObjectChecksum>,
+}
+
+/// One line of a listing of objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Key.
+    pub key: ObjectKey,
+    /// Last-Modified.
+    pub modified: WallTime,
+    /// Entity tag.
+    pub etag: ETag,
+    /// Bytes.
+    pub length: u64,
+    /// Whose it is.
+    pub owner: Owner,
+    /// 0 is STANDARD.
+    pub storage_class: u8,
+    /// The algorithm of the additional checksum, and whether it covers the whole object.
+    pub checksum: Option<(ChecksumAlgorithm, bool)>,
+}
+
+/// A key or a common prefix; both count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListEntry<T> {
+    /// Something under a key.
+    Item(T),
+    /// A common prefix.
+    Prefix(String),
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In key order.
+    pub entries: Vec<T>,
+    /// Whether more follows.
+    pub truncated: bool,
+}
+
+/// One upload in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUpload {
+    /// Key.
+    pub key: ObjectKey,
+    /// The upload.
+    pub upload: UploadRecord,
+}
+
+/// A successful answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done, and there is nothing to tell.
+    Done,
+    /// A bucket.
+    Bucket(BucketRecord),
+    /// Buckets, by name.
+    Buckets(Vec<BucketRecord>),
+    /// An object or part is stored.
+    Put {
+        /// Its tag.
+        etag: ETag,
+        /// Its additional checksum.
+        checksum: Option<ObjectChecksum>,
+    },
+    /// An object. For `Get`, `length` bytes of body follow.
+    Object {
+        /// Its record (`body` is of no use outside).
+        record: Box<ObjectRecord>,
+        /// First byte of what follows.
+        first: u64,
+        /// Bytes that follow.
+        length: u64,
+        /// Whether only a part of the object was asked for (206).
+        partial: bool,
+        /// The number of parts, when asked for by part number.
+        parts: Option<u16>,
+    },
+    /// One result for each key.
+    Deleted(Vec<Result<(), ApiError>>),
+    /// Objects.
+    List(Page<ListEntry<ListedObject>>),
+    /// A new upload.
+    Upload(Order),
+    /// Uploads.
+    Uploads(Page<ListEntry<ListedUpload>>),
+    /// Parts, with the upload they belong to.
+    Parts {
+        /// The upload.
+        upload: Box<UploadRecord>,
+        /// Its parts.
+        page: Page<PartRecord>,
+    },
+}
+
+/// Why a request was not done. The edge maps each to S3's code, status and XML.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    /// NoSuchBucket, 404.
+    NoSuchBucket,
+    /// NoSuchKey, 404.
+    NoSuchKey,
+    /// NoSuchUpload, 404.
+    NoSuchUpload,
+    /// BucketAlreadyOwnedByYou, 409.
+    BucketAlreadyOwnedByYou,
+    /// BucketAlreadyExists, 409.
+    BucketAlreadyExists,
+    /// BucketNotEmpty, 409.
+    BucketNotEmpty,
+    /// PreconditionFailed, 412.
+    PreconditionFailed,
+    /// 304, with what the client needs to know.
+    NotModified {
+        /// The object's tag.
+        etag: ETag,
+        /// Its Last-Modified.
+        modified: WallTime,
+    },
+    /// InvalidRange, 416.
+    InvalidRange {
+        /// The object's bytes.
+        length: u64,
+    },
+    /// InvalidPartNumber, 416.
+    InvalidPartNumber,
+    /// InvalidPart, 400.
+    InvalidPart {
+        /// The first part that is missing or has another tag.
+        number: u16,
+    },
+    /// InvalidPartOrder, 400.
+    InvalidPartOrder,
+    /// EntityTooSmall, 400.
+    EntityTooSmall {
+        /// The part.
+        number: u16,
+        /// Its bytes.
+        length: u64,
+    },
+    /// EntityTooLarge, 400.
+    EntityTooLarge,
+    /// InvalidArgument, 400.
+    InvalidArgument(String),
+    /// IncompleteBody, 400: the body ended early.
+    IncompleteBody,
+    /// SlowDown, 503: over a limit; try again later. Nothing was done.
+    SlowDown(String),
+    /// ServiceUnavailable, 503: not enough zones answer. It may have been done.
+    Unavailable(String),
+    /// InsufficientStorage, 507: the disks are full. Nothing was done.
+    StorageFull(String),
+    /// InternalError, 500.
+    Internal(String),
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchBucket => f.write_str("the bucket does not exist"),
+            Self::NoSuchKey => f.write_str("the key does not exist"),
+            Self::NoSuchUpload => {
+                f.write_str("the upload does not exist: it was completed, aborted or never begun")
+            }
+            Self::BucketAlreadyOwnedByYou => f.write_str("you own this bucket already"),
+            Self::BucketAlreadyExists => f.write_str("the bucket name is taken"),
+            Self::BucketNotEmpty => f.write_str("the bucket is not empty"),
+            Self::PreconditionFailed => f.write_str("a precondition does not hold"),
+            Self::NotModified { .. } => f.write_str("not modified"),
+            Self::InvalidRange { length } => {
+                write!(f, "the range begins behind the object's {length} bytes")
+            }
+            Self::InvalidPartNumber => f.write_str("the object has no such part"),
+            Self::InvalidPart { number } => {
+                write!(f, "part {number} was not uploaded or has another tag")
+            }
+            Self::InvalidPartOrder => f.write_str("parts are not in ascending order"),
+            Self::EntityTooSmall { number, length } => {
+                write!(f, "part {number} has {length} bytes, and only the last may be under 5 MiB")
+            }
+            Self::EntityTooLarge => f.write_str("the body is over 5 GiB"),
+            Self::InvalidArgument(text)
+            | Self::SlowDown(text)
+            | Self::Unavailable(text)
+            | Self::StorageFull(text)
+            | Self::Internal(text) => f.write_str(text),
+            Self::IncompleteBody => f.write_str("the body ended early"),
+        }
+    }
+}
+
+impl core::error::Error for ApiError {}
+
+/// Inline bytes that a read found beside a record.
+pub type InlineBody = Option<Bytes>;

@@ -1,0 +1,79 @@
+//! Where each log entry stands in the journal: 16 bytes of memory per entry.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::record::Location;
+use crate::ids::{LogIndex, RangeId};
+
+/// Per range, the places of a contiguous run of entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EntryLocations {
+    ranges: BTreeMap<RangeId, Run>,
+}
+
+/// `places[i]` is where the entry `first + i` stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Run {
+    first: LogIndex,
+    places: VecDeque<Location>,
+}
+
+impl EntryLocations {
+    /// An entry was written. At an index that is known, it replaces that entry and all after it;
+    /// one that does not follow what is known begins anew (the log jumped over a snapshot).
+    pub(crate) fn put(&mut self, range: RangeId, index: LogIndex, location: Location) {
+        self.truncate(range, index);
+        let run = self.ranges.entry(range).or_default();
+        let next = run.first.0 + run.places.len() as u64;
+        if run.places.is_empty() || next != index.0 {
+            *run = Run { first: index, places: VecDeque::new() };
+        }
+        run.places.push_back(location);
+    }
+
+    /// Forget `from` and all after it.
+    pub(crate) fn truncate(&mut self, range: RangeId, from: LogIndex) {
+        if let Some(run) = self.ranges.get_mut(&range) {
+            let kept = from.0.saturating_sub(run.first.0);
+            run.places.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Where an entry stands.
+    pub(crate) fn at(&self, range: RangeId, index: LogIndex) -> Option<Location> {
+        let run = self.ranges.get(&range)?;
+        let place = usize::try_from(index.0.checked_sub(run.first.0)?).ok()?;
+        run.places.get(place).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANGE: RangeId = RangeId(1);
+
+    fn place(position: u64) -> Location {
+        Location { position, len: 40 }
+    }
+
+    #[test]
+    fn entry_at_known_index_replaces_the_suffix() {
+        let mut locations = EntryLocations::default();
+        for index in 3..8 {
+            locations.put(RANGE, LogIndex(index), place(index * 100));
+        }
+        locations.put(RANGE, LogIndex(5), place(9000));
+        assert_eq!(locations.at(RANGE, LogIndex(4)), Some(place(400)));
+        assert_eq!(locations.at(RANGE, LogIndex(5)), Some(place(9000)));
+        assert_eq!(locations.at(RANGE, LogIndex(6)), None);
+        locations.put(RANGE, LogIndex(2), place(1));
+        assert_eq!(locations.at(RANGE, LogIndex(2)), Some(place(1)));
+        assert_eq!(locations.at(RANGE, LogIndex(5)), None);
+    }
+
+    #[test]
+    fn place_of_an_entry_takes_sixteen_bytes() {
+        assert_eq!(size_of::<Location>(), 16);
+    }
+}

@@ -1,0 +1,468 @@
+//! The journal while the store runs: collects records into frames, writes and syncs them, reads
+//! entries back.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::frame::{self, FRAME_BYTES_MAX, FrameHeader, Identity, frame_len};
+use super::locations::EntryLocations;
+use super::prepare::Prepare;
+use super::record::{Location, Record};
+use super::recovery::RecoveredJournal;
+use super::{EntryDamage, JournalError};
+use crate::cluster::Geometry;
+use crate::consensus::Entry;
+use crate::disk::{DiskOutput, DiskResult, SECTOR};
+use crate::hash::Checksum;
+use crate::ids::{DiskToken, Incarnation, LogIndex, RangeId};
+use crate::storage::durable::Durable;
+use crate::storage::io::{Io, SyncTicket};
+use crate::storage::layout::journal_offset;
+use crate::storage::superblock::{SuperblockWriter, SyncedMark};
+
+/// Bytes that one read of entries spans on disk, at most, unless a single entry is longer.
+const READ_SPAN_MAX: u64 = 1 << 20;
+
+/// Names a record that was appended; later ones are greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct JournalTicket(pub(crate) u64);
+
+/// What a disk completion meant to the journal.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// It belongs to another part.
+    NotMine,
+    /// It was the journal's; nothing to tell.
+    Mine,
+    /// A read of entries has finished.
+    Entries(EntriesRead),
+}
+
+/// Entries that were read back, each verified by its own CRC.
+#[derive(Debug)]
+pub(crate) struct EntriesRead {
+    /// Of which range.
+    pub(crate) range: RangeId,
+    /// The first index that was asked for.
+    pub(crate) from: LogIndex,
+    /// At least one entry, contiguous; or what does not verify.
+    pub(crate) entries: Result<Vec<Entry>, EntryDamage>,
+}
+
+/// See the module's head. Offer it every disk completion and sync of the store, and call
+/// [`Journal::pump`] at the end of each step: only that starts effects.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    identity: Identity,
+    geometry: Geometry,
+    superblock: SuperblockWriter,
+    /// The superblock that carries this life's incarnation, and with it the memory of recovery.
+    start_sequence: u64,
+    start_proof: Option<Durable>,
+    prepare: Prepare,
+    /// This life's recovery number, and where it cut the journal.
+    recovery: u64,
+    recovery_start: u64,
+    /// The journal was damaged: the first record of this life must say so.
+    suspect_first: bool,
+    /// Position of the next frame, and the checksum of the last.
+    head: u64,
+    previous: Checksum,
+    /// All below is synced.
+    synced: u64,
+    /// Written or being written, not yet synced: a frame, or a closing mark, or a mark and a frame.
+    in_flight: VecDeque<InFlight>,
+    /// The last frame of this life (if any) is a closing mark.
+    closed: bool,
+    /// Records that no frame has taken yet. Their number is the caller's to bound.
+    pending: VecDeque<Record>,
+    pending_bytes: usize,
+    last_ticket: JournalTicket,
+    durable_ticket: JournalTicket,
+    /// Where entries stand that a frame has taken.
+    locations: EntryLocations,
+    /// The lowest entry of each range that waits: from there on `locations` is out of date.
+    waiting_from: BTreeMap<RangeId, LogIndex>,
+    reads: BTreeMap<DiskToken, EntryRead>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    start: u64,
+    end: u64,
+    /// Of the last record in it or before it.
+    ticket: JournalTicket,
+    closing: bool,
+    state: FrameState,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum FrameState {
+    Writing(DiskToken),
+    Written,
+    Syncing(SyncTicket),
+}
+
+/// A read in flight: which entries stand where in the span that begins at `start`.
+#[derive(Debug)]
+struct EntryRead {
+    range: RangeId,
+    from: LogIndex,
+    start: u64,
+    places: Vec<Location>,
+}
+
+impl Journal {
+    /// Begin a life. Records may be appended at once; the first frame is written when the
+    /// superblock with the raised incarnation is durable.
+    ///
+    /// After damage the first records to be appended must be [`Record::Suspect`], before the first
+    /// [`Self::pump`].
+    pub(crate) fn start(mut superblock: SuperblockWriter, recovered: RecoveredJournal) -> Self {
+        let found = *superblock.wanted();
+        let start_sequence = superblock.update(|superblock| {
+            superblock.incarnation = Incarnation(superblock.incarnation.0 + 1);
+            superblock.mark = recovered.mark;
+        });
+        let incarnation = superblock.wanted().incarnation;
+        assert!(recovered.resume <= found.prepared);
+        assert!(recovered.mark.synced >= recovered.resume);
+        Self {
+            identity: Identity { cluster: found.cluster, store: found.store },
+            geometry: found.geometry,
+            superblock,
+            start_sequence,
+            start_proof: None,
+            prepare: Prepare::new(found.prepared),
+            // Never used before, whether or not a frame of that life was seen.
+            recovery: incarnation.0.max(recovered.mark.recovery + 1),
+            recovery_start: recovered.resume,
+            suspect_first: recovered.damage.is_some(),
+            head: recovered.resume,
+            previous: recovered.previous,
+            synced: recovered.resume,
+            in_flight: VecDeque::new(),
+            closed: true,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            last_ticket: JournalTicket::default(),
+            durable_ticket: JournalTicket::default(),
+            locations: recovered.locations,
+            waiting_from: BTreeMap::new(),
+            reads: BTreeMap::new(),
+        }
+    }
+
+    /// This life's incarnation, and the proof that it is durable, once it is: no sooner may the
+    /// store speak to anybody.
+    pub(crate) fn incarnation(&self) -> (Incarnation, Option<Durable>) {
+        (self.superblock.wanted().incarnation, self.start_proof)
+    }
+
+    /// Add a record behind all others. It is durable when [`Self::on_synced`] reports its ticket or
+    /// a greater one.
+    pub(crate) fn append(&mut self, record: Record) -> JournalTicket {
+        let is_suspect = matches!(record, Record::Suspect { .. });
+        assert!(is_suspect || !self.suspect_first, "a damaged journal begins with suspicion");
+        self.suspect_first = false;
+        if let Record::Entry { range, entry } = &record {
+            // What it replaces must not be read any more; its own place is not known yet.
+            let from = self.waiting_from.entry(*range).or_insert(entry.index);
+            *from = entry.index.min(*from);
+        }
+        self.pending_bytes += record.len_bytes();
+        self.pending.push_back(record);
+        self.last_ticket.0 += 1;
+        self.last_ticket
+    }
+
+    /// Bytes that may still be appended. New data is to be refused before this falls below the
+    /// store's `journal_reserve`; each record costs up to its length, and each step up to two
+    /// sectors. At 0 the store stops ([`JournalError::Full`]).
+    pub(crate) fn free_bytes(&self) -> u64 {
+        let pending = frame_len(self.pending_bytes) as u64;
+        self.geometry.journal.saturating_sub(self.head + pending + SECTOR)
+    }
+
+    /// All below this journal position is synced. To be told to peers in hello and traffic; a peer
+    /// that remembers a higher one than we start with knows that this disk was turned back.
+    pub(crate) fn synced_position(&self) -> u64 {
+        self.synced
+    }
+
+    /// Bytes that were appended and are not in a frame yet.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Start whatever can be started. To be called at the end of each step.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`]: the store must stop.
+    pub(crate) fn pump(&mut self, io: &mut Io<'_>) -> Result<(), JournalError> {
+        assert!(!self.suspect_first, "a damaged journal begins with suspicion");
+        self.superblock.pump(io);
+        if self.start_proof.is_none() {
+            return Ok(());
+        }
+        self.pump_prepare(io);
+        self.write_frame(io)?;
+        self.sync_frames(io);
+        // Preparing may just have asked for a new superblock.
+        self.superblock.pump(io);
+        Ok(())
+    }
+
+    /// Offer a disk completion.
+    ///
+    /// # Errors
+    /// A failed write: the store must stop.
+    pub(crate) fn on_disk(
+        &mut self,
+        token: DiskToken,
+        result: &DiskResult,
+    ) -> Result<Progress, JournalError> {
+        let fatal = |doing| move |error| JournalError::Disk { doing, error };
+        if let Some(read) = self.reads.remove(&token) {
+            return Ok(Progress::Entries(self.finish_read(read, result)));
+        }
+        if self.superblock.on_disk(token, result).map_err(fatal("writing the superblock"))? {
+            return Ok(Progress::Mine);
+        }
+        let writing = FrameState::Writing(token);
+        if let Some(frame) = self.in_flight.iter_mut().find(|frame| frame.state == writing) {
+            result.as_ref().map_err(|error| fatal("writing a frame")(error.clone()))?;
+            frame.state = FrameState::Written;
+            return Ok(Progress::Mine);
+        }
+        if self.prepare.on_written(token) {
+            result.as_ref().map_err(|error| fatal("preparing a piece")(error.clone()))?;
+            return Ok(Progress::Mine);
+        }
+        Ok(Progress::NotMine)
+    }
+
+    /// Offer a completed sync. If it makes records durable: the ticket up to which (inclusive) all
+    /// are, with the proof.
+    pub(crate) fn on_synced(
+        &mut self,
+        ticket: SyncTicket,
+        proof: Durable,
+    ) -> Option<(JournalTicket, Durable)> {
+        if self.superblock.on_synced(ticket, proof) {
+            if self.superblock.durable_sequence() >= self.start_sequence {
+                self.start_proof = Some(proof);
+            }
+            return None;
+        }
+        if self.prepare.on_synced(ticket) {
+            return None;
+        }
+        let syncing = FrameState::Syncing(ticket);
+        let covered = self.in_flight.iter().rposition(|frame| frame.state == syncing)?;
+        let last = self.in_flight.drain(..=covered).next_back().expect("it was found");
+        assert!(last.end > self.synced && last.end <= self.head);
+        self.synced = last.end;
+        let progress = last.ticket > self.durable_ticket;
+        self.durable_ticket = last.ticket;
+        progress.then_some((last.ticket, proof))
+    }
+
+    fn pump_prepare(&mut self, io: &mut Io<'_>) {
+        let waiting = frame_len(self.pending_bytes.min(FRAME_BYTES_MAX)) as u64;
+        let needed = self.head + waiting;
+        self.prepare.pump(needed, &self.geometry, &mut self.superblock, io);
+    }
+
+    /// A frame of all that waits, or a closing mark, if it is time for one.
+    fn write_frame(&mut self, io: &mut Io<'_>) -> Result<(), JournalError> {
+        if self.pending.is_empty() {
+            let idle = self.in_flight.is_empty() && !self.closed;
+            if idle && self.head + SECTOR <= self.prepare.prepared() {
+                self.write(&[], io);
+            }
+            return Ok(());
+        }
+        let only_closing = self.in_flight.iter().all(|frame| frame.closing);
+        let may_write = only_closing && self.in_flight.len() < 2;
+        if !may_write {
+            return Ok(());
+        }
+        let (count, len) = self.next_frame();
+        let free = self.geometry.journal - self.head;
+        if len > free {
+            return Err(JournalError::Full { needed: len, free });
+        }
+        if self.head + len <= self.prepare.prepared() {
+            let records: Vec<Record> = self.pending.drain(..count).collect();
+            self.pending_bytes -= records.iter().map(Record::len_bytes).sum::<usize>();
+            self.write(&records, io);
+        }
+        Ok(())
+    }
+
+    /// How many of the waiting records the next frame takes, and its length.
+    fn next_frame(&self) -> (usize, u64) {
+        let mut bytes = 0;
+        let mut count = 0;
+        for record in &self.pending {
+            if frame_len(bytes + record.len_bytes()) > FRAME_BYTES_MAX {
+                break;
+            }
+            bytes += record.len_bytes();
+            count += 1;
+        }
+        assert!(count > 0, "a single record always fits into a frame");
+        (count, frame_len(bytes) as u64)
+    }
+
+    fn write(&mut self, records: &[Record], io: &mut Io<'_>) {
+        let header = FrameHeader {
+            position: self.head,
+            len: 0,
+            records: 0,
+            previous: self.previous,
+            recovery: self.recovery,
+            recovery_start: self.recovery_start,
+            synced: self.synced,
+            checksum: Checksum::default(),
+        };
+        let encoded = frame::encode(self.identity, header, records);
+        for (record, location) in records.iter().zip(&encoded.locations) {
+            if let Record::Entry { range, entry } = record {
+                self.locations.put(*range, entry.index, *location);
+            }
+        }
+        self.waiting_from.clear();
+        for record in &self.pending {
+            if let Record::Entry { range, entry } = record {
+                let from = self.waiting_from.entry(*range).or_insert(entry.index);
+                *from = entry.index.min(*from);
+            }
+        }
+        let (start, end) = (encoded.header.position, encoded.header.end());
+        assert!(end <= self.prepare.prepared());
+        // That a life's first frame was synced is what any later one proves: it stood alone.
+        assert!(self.in_flight.is_empty() || self.synced > self.recovery_start);
+        let token = io.write(journal_offset(&self.geometry, start), encoded.parts);
+        let closing = records.is_empty();
+        let ticket = JournalTicket(self.last_ticket.0 - self.pending.len() as u64);
+        let state = FrameState::Writing(token);
+        self.in_flight.push_back(InFlight { start, end, ticket, closing, state });
+        self.previous = encoded.header.checksum;
+        self.head = end;
+        self.closed = closing;
+    }
+
+    /// Ask for a sync when all in flight is written and something of it is not covered yet.
+    fn sync_frames(&mut self, io: &mut Io<'_>) {
+        let writing = |frame: &InFlight| matches!(frame.state, FrameState::Writing(_));
+        let written = |frame: &InFlight| frame.state == FrameState::Written;
+        if self.in_flight.iter().any(written) && !self.in_flight.iter().any(writing) {
+            let ticket = io.sync();
+            for frame in self.in_flight.iter_mut().filter(|frame| written(frame)) {
+                frame.state = FrameState::Syncing(ticket);
+            }
+        }
+        self.remember_synced();
+    }
+
+    /// Once this life's first frame is synced, whatever superblock is written next says how far.
+    fn remember_synced(&mut self) {
+        if self.synced > self.recovery_start {
+            let mark = SyncedMark { recovery: self.recovery, synced: self.synced };
+            self.superblock.note(|superblock| superblock.mark = mark);
+        }
+    }
+
+    /// Where an entry stands, if it was written (or is being written) and nothing that waits
+    /// replaces it.
+    pub(super) fn location(&self, range: RangeId, index: LogIndex) -> Option<Location> {
+        let waits = self.waiting_from.get(&range).is_some_and(|from| index >= *from);
+        if waits { None } else { self.locations.at(range, index) }
+    }
+
+    /// Start reading entries from `from` on: as many as have no more than `bytes_max` bytes and lie
+    /// near each other, at least one. False if the first is not there to be read: unknown, or its
+    /// frame is still being written.
+    pub(crate) fn read_entries(
+        &mut self,
+        range: RangeId,
+        from: LogIndex,
+        bytes_max: u64,
+        io: &mut Io<'_>,
+    ) -> bool {
+        let places = self.places(range, from, bytes_max);
+        let (Some(first), Some(last)) = (places.first(), places.last()) else { return false };
+        let start = first.position - first.position % SECTOR;
+        let len = last.end().next_multiple_of(SECTOR) - start;
+        let token = io.read(journal_offset(&self.geometry, start), len);
+        self.reads.insert(token, EntryRead { range, from, start, places });
+        true
+    }
+
+    fn places(&self, range: RangeId, from: LogIndex, bytes_max: u64) -> Vec<Location> {
+        let writing = |frame: &&InFlight| matches!(frame.state, FrameState::Writing(_));
+        let readable = self.in_flight.iter().find(writing).map_or(self.head, |frame| frame.start);
+        let mut places: Vec<Location> = Vec::new();
+        let mut bytes = 0;
+        let mut index = from;
+        while let Some(place) = self.location(range, index).filter(|p| p.end() <= readable) {
+            bytes += u64::from(place.len);
+            let start = places.first().map_or(place.position, |first| first.position);
+            // Positions ascend with the index: what replaces an entry forgets those after it.
+            let too_much = bytes > bytes_max || place.end() - start > READ_SPAN_MAX;
+            if too_much && !places.is_empty() {
+                break;
+            }
+            places.push(place);
+            index = index.next();
+        }
+        places
+    }
+
+    fn finish_read(&self, read: EntryRead, result: &DiskResult) -> EntriesRead {
+        let EntryRead { range, from, start, places } = read;
+        let mut index = from;
+        let mut entries = Vec::with_capacity(places.len());
+        for place in places {
+            match self.read_entry(range, index, start, place, result) {
+                Ok(entry) => entries.push(entry),
+                Err(reason) => {
+                    let position = place.position;
+                    let damage = EntryDamage { range, index, position, reason };
+                    return EntriesRead { range, from, entries: Err(damage) };
+                }
+            }
+            index = index.next();
+        }
+        EntriesRead { range, from, entries: Ok(entries) }
+    }
+
+    fn read_entry(
+        &self,
+        range: RangeId,
+        index: LogIndex,
+        start: u64,
+        place: Location,
+        result: &DiskResult,
+    ) -> Result<Entry, String> {
+        let bytes = match result {
+            Ok(DiskOutput::Read(bytes)) => bytes,
+            Ok(_) => return Err("the disk answered a read with something else".into()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let record = usize::try_from(place.position - start)
+            .ok()
+            .filter(|at| *at <= bytes.len())
+            .map_or_else(Bytes::new, |at| bytes.slice(at..));
+        match Record::decode(self.identity.store, place.position, &record) {
+            Ok(Record::Entry { range: r, entry }) if (r, entry.index) == (range, index) => {
+                Ok(entry)
+            }
+            Ok(_) => Err("another record stands there".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

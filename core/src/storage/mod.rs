@@ -1,0 +1,621 @@
+//! One disk: superblock, journal, segments, tree.
+//!
+//! `Storage` puts them together and is all that a store sees. It promises: what is reported with a
+//! [`Durable`] survives any crash; what was not is there whole or not at all; damage is reported, and
+//! never taken for absence. It leaves to the store what records, rows and chunks mean.
+//!
+//! ```text
+//! Superblock ──▶ Journal ──▶ Shelf ──▶ Open
+//!  (format if     (scan,      (runs,    (incarnation raised, durable)
+//!   empty)         gather)     chunks)
+//! ```
+
+mod durable;
+pub(crate) mod io;
+pub mod journal;
+pub mod layout;
+mod opening;
+pub(crate) mod segment;
+pub(crate) mod shelf;
+pub mod superblock;
+pub(crate) mod tree;
+
+pub use durable::Durable;
+pub(crate) use journal::{JournalTicket, Record};
+pub(crate) use opening::OpenedRange;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use crate::cluster::{ROOT_RANGE, StoreConfig};
+use crate::consensus::Entry;
+use crate::disk::{DiskOutput, DiskResult};
+use crate::effects::Effects;
+use crate::hash::Checksum;
+use crate::ids::{DiskToken, Incarnation, LogIndex, RangeId};
+use crate::message::{ChunkError, ChunkRead, ChunkWrite};
+use crate::rows::{Miss, RowWrite, Rows};
+use io::{DiskQueue, Io, SyncTicket};
+use journal::{Journal, JournalRecovery, Progress};
+use opening::Gathered;
+use shelf::{Output, Shelf, ShelfConfig, TableId};
+use superblock::{CopyFault, Found, Superblock, SuperblockReader, SuperblockWriter};
+
+/// What a store hears from its storage.
+#[derive(Debug)]
+pub(crate) enum StorageEvent {
+    /// Recovery is done, and this life's incarnation is durable.
+    Open(Opened),
+    /// All journal records up to this ticket are durable.
+    Durable(JournalTicket, Durable),
+    /// Entries were read back: at least one, contiguous.
+    Entries { range: RangeId, from: LogIndex, entries: Vec<Entry> },
+    /// A chunk write has ended.
+    ChunkStored { op: u64, result: Result<Durable, ChunkError> },
+    /// A chunk read has ended.
+    ChunkRead { op: u64, result: Result<(Bytes, Vec<Checksum>), ChunkError> },
+    /// A block that a read missed is in memory.
+    Fetched(Miss),
+    /// A block of a range's table cannot be had.
+    Damaged { range: RangeId },
+    /// For the log.
+    Note(String),
+    /// The store must stop.
+    Halt(String),
+}
+
+/// What recovery found.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Which life this is.
+    pub(crate) incarnation: Incarnation,
+    /// The replicas on this disk.
+    pub(crate) ranges: BTreeMap<RangeId, OpenedRange>,
+    /// For the log.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A store's disk.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    queue: DiskQueue,
+    shelf_config: ShelfConfig,
+    format: Superblock,
+    phase: Phase,
+    /// What the store has not heard yet.
+    events: VecDeque<StorageEvent>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    New,
+    Superblock(SuperblockReader),
+    Journal {
+        writer: SuperblockWriter,
+        recovery: JournalRecovery,
+        gathered: Box<Gathered>,
+    },
+    /// The journal takes records; the shelf is being recovered, or the incarnation raised.
+    Shelf {
+        parts: Parts,
+        opened: Opened,
+    },
+    Open(Parts),
+    Halted,
+}
+
+/// Journal and shelf, and the edits between them.
+#[derive(Debug)]
+struct Parts {
+    journal: Journal,
+    shelf: Shelf,
+    /// Edits that wait to be durable, oldest first.
+    edits: VecDeque<(JournalTicket, u64)>,
+    last_ticket: JournalTicket,
+    /// Ranges whose tables cannot be read; told to the store when storage opens, or at once.
+    damaged: BTreeSet<RangeId>,
+    /// What the tables on disk hold; taken when storage opens.
+    flushed: Option<BTreeMap<TableId, LogIndex>>,
+}
+
+impl Storage {
+    /// Storage that waits for [`Self::start`].
+    pub(crate) fn new(config: &StoreConfig) -> Self {
+        let shelf_config = ShelfConfig {
+            store: config.store,
+            incarnation: Incarnation(1),
+            geometry: config.geometry,
+            area: layout::segments_start(&config.geometry),
+            memtable_bytes: config.limits.memtable_bytes,
+            block_cache_bytes: config.limits.block_cache_bytes,
+            chunk_bytes_max: config.limits.chunk_bytes_max,
+        };
+        let format = Superblock {
+            cluster: config.cluster,
+            store: config.store,
+            zone: config.zone,
+            sequence: 0,
+            incarnation: Incarnation(0),
+            geometry: config.geometry,
+            prepared: 0,
+            mark: superblock::SyncedMark::default(),
+        };
+        let (queue, events) = (DiskQueue::default(), VecDeque::new());
+        Self { queue, shelf_config, format, phase: Phase::New, events }
+    }
+
+    /// Begin recovery, or format an empty disk.
+    pub(crate) fn start(&mut self, fx: &mut Effects) {
+        let mut io = Io { queue: &mut self.queue, fx };
+        let reader = SuperblockReader::start(self.format.cluster, self.format.store, &mut io);
+        self.phase = Phase::Superblock(reader);
+    }
+
+    /// The next thing that the store must hear.
+    pub(crate) fn next_event(&mut self) -> Option<StorageEvent> {
+        self.events.pop_front()
+    }
+
+    /// A disk effect has finished.
+    pub(crate) fn on_disk(&mut self, token: DiskToken, result: &DiskResult, fx: &mut Effects) {
+        match result {
+            Ok(DiskOutput::Synced) | Err(_) if self.queue.is_sync(token) => {
+                if let Err(error) = result {
+                    return self.halt(format!(
+                        "a sync failed ({error}): what the disk holds is not known any more; \
+                         restart the store to read it again, and replace the disk if it recurs"
+                    ));
+                }
+                if let Some((tickets, durable)) = self.queue.synced(token, fx) {
+                    for ticket in tickets {
+                        self.on_synced(ticket, durable, fx);
+                    }
+                }
+            }
+            _ => self.on_transfer(token, result, fx),
+        }
+        self.pump(fx);
+    }
+
+    fn on_transfer(&mut self, token: DiskToken, result: &DiskResult, fx: &mut Effects) {
+        match core::mem::replace(&mut self.phase, Phase::Halted) {
+            Phase::Superblock(mut reader) => match reader.on_disk(token, result) {
+                None => self.phase = Phase::Superblock(reader),
+                Some(Ok(found)) => self.found(found, fx),
+                Some(Err(error)) => self.halt(error.to_string()),
+            },
+            Phase::Journal { writer, mut recovery, mut gathered } => {
+                match recovery.on_disk(token, result, gathered.as_mut()) {
+                    Ok(_) => self.phase = Phase::Journal { writer, recovery, gathered },
+                    Err(error) => self.halt(error.to_string()),
+                }
+            }
+            Phase::Shelf { mut parts, opened } => {
+                let progress = parts.on_disk(token, result, &mut self.queue, fx);
+                self.phase = Phase::Shelf { parts, opened };
+                self.after(progress);
+            }
+            Phase::Open(mut parts) => {
+                let progress = parts.on_disk(token, result, &mut self.queue, fx);
+                self.phase = Phase::Open(parts);
+                self.after(progress);
+            }
+            phase @ (Phase::New | Phase::Halted) => self.phase = phase,
+        }
+    }
+
+    fn on_synced(&mut self, ticket: SyncTicket, durable: Durable, fx: &mut Effects) {
+        match core::mem::replace(&mut self.phase, Phase::Halted) {
+            Phase::Journal { writer, mut recovery, gathered } => {
+                match recovery.on_synced(ticket, durable) {
+                    None => self.phase = Phase::Journal { writer, recovery, gathered },
+                    Some(recovered) => self.recovered(writer, recovered, *gathered, fx),
+                }
+            }
+            Phase::Shelf { mut parts, opened } => {
+                let events = parts.on_synced(ticket, durable, &mut self.queue, fx);
+                self.phase = Phase::Shelf { parts, opened };
+                self.after(events);
+            }
+            Phase::Open(mut parts) => {
+                let events = parts.on_synced(ticket, durable, &mut self.queue, fx);
+                self.phase = Phase::Open(parts);
+                self.after(events);
+            }
+            phase @ (Phase::New | Phase::Superblock(_) | Phase::Halted) => self.phase = phase,
+        }
+    }
+
+    fn found(&mut self, found: Found, fx: &mut Effects) {
+        match found {
+            Found::Empty => {
+                if !layout::is_sound(&self.format.geometry) {
+                    let error = superblock::SuperblockError::Geometry(self.format.geometry);
+                    return self.halt(error.to_string());
+                }
+                let blank = core::array::from_fn(|_| Err(CopyFault::Blank));
+                let writer = SuperblockWriter::new(self.format, &blank);
+                let gathered = Gathered::new(self.shelf_config);
+                self.recovered(writer, journal::RecoveredJournal::empty(), gathered, fx);
+            }
+            Found::Valid { superblock, copies } => {
+                let faulty = copies.iter().enumerate().filter(|(_, copy)| copy.is_err());
+                for (number, _) in faulty {
+                    self.events.push_back(StorageEvent::Note(format!(
+                        "superblock copy {number} is damaged: it is written anew from an intact one"
+                    )));
+                }
+                // How the disk is laid out was decided when it was formatted.
+                self.shelf_config.geometry = superblock.geometry;
+                self.shelf_config.area = layout::segments_start(&superblock.geometry);
+                self.shelf_config.incarnation = Incarnation(superblock.incarnation.0 + 1);
+                self.phase = Phase::Journal {
+                    writer: SuperblockWriter::new(superblock, &copies),
+                    recovery: JournalRecovery::new(&superblock),
+                    gathered: Box::new(Gathered::new(self.shelf_config)),
+                };
+            }
+        }
+    }
+
+    fn recovered(
+        &mut self,
+        writer: SuperblockWriter,
+        recovered: journal::RecoveredJournal,
+        mut gathered: Gathered,
+        fx: &mut Effects,
+    ) {
+        let mut notes = Vec::new();
+        if let (Some(text), None) = (&gathered.unreadable, recovered.damage) {
+            return self.halt(text.clone());
+        }
+        let damage = recovered.damage;
+        let mut journal = Journal::start(writer, recovered);
+        let incarnation = journal.incarnation().0;
+        let mut last_ticket = JournalTicket::default();
+        if let Some(damage) = damage {
+            notes.push(format!(
+                "the journal is damaged at position {}, and had been synced up to {}: the log is \
+                 suspect until the other zones have vouched for what is lost",
+                damage.position, damage.synced
+            ));
+            let range = ROOT_RANGE;
+            gathered.ranges.entry(range).or_default().suspect = incarnation.0;
+            last_ticket = journal.append(Record::Suspect { range, number: incarnation.0 });
+        }
+        for range in gathered.ranges.values_mut().filter(|range| range.suspect > 0) {
+            // Peers tell one life of a suspect replica from another by this number.
+            range.suspect = incarnation.0;
+        }
+        let mut parts = Parts {
+            journal,
+            shelf: gathered.shelf,
+            edits: VecDeque::new(),
+            last_ticket,
+            damaged: BTreeSet::new(),
+            flushed: None,
+        };
+        let mut io = Io { queue: &mut self.queue, fx };
+        let mut outputs = Vec::new();
+        parts.shelf.recover_start(damage.is_some(), &mut io, &mut outputs);
+        let taken = parts.take(outputs);
+        let opened = Opened { incarnation, ranges: gathered.ranges, notes };
+        self.phase = Phase::Shelf { parts, opened };
+        self.after(taken);
+    }
+
+    fn after(&mut self, progress: Result<Vec<StorageEvent>, String>) {
+        if let Phase::Open(parts) = &mut self.phase {
+            let damaged = core::mem::take(&mut parts.damaged).into_iter();
+            self.events.extend(damaged.map(|range| StorageEvent::Damaged { range }));
+        }
+        match progress {
+            Ok(events) => self.events.extend(events),
+            Err(reason) => self.halt(reason),
+        }
+    }
+
+    fn halt(&mut self, reason: String) {
+        self.phase = Phase::Halted;
+        self.events.push_back(StorageEvent::Halt(reason));
+    }
+
+    /// Start what can be started. To be called at the end of each step.
+    pub(crate) fn pump(&mut self, fx: &mut Effects) {
+        let mut io = Io { queue: &mut self.queue, fx };
+        let result = match &mut self.phase {
+            Phase::New | Phase::Superblock(_) | Phase::Halted => Ok(()),
+            Phase::Journal { recovery, .. } => {
+                recovery.pump(&mut io);
+                Ok(())
+            }
+            Phase::Shelf { parts, .. } | Phase::Open(parts) => {
+                parts.journal.pump(&mut io).map_err(|error| error.to_string())
+            }
+        };
+        if let Err(reason) = result {
+            return self.halt(reason);
+        }
+        self.open_if_ready();
+    }
+
+    /// The store may speak to others once shelf and incarnation are there.
+    fn open_if_ready(&mut self) {
+        let ready =
+            |parts: &Parts| parts.flushed.is_some() && parts.journal.incarnation().1.is_some();
+        match core::mem::replace(&mut self.phase, Phase::Halted) {
+            Phase::Shelf { mut parts, mut opened } if ready(&parts) => {
+                for (table, index) in parts.flushed.take().unwrap_or_default() {
+                    if let TableId::Range(range) = table {
+                        opened.ranges.entry(range).or_default().flushed = index;
+                    }
+                }
+                for range in core::mem::take(&mut parts.damaged) {
+                    opened.ranges.entry(range).or_default().damaged = true;
+                }
+                self.phase = Phase::Open(parts);
+                self.events.push_back(StorageEvent::Open(opened));
+            }
+            phase => self.phase = phase,
+        }
+    }
+
+    /// Put a record into the journal, behind all earlier ones.
+    pub(crate) fn append(&mut self, record: Record) -> JournalTicket {
+        self.parts().append(record)
+    }
+
+    /// The ticket of the last record.
+    pub(crate) fn last_ticket(&mut self) -> JournalTicket {
+        self.parts().last_ticket
+    }
+
+    /// Read entries back; [`StorageEvent::Entries`] follows.
+    ///
+    /// # Errors
+    /// If the journal does not know the first: the store must stop.
+    pub(crate) fn read_entries(
+        &mut self,
+        range: RangeId,
+        from: LogIndex,
+        bytes_max: u64,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        self.with_parts(fx, |parts, io| {
+            if parts.journal.read_entries(range, from, bytes_max, io) {
+                Ok(())
+            } else {
+                Err(format!("{range}: entry {from} is not in the journal, where it must be"))
+            }
+        })
+    }
+
+    /// The rows of a range.
+    pub(crate) fn rows(&mut self, range: RangeId) -> impl Rows {
+        self.parts().shelf.rows(TableId::Range(range))
+    }
+
+    /// Apply what the entry at `index` writes.
+    pub(crate) fn write_rows(&mut self, range: RangeId, index: LogIndex, rows: &[RowWrite]) {
+        self.parts().shelf.write_rows(TableId::Range(range), index, rows);
+    }
+
+    /// Whether the range's memtable should be written out.
+    pub(crate) fn wants_freeze(&mut self, range: RangeId) -> bool {
+        self.parts().shelf.wants_freeze(TableId::Range(range))
+    }
+
+    /// Begin to write the memtable out; it holds the state up to `through`.
+    pub(crate) fn freeze(&mut self, range: RangeId, through: LogIndex, fx: &mut Effects) {
+        self.with_parts(fx, |parts, io| parts.shelf.freeze(TableId::Range(range), through, io));
+    }
+
+    /// Whether the range must not be applied further: its memtables are full and being written.
+    pub(crate) fn is_stalled(&self, range: RangeId) -> bool {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.is_stalled(TableId::Range(range)),
+            _ => true,
+        }
+    }
+
+    /// Whether the disk has room for the rows of new commands: if applying stalled for want of it,
+    /// nothing could be read any more either.
+    pub(crate) fn has_room_for_rows(&self) -> bool {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.has_room_for_rows(),
+            _ => false,
+        }
+    }
+
+    /// Drop a range's rows, so that the log can be applied again from its start.
+    pub(crate) fn reset_table(&mut self, range: RangeId) {
+        let mut outputs = Vec::new();
+        self.parts().shelf.reset_table(TableId::Range(range), &mut outputs);
+        self.take(outputs);
+    }
+
+    /// Bring a block into memory; [`StorageEvent::Fetched`] or [`StorageEvent::Damaged`] follows.
+    /// `must`: the reader needs all its blocks at once, whatever the cache's bound says of pins.
+    pub(crate) fn fetch(&mut self, miss: Miss, must: bool, fx: &mut Effects) {
+        let mut outputs = Vec::new();
+        self.with_parts(fx, |parts, io| parts.shelf.fetch(miss, must, io, &mut outputs));
+        self.take(outputs);
+    }
+
+    /// A reader is done with a block that it fetched.
+    pub(crate) fn release(&mut self, miss: Miss) {
+        self.parts().shelf.release(miss);
+    }
+
+    /// Keep a chunk; [`StorageEvent::ChunkStored`] follows.
+    pub(crate) fn write_chunk(&mut self, op: u64, write: &ChunkWrite, fx: &mut Effects) {
+        let mut outputs = Vec::new();
+        self.with_parts(fx, |parts, io| parts.shelf.write_chunk(op, write, io, &mut outputs));
+        self.take(outputs);
+    }
+
+    /// Read from a chunk; [`StorageEvent::ChunkRead`] follows.
+    pub(crate) fn read_chunk(&mut self, op: u64, read: &ChunkRead, fx: &mut Effects) {
+        let mut outputs = Vec::new();
+        self.with_parts(fx, |parts, io| parts.shelf.read_chunk(op, read, io, &mut outputs));
+        self.take(outputs);
+    }
+
+    /// Bytes that the journal can still take.
+    pub(crate) fn journal_free(&self) -> u64 {
+        match &self.phase {
+            Phase::Open(parts) => parts.journal.free_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// All of the journal below this position is synced.
+    pub(crate) fn synced_position(&self) -> u64 {
+        match &self.phase {
+            Phase::Open(parts) => parts.journal.synced_position(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of memory that grow with load.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.memory_bytes() + parts.journal.pending_bytes() as u64,
+            _ => 0,
+        }
+    }
+
+    /// One line for operators.
+    pub(crate) fn status(&self) -> String {
+        match &self.phase {
+            Phase::Open(parts) => {
+                format!("journal free={} {}", parts.journal.free_bytes(), parts.shelf.status())
+            }
+            _ => "not open".to_owned(),
+        }
+    }
+
+    /// Check invariants.
+    ///
+    /// # Panics
+    /// If one does not hold: a bug in Trine.
+    pub(crate) fn check(&self) {
+        if let Phase::Open(parts) = &self.phase {
+            parts.shelf.check();
+            assert!(parts.edits.iter().is_sorted(), "edits become durable in order");
+        }
+    }
+
+    fn parts(&mut self) -> &mut Parts {
+        match &mut self.phase {
+            Phase::Open(parts) => parts,
+            _ => unreachable!("a store uses its storage only between `Open` and `Halt`"),
+        }
+    }
+
+    fn with_parts<T>(
+        &mut self,
+        fx: &mut Effects,
+        act: impl FnOnce(&mut Parts, &mut Io<'_>) -> T,
+    ) -> T {
+        match &mut self.phase {
+            Phase::Open(parts) => act(parts, &mut Io { queue: &mut self.queue, fx }),
+            _ => unreachable!("a store uses its storage only between `Open` and `Halt`"),
+        }
+    }
+
+    fn take(&mut self, outputs: Vec<Output>) {
+        let taken = self.parts().take(outputs);
+        self.after(taken);
+    }
+}
+
+impl Parts {
+    fn append(&mut self, record: Record) -> JournalTicket {
+        self.last_ticket = self.journal.append(record);
+        self.last_ticket
+    }
+
+    fn on_disk(
+        &mut self,
+        token: DiskToken,
+        result: &DiskResult,
+        queue: &mut DiskQueue,
+        fx: &mut Effects,
+    ) -> Result<Vec<StorageEvent>, String> {
+        match self.journal.on_disk(token, result).map_err(|error| error.to_string())? {
+            Progress::Mine => Ok(Vec::new()),
+            Progress::Entries(read) => match read.entries {
+                Ok(entries) => {
+                    let (range, from) = (read.range, read.from);
+                    Ok(vec![StorageEvent::Entries { range, from, entries }])
+                }
+                // Recovery looks at the whole journal and tells the peers what is in doubt.
+                Err(damage) => Err(format!("{damage}; restart the store to have it repaired")),
+            },
+            Progress::NotMine => {
+                let mut outputs = Vec::new();
+                let mut io = Io { queue, fx };
+                let mine = self.shelf.on_disk(token, result, &mut io, &mut outputs);
+                assert!(mine, "each effect belongs to somebody");
+                self.take(outputs)
+            }
+        }
+    }
+
+    fn on_synced(
+        &mut self,
+        ticket: SyncTicket,
+        durable: Durable,
+        queue: &mut DiskQueue,
+        fx: &mut Effects,
+    ) -> Result<Vec<StorageEvent>, String> {
+        let mut io = Io { queue, fx };
+        let mut outputs = Vec::new();
+        if self.shelf.on_synced(ticket, durable, &mut io, &mut outputs) {
+            return self.take(outputs);
+        }
+        let Some((through, durable)) = self.journal.on_synced(ticket, durable) else {
+            return Ok(Vec::new());
+        };
+        while let Some((_, id)) = self.edits.pop_front_if(|(ticket, _)| *ticket <= through) {
+            self.shelf.edit_durable(id, &mut io, &mut outputs);
+        }
+        let mut events = self.take(outputs)?;
+        events.push(StorageEvent::Durable(through, durable));
+        Ok(events)
+    }
+
+    /// Journal the shelf's edits, and pass the rest on.
+    fn take(&mut self, outputs: Vec<Output>) -> Result<Vec<StorageEvent>, String> {
+        let mut events = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Recovered { flushed } => self.flushed = Some(flushed),
+                Output::Journal { id, edit } => {
+                    let ticket = self.append(Record::Edit(edit));
+                    self.edits.push_back((ticket, id));
+                }
+                Output::Fetched(miss) => events.push(StorageEvent::Fetched(miss)),
+                // Who waits for that looks at `is_stalled` after each step.
+                Output::Flushed { .. } => {}
+                Output::ChunkStored { op, result } => {
+                    events.push(StorageEvent::ChunkStored { op, result });
+                }
+                Output::ChunkRead { op, result } => {
+                    events.push(StorageEvent::ChunkRead { op, result });
+                }
+                Output::Damaged { table, reason, .. } => {
+                    events.push(StorageEvent::Note(reason));
+                    if let TableId::Range(range) = table {
+                        self.damaged.insert(range);
+                    }
+                }
+                Output::Note(note) => events.push(StorageEvent::Note(note)),
+                Output::Fatal(reason) => return Err(reason),
+            }
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,189 @@
+//! Writing a frozen memtable out. One flush at a time:
+//!
+//! ```text
+//! Body ─ synced ─► Headers ─ synced ─► Journal ─ edit durable ─► done
+//! ```
+//!
+//! Headers follow the body's sync, so that a header vouches for all of its run. The run counts from
+//! the moment when its edit is durable; a crash before that leaves its segments free.
+
+use crate::ids::LogIndex;
+
+use super::super::io::Io;
+use super::super::segment::allocator::SegmentState;
+use super::super::segment::edit::{Edit, TableId};
+use super::super::segment::layout::{Generation, SegmentId};
+use super::super::tree::run::Run;
+use super::super::tree::run_writer::{self, DiskWrite, RunImage};
+use super::super::tree::table::Frozen;
+use super::{DiskPurpose, EditPurpose, Output, Shelf, SyncPurpose};
+
+/// A flush under way.
+#[derive(Debug)]
+pub(super) struct Flush {
+    table: TableId,
+    through: LogIndex,
+    run: Run,
+    stage: Stage,
+    /// The table was reset meanwhile: what is written counts for nothing.
+    abandoned: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Blocks and values are being written, then synced.
+    Body { writes_left: usize, headers: Vec<DiskWrite> },
+    /// Headers are being written, then synced.
+    Headers { writes_left: usize },
+    /// The edit is on its way.
+    Journal,
+}
+
+impl Flush {
+    fn segments(&self) -> Vec<SegmentId> {
+        let run = &self.run.descriptor;
+        run.segments.iter().chain(&run.values).copied().collect()
+    }
+}
+
+impl Shelf {
+    /// Whether a table's memtable is full and can be written out now.
+    pub(crate) fn wants_freeze(&self, table: TableId) -> bool {
+        self.flush.is_none() && self.is_over_limit(table) && self.has_room_for_flush(table)
+    }
+
+    /// Whether no more rows should be applied to a table: its memtable is full and cannot be frozen,
+    /// because a flush is running or the disk is full.
+    pub(crate) fn is_stalled(&self, table: TableId) -> bool {
+        self.is_over_limit(table) && !self.wants_freeze(table)
+    }
+
+    /// Whether what flushes will need is left. Chunks leave it to them; rows in hand can be written
+    /// out with it.
+    pub(crate) fn has_room_for_rows(&self) -> bool {
+        self.segments.free() >= self.reserve
+    }
+
+    /// Write a table's rows out, which are those of all entries up to `through`, the last applied.
+    /// [`Output::Flushed`] follows. `false`, and nothing happens, if a flush is running, there are
+    /// no rows, or too few segments are free.
+    pub(crate) fn freeze(&mut self, table: TableId, through: LogIndex, io: &mut Io<'_>) -> bool {
+        let Some(rows) = self.tables.get_mut(&table) else { return false };
+        if self.flush.is_some() || rows.active.is_empty() {
+            return false;
+        }
+        assert!(through >= rows.active.last(), "rows of an entry after {through} are in memory");
+        let (previous, segments) = (rows.newest_run(), &mut self.segments);
+        let image =
+            run_writer::build(self.layout, table, previous, through, &rows.active, segments);
+        let Some(RunImage { run, body, headers }) = image else { return false };
+        rows.frozen = Some(Frozen { rows: std::mem::take(&mut rows.active), through });
+        let stage = Stage::Body { writes_left: body.len(), headers };
+        self.flush = Some(Flush { table, through, run, stage, abandoned: false });
+        self.start_writes(body, io);
+        true
+    }
+
+    /// The chunk index is frozen by the shelf itself.
+    pub(super) fn freeze_chunk_index(&mut self, io: &mut Io<'_>) {
+        if self.wants_freeze(TableId::Chunks) {
+            let through = self.chunks.sequence();
+            if self.freeze(TableId::Chunks, through, io) {
+                self.chunks.advance_sequence(through);
+            }
+        }
+    }
+
+    pub(super) fn flush_written(&mut self, io: &mut Io<'_>) {
+        let flush = self.flush.as_mut().expect("its write was in flight");
+        let left = match &mut flush.stage {
+            Stage::Body { writes_left, .. } | Stage::Headers { writes_left } => writes_left,
+            Stage::Journal => unreachable!("all writes are complete before the edit"),
+        };
+        *left -= 1;
+        if *left == 0 {
+            self.sync(SyncPurpose::Flush, io);
+        }
+    }
+
+    pub(super) fn flush_synced(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let Some(mut flush) = self.flush.take() else { return };
+        if flush.abandoned {
+            // Headers may be there: they go the way of all that is given up.
+            for segment in flush.segments() {
+                self.wipe(segment, io);
+            }
+            return;
+        }
+        match flush.stage {
+            Stage::Body { headers, .. } => {
+                flush.stage = Stage::Headers { writes_left: headers.len() };
+                self.flush = Some(flush);
+                self.start_writes(headers, io);
+            }
+            Stage::Headers { .. } => {
+                let edit = Edit::RunAdded(flush.run.descriptor.clone());
+                let run = flush.run.descriptor.run;
+                flush.stage = Stage::Journal;
+                self.flush = Some(flush);
+                self.journal(&edit, EditPurpose::Run(run), out);
+            }
+            Stage::Journal => unreachable!("no sync is asked for beside the edit"),
+        }
+    }
+
+    /// The run is part of its table.
+    pub(super) fn flush_journaled(&mut self, run: Generation, out: &mut Vec<Output>) {
+        // A flush that was abandoned in this stage was taken away with the reset.
+        let Some(flush) = self.flush.take_if(|flush| flush.run.descriptor.run == run) else {
+            return;
+        };
+        let segments = flush.segments();
+        let Flush { table: id, through, run, .. } = flush;
+        let generation = run.descriptor.run;
+        for segment in &segments {
+            self.segments.set(*segment, SegmentState::Run(generation));
+        }
+        self.runs.insert(generation, (id, segments));
+        let table = self.tables.entry(id).or_default();
+        table.runs.insert(0, run);
+        table.flushed = through;
+        table.frozen = None;
+        out.push(Output::Flushed { table: id, through });
+    }
+
+    /// The table is reset. Gives back the segments that the reset has to free, if the run's edit is
+    /// in the journal already; else they are freed when the writes in flight have ended.
+    pub(super) fn abandon_flush(&mut self, table: TableId) -> Vec<SegmentId> {
+        let Some(flush) = self.flush.as_mut().filter(|flush| flush.table == table) else {
+            return Vec::new();
+        };
+        if !matches!(flush.stage, Stage::Journal) {
+            flush.abandoned = true;
+            return Vec::new();
+        }
+        let segments = flush.segments();
+        self.flush = None;
+        segments
+    }
+
+    fn start_writes(&mut self, writes: Vec<DiskWrite>, io: &mut Io<'_>) {
+        for (offset, parts) in writes {
+            let token = io.write(offset, parts);
+            self.disk.insert(token, DiskPurpose::Flush);
+        }
+    }
+
+    fn is_over_limit(&self, table: TableId) -> bool {
+        self.active_bytes(table) >= self.config.memtable_bytes
+    }
+
+    fn has_room_for_flush(&self, table: TableId) -> bool {
+        let needed = run_writer::segments_needed(&self.layout, self.active_bytes(table));
+        self.segments.free() >= needed
+    }
+
+    fn active_bytes(&self, table: TableId) -> u64 {
+        self.tables.get(&table).map_or(0, |table| table.active.bytes())
+    }
+}

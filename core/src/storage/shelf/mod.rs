@@ -1,0 +1,591 @@
+//! Everything on the disk but superblock and journal: chunks, and the rows of tables.
+//!
+//! Promises: a chunk is reported stored only with the proof of a sync that covers it; a flush is
+//! there as a whole or not at all; what does not verify is reported and never given out.
+//! Leaves to others: keeping edits in a journal, and applying the log again after recovery.
+//!
+//! # Calling contract
+//!
+//! 1. [`Shelf::recover_edit`] for each edit of the journal, in order.
+//! 2. [`Shelf::recover_start`]; then [`Output::Recovered`] comes, and the caller applies the log from
+//!    the `flushed` indexes on. Edits are to be journaled from `recover_start` on.
+//! 3. Each completion of the disk goes to [`Shelf::on_disk`], each sync to [`Shelf::on_synced`], until
+//!    one says that it was its own.
+//! 4. Each [`Output::Journal`] is journaled *in the order given*; when it is durable, the caller says
+//!    [`Shelf::edit_durable`]. Edits are never acknowledged out of their journal's order.
+//! 5. After [`Output::Fatal`] the store halts.
+
+mod chunks;
+mod flush;
+mod recover;
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::cluster::Geometry;
+use crate::codec::{DecodeError, Wire};
+use crate::disk::{DiskOutput, DiskResult};
+use crate::hash::Checksum;
+use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, StoreId};
+use crate::message::ChunkError;
+use crate::rows::{Miss, RowWrite};
+
+use super::durable::Durable;
+use super::io::{Io, SyncTicket};
+use super::segment::allocator::{SegmentState, Segments};
+use super::segment::chunk_store::ChunkStore;
+pub(crate) use super::segment::edit::TableId;
+use super::segment::edit::{Edit, RunDescriptor};
+use super::segment::layout::{Generation, Layout, SegmentId, sector_span};
+use super::tree::block::{Block, BlockKind};
+use super::tree::cache::{BlockCache, Cached};
+use super::tree::run::{Run, block_at};
+use super::tree::table::Table;
+use super::tree::value::{self, PIECE_HEADER_BYTES, Piece};
+use super::tree::view::TableView;
+use chunks::Job;
+use flush::Flush;
+use recover::{Phase, Rebuild};
+
+/// What a shelf needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShelfConfig {
+    /// Whose disk.
+    pub(crate) store: StoreId,
+    /// Which life: raised at each start, so that generations are unique.
+    pub(crate) incarnation: Incarnation,
+    /// The disk's geometry.
+    pub(crate) geometry: Geometry,
+    /// Byte offset at which segments begin, a multiple of the sector.
+    pub(crate) area: u64,
+    /// Bytes at which a memtable is to be frozen.
+    pub(crate) memtable_bytes: u64,
+    /// Bytes of blocks in memory, but for pins.
+    pub(crate) block_cache_bytes: u64,
+    /// Chunk bytes in hand, written or read.
+    pub(crate) chunk_bytes_max: u64,
+}
+
+/// What the caller has to know or do.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// The area is readable; apply the log from these indexes on. A table that is not named starts
+    /// at 0. Damaged tables are reported before by [`Output::Damaged`].
+    Recovered {
+        /// The last entry of each table that is in runs.
+        flushed: BTreeMap<TableId, LogIndex>,
+    },
+    /// Put this edit into the journal, behind all earlier ones.
+    Journal {
+        /// For [`Shelf::edit_durable`].
+        id: u64,
+        /// The edit.
+        edit: Bytes,
+    },
+    /// What a read missed is in memory: ask again, and then [`Shelf::release`] it, once for each call
+    /// of [`Shelf::fetch`].
+    Fetched(Miss),
+    /// Entries up to `through` are on the disk as rows.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the truncation of the log, to come"))]
+    Flushed {
+        /// Of which table.
+        table: TableId,
+        /// The last of them.
+        through: LogIndex,
+    },
+    /// What came of a chunk write.
+    ChunkStored {
+        /// Which.
+        op: u64,
+        /// The proof, or why not.
+        result: Result<Durable, ChunkError>,
+    },
+    /// What came of a chunk read.
+    ChunkRead {
+        /// Which.
+        op: u64,
+        /// The bytes of the blocks and their checksums as they were sent; or why not.
+        result: Result<(Bytes, Vec<Checksum>), ChunkError>,
+    },
+    /// Rows of a range cannot be read; the fetches that needed them get no [`Output::Fetched`]. The
+    /// caller calls [`Shelf::reset_table`] and applies the log again.
+    Damaged {
+        /// Whose rows.
+        table: TableId,
+        /// Where and what, for the operator.
+        reason: String,
+    },
+    /// A line for the log.
+    Note(String),
+    /// The store has to halt; the text says why and what to do.
+    Fatal(String),
+}
+
+/// What a disk effect is for.
+#[derive(Debug)]
+enum DiskPurpose {
+    ChunkWrite(ChunkId),
+    ChunkRead(chunks::Reading),
+    Fetch(Miss),
+    Flush,
+    OpenHeader(SegmentId, Generation),
+    Wipe(SegmentId),
+    Recover,
+    Rebuild(u64),
+}
+
+/// What a sync is for.
+#[derive(Debug)]
+enum SyncPurpose {
+    Chunk(ChunkId),
+    /// A chunk that was there already: op, and bytes in hand.
+    Present(u64, u64),
+    Flush,
+    Open(SegmentId, Generation),
+    Wiped(SegmentId),
+    Recover,
+}
+
+/// What follows when an edit is durable.
+#[derive(Debug)]
+enum EditPurpose {
+    Opened(SegmentId, Generation),
+    Sealed(SegmentId),
+    Run(Generation),
+    /// These segments are to be wiped and are then free.
+    Reset(Vec<SegmentId>),
+    Chunks,
+    Nothing,
+}
+
+/// Who waits for a span.
+#[derive(Debug, Default)]
+struct Fetch {
+    /// Calls of [`Shelf::fetch`].
+    readers: u32,
+    /// Chunk calls.
+    jobs: Vec<Job>,
+    /// The run that stood there was dropped while the read was under way; the segment may be in use
+    /// again by now, and what the read brings belongs to no one.
+    stale: bool,
+    /// Whether one of them must have it pinned.
+    must: bool,
+}
+
+/// Segments and tables of one disk.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    config: ShelfConfig,
+    layout: Layout,
+    segments: Segments,
+    /// Free segments that chunks leave to flushes.
+    reserve: usize,
+    tables: BTreeMap<TableId, Table>,
+    /// What is seen of a table that was never written to.
+    empty: Table,
+    /// To which table a run belongs, also one that could not be loaded.
+    runs: BTreeMap<Generation, (TableId, Vec<SegmentId>)>,
+    cache: BlockCache,
+    fetches: BTreeMap<Miss, Fetch>,
+    flush: Option<Flush>,
+    chunks: ChunkStore,
+    /// Chunk writes that wait for an open segment.
+    room: VecDeque<Job>,
+    phase: Phase,
+    rebuild: Option<Rebuild>,
+    /// How many have been begun.
+    rebuilds: u64,
+    disk: BTreeMap<DiskToken, DiskPurpose>,
+    syncs: BTreeMap<SyncTicket, SyncPurpose>,
+    edits: BTreeMap<u64, EditPurpose>,
+    next_edit: u64,
+    dead: bool,
+}
+
+impl Shelf {
+    /// A shelf that has read nothing.
+    pub(crate) fn new(config: ShelfConfig) -> Self {
+        let layout = Layout::new(config.store, &config.geometry, config.area);
+        let segments = Segments::new(layout.count, config.incarnation);
+        // Two flushes: of a range, and of the chunk index. On a small disk a quarter has to do.
+        let wanted = 2 * super::tree::run_writer::segments_needed(&layout, config.memtable_bytes);
+        let reserve = wanted.min(layout.count as usize / 4);
+        Self {
+            config,
+            layout,
+            segments,
+            reserve,
+            tables: BTreeMap::from([(TableId::Chunks, Table::default())]),
+            empty: Table::default(),
+            runs: BTreeMap::new(),
+            cache: BlockCache::new(config.block_cache_bytes),
+            fetches: BTreeMap::new(),
+            flush: None,
+            chunks: ChunkStore::default(),
+            room: VecDeque::new(),
+            phase: Phase::default(),
+            rebuild: None,
+            rebuilds: 0,
+            disk: BTreeMap::new(),
+            syncs: BTreeMap::new(),
+            edits: BTreeMap::new(),
+            next_edit: 0,
+            dead: false,
+        }
+    }
+
+    /// Apply the writes of the entry at `index`, which is behind all that is frozen or flushed.
+    ///
+    /// # Panics
+    /// If it is not, or if a key or value is over its limit.
+    pub(crate) fn write_rows(&mut self, table: TableId, index: LogIndex, rows: &[RowWrite]) {
+        assert!(table != TableId::Chunks, "the shelf itself writes the chunk index");
+        self.tables.entry(table).or_default().write(index, rows);
+    }
+
+    /// The rows of a table, as they are now.
+    pub(crate) fn rows(&self, table: TableId) -> TableView<'_> {
+        let table = self.tables.get(&table).unwrap_or(&self.empty);
+        TableView::new(table, &self.cache, &self.layout)
+    }
+
+    /// Have what a read missed brought into memory. [`Output::Fetched`] follows, also at once.
+    /// `must` keeps it for a reader that needs all it asked for at once; see [`BlockCache::pin`].
+    pub(crate) fn fetch(&mut self, miss: Miss, must: bool, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        if self.cache.contains(miss) {
+            self.cache.pin(miss, must);
+            out.push(Output::Fetched(miss));
+            return;
+        }
+        let fetch = self.begin_fetch(miss, io);
+        fetch.readers += 1;
+        fetch.must |= must;
+    }
+
+    /// A reader that had fetched a span does not need it any more.
+    pub(crate) fn release(&mut self, miss: Miss) {
+        self.cache.release(miss);
+    }
+
+    /// Drop all rows of a range, so that the caller can apply the log again from its start. Rows may
+    /// be written at once.
+    ///
+    /// # Panics
+    /// If it is the chunk index, which the shelf itself rebuilds.
+    pub(crate) fn reset_table(&mut self, table: TableId, out: &mut Vec<Output>) {
+        assert!(table != TableId::Chunks, "the shelf itself rebuilds the chunk index");
+        self.drop_table(table, out);
+    }
+
+    fn drop_table(&mut self, table: TableId, out: &mut Vec<Output>) {
+        let mut segments = Vec::new();
+        self.runs.retain(|_, (owner, own)| {
+            let dropped = *owner == table;
+            if dropped {
+                segments.append(own);
+            }
+            !dropped
+        });
+        segments.extend(self.abandon_flush(table));
+        for segment in &segments {
+            let start = self.layout.offset(*segment);
+            self.cache.remove_span(start, start + self.layout.segment);
+            self.segments.set(*segment, SegmentState::Reserved);
+            let from = Miss { offset: start, len: 0 };
+            let to = Miss { offset: start + self.layout.segment, len: 0 };
+            for (_, fetch) in self.fetches.range_mut(from..to) {
+                fetch.stale = true;
+            }
+        }
+        self.tables.insert(table, Table::default());
+        self.journal(&Edit::TableReset { table }, EditPurpose::Reset(segments), out);
+    }
+
+    /// The journal has an edit durably.
+    pub(crate) fn edit_durable(&mut self, id: u64, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        match self.edits.remove(&id) {
+            None | Some(EditPurpose::Nothing) => {}
+            Some(EditPurpose::Opened(segment, generation)) => {
+                self.segments.set(segment, SegmentState::Chunks { generation, open: true });
+                self.chunks.opened(segment, generation);
+            }
+            Some(EditPurpose::Sealed(segment)) => self.seal(segment),
+            Some(EditPurpose::Run(run)) => self.flush_journaled(run, out),
+            Some(EditPurpose::Reset(segments)) => {
+                for segment in segments {
+                    self.wipe(segment, io);
+                }
+            }
+            Some(EditPurpose::Chunks) => self.chunks.edit_in_flight = false,
+        }
+        self.drive(io, out);
+    }
+
+    /// A disk effect finished. `false` if it is not one of the shelf's.
+    pub(crate) fn on_disk(
+        &mut self,
+        token: DiskToken,
+        result: &DiskResult,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(purpose) = self.disk.remove(&token) else { return false };
+        if self.dead {
+            return true;
+        }
+        match purpose {
+            DiskPurpose::ChunkWrite(chunk) => {
+                if self.written(result, "a chunk", out) {
+                    self.sync(SyncPurpose::Chunk(chunk), io);
+                }
+            }
+            DiskPurpose::ChunkRead(reading) => self.chunk_was_read(reading, result, out),
+            DiskPurpose::Fetch(miss) => self.fetched(miss, result, io, out),
+            DiskPurpose::Flush => {
+                if self.written(result, "rows", out) {
+                    self.flush_written(io);
+                }
+            }
+            DiskPurpose::OpenHeader(segment, generation) => {
+                if self.written(result, "the header of a segment", out) {
+                    self.sync(SyncPurpose::Open(segment, generation), io);
+                }
+            }
+            DiskPurpose::Wipe(segment) => {
+                if self.written(result, "the header of a free segment", out) {
+                    self.sync(SyncPurpose::Wiped(segment), io);
+                }
+            }
+            DiskPurpose::Recover => self.recover_read(result, io, out),
+            DiskPurpose::Rebuild(serial) => self.rebuild_read(serial, result),
+        }
+        self.drive(io, out);
+        true
+    }
+
+    /// A sync is complete. `false` if the ticket is not one of the shelf's.
+    pub(crate) fn on_synced(
+        &mut self,
+        ticket: SyncTicket,
+        durable: Durable,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(purpose) = self.syncs.remove(&ticket) else { return false };
+        if self.dead {
+            return true;
+        }
+        match purpose {
+            SyncPurpose::Chunk(chunk) => self.chunk_is_durable(chunk, durable, out),
+            SyncPurpose::Present(op, bytes) => self.answer_write(op, bytes, Ok(durable), out),
+            SyncPurpose::Flush => self.flush_synced(io, out),
+            SyncPurpose::Open(segment, generation) => {
+                let edit = Edit::SegmentOpened { segment, generation };
+                self.journal(&edit, EditPurpose::Opened(segment, generation), out);
+            }
+            SyncPurpose::Wiped(segment) => self.segments.set(segment, SegmentState::Free),
+            SyncPurpose::Recover => self.recovered(out),
+        }
+        self.drive(io, out);
+        true
+    }
+
+    /// Segments that hold nothing.
+    pub(crate) fn free_segments(&self) -> usize {
+        self.segments.free()
+    }
+
+    /// Bytes of memtables, block indexes, cached blocks and chunks in hand.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let tables: u64 = self.tables.values().map(Table::memory_bytes).sum();
+        tables + self.cache.bytes() + self.chunks.bytes_in_hand
+    }
+
+    /// One line for operators and traces.
+    pub(crate) fn status(&self) -> String {
+        let runs: usize = self.tables.values().map(|table| table.runs.len()).sum();
+        format!(
+            "segments free={} of {} runs={runs} cache={} chunk bytes in hand={}{}{}",
+            self.free_segments(),
+            self.layout.count,
+            self.cache.bytes(),
+            self.chunks.bytes_in_hand,
+            if self.flush.is_some() { " flushing" } else { "" },
+            if self.rebuild.is_some() { " rebuilding the chunk index" } else { "" },
+        )
+    }
+
+    /// Check invariants.
+    ///
+    /// # Panics
+    /// If one does not hold: a bug in Trine.
+    pub(crate) fn check(&self) {
+        self.segments.check();
+        self.cache.check();
+        assert!(self.chunks.bytes_in_hand <= self.config.chunk_bytes_max);
+        for (run, (table, segments)) in &self.runs {
+            assert!(self.tables.contains_key(table), "{run:?} has a table");
+            for segment in segments {
+                assert_eq!(self.segments.state(*segment), Some(SegmentState::Run(*run)));
+            }
+        }
+    }
+
+    /// After each event: what waits and can go on.
+    fn drive(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        if self.dead || !matches!(self.phase, Phase::Ready) {
+            return;
+        }
+        self.open_ahead(io);
+        self.place_waiting(io, out);
+        for edit in self.chunks.edits_due() {
+            let purpose = match &edit {
+                Edit::SegmentSealed { segment } => EditPurpose::Sealed(*segment),
+                _ => EditPurpose::Chunks,
+            };
+            self.journal(&edit, purpose, out);
+        }
+        self.freeze_chunk_index(io);
+        self.drive_rebuild(io, out);
+    }
+
+    fn journal(&mut self, edit: &Edit, purpose: EditPurpose, out: &mut Vec<Output>) {
+        self.next_edit += 1;
+        self.edits.insert(self.next_edit, purpose);
+        out.push(Output::Journal { id: self.next_edit, edit: edit.to_bytes() });
+    }
+
+    fn sync(&mut self, purpose: SyncPurpose, io: &mut Io<'_>) {
+        let ticket = io.sync();
+        self.syncs.insert(ticket, purpose);
+    }
+
+    /// Whether a write succeeded; a failed one ends the store.
+    fn written(&mut self, result: &DiskResult, what: &str, out: &mut Vec<Output>) -> bool {
+        let why = match result {
+            Ok(DiskOutput::Written) => return true,
+            Ok(other) => format!("the disk answered {other:?} to a write"),
+            Err(error) => error.to_string(),
+        };
+        self.dead = true;
+        out.push(Output::Fatal(format!(
+            "{} could not write {what}: {why}; check the disk (space, health) and start the store \
+             again",
+            self.config.store
+        )));
+        false
+    }
+
+    /// Zero the header of a segment that is given up, so that it never vouches for old contents.
+    fn wipe(&mut self, segment: SegmentId, io: &mut Io<'_>) {
+        const ZEROS: &[u8] = &[0; 4096];
+        let token = io.write(self.layout.offset(segment), vec![Bytes::from_static(ZEROS)]);
+        self.disk.insert(token, DiskPurpose::Wipe(segment));
+    }
+
+    fn begin_fetch(&mut self, miss: Miss, io: &mut Io<'_>) -> &mut Fetch {
+        self.fetches.entry(miss).or_insert_with(|| {
+            let (offset, len) = sector_span(miss.offset, miss.len);
+            let token = io.read(offset, len);
+            self.disk.insert(token, DiskPurpose::Fetch(miss));
+            Fetch::default()
+        })
+    }
+
+    fn fetched(&mut self, miss: Miss, result: &DiskResult, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let Some(fetch) = self.fetches.remove(&miss) else { return };
+        // If the run was dropped meanwhile, readers ask again and find what is there now.
+        if !fetch.stale
+            && let Some((table, run)) = self.owner(miss)
+        {
+            let content = match result {
+                Ok(DiskOutput::Read(bytes)) => {
+                    parse(bytes, miss, run, &self.layout).map_err(|error| error.to_string())
+                }
+                Ok(other) => Err(format!("the disk answered {other:?} to a read")),
+                Err(error) => Err(error.to_string()),
+            };
+            match content {
+                Ok(content) => {
+                    self.cache.insert(miss, content, fetch.must);
+                    for _ in 1..u64::from(fetch.readers) + fetch.jobs.len() as u64 {
+                        self.cache.pin(miss, fetch.must);
+                    }
+                }
+                Err(error) => {
+                    let reason = format!(
+                        "{}: {} bytes at {} of the disk, rows of {table:?}: {error}",
+                        self.config.store, miss.len, miss.offset
+                    );
+                    self.damaged(table, reason, out);
+                    if table != TableId::Chunks {
+                        return;
+                    }
+                }
+            }
+        }
+        if fetch.readers > 0 {
+            out.push(Output::Fetched(miss));
+        }
+        for mut job in fetch.jobs {
+            job.pins.push(miss);
+            self.run_job(job, io, out);
+        }
+    }
+
+    /// Ranges are the caller's to rebuild; the chunk index is rebuilt from the segments.
+    fn damaged(&mut self, table: TableId, reason: String, out: &mut Vec<Output>) {
+        if table == TableId::Chunks {
+            out.push(Output::Note(format!("{reason}; rebuilding the chunk index")));
+            self.drop_table(TableId::Chunks, out);
+            self.begin_rebuild();
+        } else {
+            out.push(Output::Damaged { table, reason });
+        }
+    }
+
+    /// Whose rows stand at a span.
+    fn owner(&self, miss: Miss) -> Option<(TableId, &RunDescriptor)> {
+        let (segment, _) = self.layout.locate(miss.offset)?;
+        let Some(SegmentState::Run(run)) = self.segments.state(segment) else { return None };
+        let (table, _) = self.runs.get(&run)?;
+        let runs: &[Run] = &self.tables.get(table)?.runs;
+        let run = runs.iter().find(|other| other.descriptor.run == run)?;
+        Some((*table, &run.descriptor))
+    }
+}
+
+/// What stands at a span of a run, verified. `bytes` are the whole sectors around it.
+fn parse(
+    bytes: &Bytes,
+    miss: Miss,
+    run: &RunDescriptor,
+    layout: &Layout,
+) -> Result<Cached, DecodeError> {
+    let (start, len) = sector_span(miss.offset, miss.len);
+    if bytes.len() as u64 != len {
+        return Err(DecodeError::Invalid { what: "length of what the disk gave" });
+    }
+    let from = usize::try_from(miss.offset - start).expect("within a sector");
+    let to = from + usize::try_from(miss.len).expect("a span fits into memory");
+    let span = bytes.slice(from..to);
+    if let Some(number) = block_at(run, layout, miss) {
+        let kind = BlockKind::Data;
+        return Block::parse(&span, layout, run.run, number, kind, &run.values).map(Cached::Block);
+    }
+    let invalid = DecodeError::Invalid { what: "span of a row" };
+    let (segment, offset) = layout.locate(miss.offset).ok_or(invalid.clone())?;
+    let len = miss.len.checked_sub(PIECE_HEADER_BYTES).ok_or(invalid.clone())?;
+    let piece = Piece {
+        segment,
+        offset: u32::try_from(offset).map_err(|_| invalid.clone())?,
+        len: u32::try_from(len).map_err(|_| invalid.clone())?,
+    };
+    // A piece is cut out of its sectors, which would else stay in memory whole, uncounted.
+    let span = if span.len() < bytes.len() { Bytes::copy_from_slice(&span) } else { span };
+    value::parse(layout, run.run, piece, &span).map(Cached::Piece)
+}

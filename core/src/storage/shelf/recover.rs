@@ -1,0 +1,601 @@
+//! From the journal's edits to a shelf that takes calls.
+//!
+//! ```text
+//! Replaying ─► [Headers, if edits were lost] ─► Loading ─► Scanning ─► Syncing ─► Ready
+//! ```
+//!
+//! Loading reads the block index of each run. Scanning finds, in open segments, the chunks whose
+//! records were not journaled any more; the sync that follows makes sure that they are durable
+//! before anyone is told so. If the chunk index itself is lost, it is rebuilt beside normal work,
+//! by a scan of all segments with chunks.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use crate::codec::{DecodeError, Wire};
+use crate::disk::{DiskOutput, DiskResult, SECTOR};
+use crate::ids::{ChunkId, LogIndex};
+use crate::rows::Miss;
+
+use super::super::io::Io;
+use super::super::segment::allocator::SegmentState;
+use super::super::segment::chunk_store::{OpenSegment, chunk_key};
+use super::super::segment::edit::{ChunkRecord, Edit, RunDescriptor, TableId};
+use super::super::segment::header::{SegmentContent, SegmentHeader};
+use super::super::segment::layout::{Generation, SegmentId};
+use super::super::segment::scan::{ScanResult, SegmentScan};
+use super::super::tree::run::{Run, block_span, index_keys, is_plausible};
+use super::{DiskPurpose, EditPurpose, Output, Shelf, SyncPurpose};
+
+/// How far recovery is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Edits come in.
+    Replaying(Replayed),
+    /// Reading the headers of all segments.
+    Headers { replayed: Replayed, next: SegmentId, headers: BTreeMap<SegmentId, SegmentHeader> },
+    /// Reading block indexes.
+    Loading { replayed: Replayed, current: Loading, rest: VecDeque<RunDescriptor> },
+    /// Scanning open segments.
+    Scanning { current: SegmentScan, rest: VecDeque<(SegmentId, Generation)> },
+    /// What was found is made durable.
+    Syncing,
+    /// Recovered.
+    Ready,
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Replaying(Replayed::default())
+    }
+}
+
+/// What edits say, beside the states of segments and the chunk index's memtable.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    /// The runs of each table, oldest first.
+    runs: BTreeMap<TableId, Vec<RunDescriptor>>,
+    /// Whether the chunk index was reset and not completed again.
+    rebuild: bool,
+    /// The first edit that contradicts those before it: some were lost, unless a snapshot follows.
+    contradiction: Option<DecodeError>,
+}
+
+/// A run whose block index is being read.
+#[derive(Debug)]
+pub(super) struct Loading {
+    run: RunDescriptor,
+    keys: Vec<Bytes>,
+    next_block: u32,
+}
+
+/// The chunk index is being rebuilt by a scan of all segments with chunks.
+#[derive(Debug)]
+pub(super) struct Rebuild {
+    rest: VecDeque<(SegmentId, Generation)>,
+    current: Option<SegmentScan>,
+    reading: bool,
+    /// Tells its reads from those of a rebuild before it.
+    serial: u64,
+    /// Found, and not yet looked up in the index.
+    found: VecDeque<(ChunkId, ChunkRecord)>,
+}
+
+impl Shelf {
+    /// Replay an edit. In the order in which the journal holds them.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: this build cannot read the edit. One that contradicts the earlier ones is no
+    /// error here: behind a gap that is normal, and what the disk holds is then found as after one,
+    /// unless a snapshot follows.
+    pub(crate) fn recover_edit(&mut self, edit: &Bytes) -> Result<(), DecodeError> {
+        let edit = Edit::from_bytes(edit)?;
+        let Phase::Replaying(mut replayed) = std::mem::replace(&mut self.phase, Phase::Syncing)
+        else {
+            unreachable!("edits come before recovery starts");
+        };
+        if let Err(error) = self.replay(edit, &mut replayed) {
+            replayed.contradiction.get_or_insert(error);
+        }
+        self.phase = Phase::Replaying(replayed);
+        Ok(())
+    }
+
+    fn replay(&mut self, edit: Edit, replayed: &mut Replayed) -> Result<(), DecodeError> {
+        match edit {
+            Edit::SegmentOpened { segment, generation } => {
+                self.replay_take(segment, SegmentState::Chunks { generation, open: true })
+            }
+            Edit::SegmentSealed { segment } => match self.segments.state(segment) {
+                Some(SegmentState::Chunks { .. }) => {
+                    self.seal(segment);
+                    Ok(())
+                }
+                _ => Err(DecodeError::Invalid { what: "sealed segment" }),
+            },
+            Edit::RunAdded(run) => self.replay_run(run, replayed),
+            Edit::TableReset { table } => {
+                for run in replayed.runs.remove(&table).unwrap_or_default() {
+                    for segment in run.segments.iter().chain(&run.values) {
+                        self.segments.set(*segment, SegmentState::Free);
+                    }
+                }
+                if table == TableId::Chunks {
+                    replayed.rebuild = true;
+                }
+                self.tables.insert(table, Default::default());
+                Ok(())
+            }
+            Edit::ChunksAdded { sequence, records } => self.replay_chunks(sequence, records),
+            Edit::ChunkIndexRebuilt => {
+                replayed.rebuild = false;
+                Ok(())
+            }
+            Edit::Snapshot { chunk_segments, runs } => {
+                self.forget_everything();
+                *replayed = Replayed { rebuild: true, ..Replayed::default() };
+                for (segment, (generation, open)) in chunk_segments {
+                    self.replay_take(segment, SegmentState::Chunks { generation, open })?;
+                }
+                runs.into_iter().try_for_each(|run| self.replay_run(run, replayed))
+            }
+        }
+    }
+
+    fn forget_everything(&mut self) {
+        for segment in 0..self.layout.count {
+            self.segments.set(SegmentId(segment), SegmentState::Free);
+        }
+        self.tables = BTreeMap::from([(TableId::Chunks, Default::default())]);
+        self.runs.clear();
+    }
+
+    fn replay_take(&mut self, segment: SegmentId, to: SegmentState) -> Result<(), DecodeError> {
+        if self.segments.state(segment) != Some(SegmentState::Free) {
+            return Err(DecodeError::Invalid { what: "segment that is taken twice" });
+        }
+        if let SegmentState::Chunks { generation, .. } = to {
+            self.segments.saw(generation);
+        }
+        self.segments.set(segment, to);
+        Ok(())
+    }
+
+    fn replay_run(
+        &mut self,
+        run: RunDescriptor,
+        replayed: &mut Replayed,
+    ) -> Result<(), DecodeError> {
+        if !is_plausible(&run, &self.layout) {
+            return Err(DecodeError::Invalid { what: "description of a run" });
+        }
+        let own = || run.segments.iter().chain(&run.values);
+        if own().any(|segment| self.segments.state(*segment) != Some(SegmentState::Free)) {
+            return Err(DecodeError::Invalid { what: "segment that is taken twice" });
+        }
+        self.segments.saw(run.run);
+        for segment in own() {
+            self.segments.set(*segment, SegmentState::Run(run.run));
+        }
+        let table = self.tables.entry(run.table).or_default();
+        table.flushed = table.flushed.max(run.through);
+        table.active.forget(run.through);
+        replayed.runs.entry(run.table).or_default().push(run);
+        Ok(())
+    }
+
+    fn replay_chunks(
+        &mut self,
+        sequence: LogIndex,
+        records: Vec<(ChunkId, ChunkRecord)>,
+    ) -> Result<(), DecodeError> {
+        let table = self.tables.entry(TableId::Chunks).or_default();
+        if sequence < table.active.last() {
+            return Err(DecodeError::Invalid { what: "sequence of chunk records" });
+        }
+        self.chunks.advance_sequence(sequence);
+        if sequence > table.flushed {
+            for (chunk, record) in records {
+                table.active.write(sequence, chunk_key(chunk), Some(record.to_bytes()));
+            }
+        }
+        Ok(())
+    }
+
+    /// All edits have been replayed. `gap` says that some may be missing, because the journal was
+    /// damaged: what is on the disk is then found from the headers of segments.
+    /// [`Output::Recovered`] follows.
+    pub(crate) fn recover_start(&mut self, gap: bool, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let Phase::Replaying(replayed) = std::mem::replace(&mut self.phase, Phase::Syncing) else {
+            unreachable!("recovery starts once");
+        };
+        if let Some(error) = &replayed.contradiction {
+            out.push(Output::Note(format!("edits are missing from the journal: {error}")));
+        }
+        if (gap || replayed.contradiction.is_some()) && self.layout.count > 0 {
+            let (next, headers) = (SegmentId(0), BTreeMap::new());
+            self.phase = Phase::Headers { replayed, next, headers };
+            self.recover_next(self.layout.offset(next), SECTOR, io);
+        } else {
+            self.load_runs(replayed, io, out);
+        }
+    }
+
+    fn recover_next(&mut self, offset: u64, len: u64, io: &mut Io<'_>) {
+        let token = io.read(offset, len);
+        self.disk.insert(token, DiskPurpose::Recover);
+    }
+
+    pub(super) fn recover_read(
+        &mut self,
+        result: &DiskResult,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        match std::mem::replace(&mut self.phase, Phase::Syncing) {
+            Phase::Headers { replayed, next, mut headers } => {
+                if let Ok(DiskOutput::Read(bytes)) = result
+                    && let Ok(header) = SegmentHeader::decode(bytes, &self.layout, next)
+                {
+                    headers.insert(next, header);
+                }
+                let next = SegmentId(next.0 + 1);
+                if next.0 < self.layout.count {
+                    self.phase = Phase::Headers { replayed, next, headers };
+                    self.recover_next(self.layout.offset(next), SECTOR, io);
+                } else {
+                    let replayed = self.rebuild_from_headers(replayed, &headers, out);
+                    self.load_runs(replayed, io, out);
+                }
+            }
+            Phase::Loading { replayed, current, rest } => {
+                self.loaded(replayed, current, rest, result, io, out);
+            }
+            Phase::Scanning { mut current, rest } => {
+                current.on_read(result);
+                self.scan_on(current, rest, io, out);
+            }
+            Phase::Replaying(_) | Phase::Syncing | Phase::Ready => {
+                unreachable!("no read for recovery is in flight")
+            }
+        }
+    }
+
+    /// Edits may be missing. Take what the headers say, and of the edits what they do not contradict.
+    fn rebuild_from_headers(
+        &mut self,
+        replayed: Replayed,
+        headers: &BTreeMap<SegmentId, SegmentHeader>,
+        out: &mut Vec<Output>,
+    ) -> Replayed {
+        let mut chunk_segments: BTreeMap<_, _> = self
+            .segments
+            .chunk_segments()
+            .filter(|(segment, _)| !headers.contains_key(segment))
+            .map(|(segment, (generation, _))| (segment, generation))
+            .collect();
+        for (segment, header) in headers {
+            self.segments.saw(header.generation);
+            if header.content == SegmentContent::Chunks {
+                chunk_segments.insert(*segment, header.generation);
+            }
+        }
+        let mut candidates: BTreeMap<Generation, RunDescriptor> = BTreeMap::new();
+        let known = replayed.runs.into_values().flatten();
+        let said = headers.values().filter_map(|header| match &header.content {
+            SegmentContent::Chunks => None,
+            SegmentContent::Values(run) | SegmentContent::Run(run) => Some(run.clone()),
+        });
+        for run in known.chain(said).filter(|run| run.table != TableId::Chunks) {
+            let own = || run.segments.iter().chain(&run.values);
+            let intact = is_plausible(&run, &self.layout)
+                && own().all(|segment| {
+                    headers.get(segment).is_some_and(|header| match &header.content {
+                        SegmentContent::Chunks => false,
+                        SegmentContent::Values(said) | SegmentContent::Run(said) => *said == run,
+                    })
+                });
+            if intact {
+                candidates.insert(run.run, run);
+            }
+        }
+        let (runs, torn) = choose_runs(&candidates);
+        for table in torn {
+            let reason = format!(
+                "{}: runs of {table:?} are lost with the journal's edits",
+                self.config.store
+            );
+            out.push(Output::Damaged { table, reason });
+        }
+        // All segments with chunks are sealed, and scanned for the new chunk index.
+        let chunk_segments: Vec<_> = chunk_segments
+            .into_iter()
+            .map(|(segment, generation)| (segment, (generation, false)))
+            .collect();
+        let edit = Edit::Snapshot { chunk_segments, runs };
+        self.journal(&edit, EditPurpose::Nothing, out);
+        let mut replayed = Replayed::default();
+        self.replay(edit, &mut replayed).expect("it was made of segments that are used once");
+        replayed
+    }
+
+    fn load_runs(&mut self, mut replayed: Replayed, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let mut rest = VecDeque::new();
+        for run in std::mem::take(&mut replayed.runs).into_values().flatten() {
+            let own = run.segments.iter().chain(&run.values).copied().collect();
+            self.runs.insert(run.run, (run.table, own));
+            rest.push_back(run);
+        }
+        self.load_next(replayed, rest, io, out);
+    }
+
+    fn load_next(
+        &mut self,
+        replayed: Replayed,
+        mut rest: VecDeque<RunDescriptor>,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(run) = rest.pop_front() else {
+            self.all_loaded(&replayed, io, out);
+            return;
+        };
+        let next_block = run.data_blocks;
+        let current = Loading { run, keys: Vec::new(), next_block };
+        self.load_block(replayed, current, rest, io);
+    }
+
+    fn load_block(
+        &mut self,
+        replayed: Replayed,
+        current: Loading,
+        rest: VecDeque<RunDescriptor>,
+        io: &mut Io<'_>,
+    ) {
+        let Miss { offset, len } = block_span(&current.run, &self.layout, current.next_block);
+        self.recover_next(offset, len, io);
+        self.phase = Phase::Loading { replayed, current, rest };
+    }
+
+    fn loaded(
+        &mut self,
+        replayed: Replayed,
+        mut current: Loading,
+        rest: VecDeque<RunDescriptor>,
+        result: &DiskResult,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let keys = match result {
+            Ok(DiskOutput::Read(bytes)) => {
+                index_keys(bytes, &current.run, &self.layout, current.next_block)
+                    .map_err(|error| error.to_string())
+            }
+            Ok(other) => Err(format!("the disk answered {other:?} to a read")),
+            Err(error) => Err(error.to_string()),
+        };
+        let table = current.run.table;
+        let run = match keys {
+            Err(error) => Err(error),
+            Ok(keys) => {
+                current.keys.extend(keys);
+                current.next_block += 1;
+                if current.next_block < current.run.data_blocks + current.run.index_blocks {
+                    self.load_block(replayed, current, rest, io);
+                    return;
+                }
+                Run::new(current.run, current.keys).map_err(|error| error.to_string())
+            }
+        };
+        let owner = self.tables.entry(table).or_default();
+        match run {
+            Ok(run) if !owner.broken => owner.runs.insert(0, run),
+            Ok(_) => {}
+            Err(error) => {
+                let first = !std::mem::replace(&mut owner.broken, true);
+                owner.runs.clear();
+                owner.flushed = LogIndex(0);
+                if first && table != TableId::Chunks {
+                    let store = self.config.store;
+                    let reason = format!("{store}: block index of a run of {table:?}: {error}");
+                    out.push(Output::Damaged { table, reason });
+                }
+            }
+        }
+        self.load_next(replayed, rest, io, out);
+    }
+
+    fn all_loaded(&mut self, replayed: &Replayed, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        if self.tables.get(&TableId::Chunks).is_some_and(|table| table.broken) {
+            out.push(Output::Note("chunk index damaged; rebuilding it".to_owned()));
+            self.drop_table(TableId::Chunks, out);
+            self.begin_rebuild();
+        } else if replayed.rebuild {
+            self.begin_rebuild();
+        }
+        let flushed = self.tables.get(&TableId::Chunks).map_or(LogIndex(0), |table| table.flushed);
+        self.chunks.advance_sequence(flushed);
+        let open: VecDeque<_> = self
+            .segments
+            .chunk_segments()
+            .filter(|(_, (_, open))| *open)
+            .map(|(segment, (generation, _))| (segment, generation))
+            .collect();
+        self.scan_next(open, io);
+    }
+
+    fn scan_next(&mut self, mut rest: VecDeque<(SegmentId, Generation)>, io: &mut Io<'_>) {
+        let Some((segment, generation)) = rest.pop_front() else {
+            self.phase = Phase::Syncing;
+            self.sync(SyncPurpose::Recover, io);
+            return;
+        };
+        let current = SegmentScan::new(self.layout, segment, generation);
+        let (offset, len) = current.next_read().expect("a segment is longer than its header");
+        self.recover_next(offset, len, io);
+        self.phase = Phase::Scanning { current, rest };
+    }
+
+    fn scan_on(
+        &mut self,
+        current: SegmentScan,
+        rest: VecDeque<(SegmentId, Generation)>,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some((offset, len)) = current.next_read() {
+            self.recover_next(offset, len, io);
+            self.phase = Phase::Scanning { current, rest };
+            return;
+        }
+        let ScanResult { segment, generation, found, end, damaged } = current.finish();
+        if damaged > 0 {
+            let number = segment.0;
+            out.push(Output::Note(format!(
+                "segment {number}: records that are torn (by a crash) or damaged: {damaged}"
+            )));
+        }
+        self.chunks.recovered(OpenSegment { segment, generation, at: end });
+        for (chunk, record) in found {
+            // A record that the journal has is in the memtable or in a run. What is in a run would
+            // have to be read to be known; it is recorded once more, which changes nothing.
+            let table = self.tables.entry(TableId::Chunks).or_default();
+            let known = table.active.get(&chunk_key(chunk)).is_some();
+            if !known {
+                let sequence = self.chunks.sequence();
+                table.active.write(sequence, chunk_key(chunk), Some(record.to_bytes()));
+                self.chunks.recovered_record(chunk, record);
+            }
+        }
+        self.scan_next(rest, io);
+    }
+
+    /// What was found is durable.
+    pub(super) fn recovered(&mut self, out: &mut Vec<Output>) {
+        self.phase = Phase::Ready;
+        let flushed = self
+            .tables
+            .iter()
+            .filter(|(id, table)| **id != TableId::Chunks && !table.broken)
+            .map(|(id, table)| (*id, table.flushed))
+            .collect();
+        out.push(Output::Recovered { flushed });
+    }
+
+    /// Scan all segments with chunks. The index has been reset.
+    pub(super) fn begin_rebuild(&mut self) {
+        let rest = self
+            .segments
+            .chunk_segments()
+            .map(|(segment, (generation, _))| (segment, generation))
+            .collect();
+        let found = VecDeque::new();
+        self.rebuilds += 1;
+        let serial = self.rebuilds;
+        self.rebuild = Some(Rebuild { rest, current: None, reading: false, serial, found });
+    }
+
+    pub(super) fn rebuild_read(&mut self, serial: u64, result: &DiskResult) {
+        let Some(rebuild) = self.rebuild.as_mut().filter(|rebuild| rebuild.serial == serial) else {
+            return;
+        };
+        rebuild.reading = false;
+        if let Some(scan) = &mut rebuild.current {
+            scan.on_read(result);
+        }
+    }
+
+    /// Go on with a rebuild, if one is under way, as far as the chunk index's memtable takes it.
+    pub(super) fn drive_rebuild(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let Some(mut rebuild) = self.rebuild.take() else { return };
+        while !rebuild.reading {
+            self.index_found(&mut rebuild);
+            if !rebuild.found.is_empty() || self.chunk_index_is_busy() {
+                break;
+            }
+            let Some(scan) = &rebuild.current else {
+                let Some((segment, generation)) = rebuild.rest.pop_front() else {
+                    if self.chunks.has_pending_records() {
+                        break;
+                    }
+                    self.journal(&Edit::ChunkIndexRebuilt, EditPurpose::Nothing, out);
+                    return;
+                };
+                rebuild.current = Some(SegmentScan::new(self.layout, segment, generation));
+                continue;
+            };
+            if let Some((offset, len)) = scan.next_read() {
+                let token = io.read(offset, len);
+                self.disk.insert(token, DiskPurpose::Rebuild(rebuild.serial));
+                rebuild.reading = true;
+            } else if let Some(scan) = rebuild.current.take() {
+                rebuild.found.extend(scan.finish().found);
+            }
+        }
+        self.rebuild = Some(rebuild);
+    }
+
+    /// Chunks that are still being written enter the index by themselves, when they are durable.
+    fn index_found(&mut self, rebuild: &mut Rebuild) {
+        while !self.chunk_index_is_busy()
+            && let Some((chunk, record)) = rebuild.found.pop_front()
+        {
+            let active = &self.tables.entry(TableId::Chunks).or_default().active;
+            let known = active.get(&chunk_key(chunk)).is_some();
+            if !known && !self.chunks.writing.contains_key(&chunk) {
+                let sequence = self.chunks.sequence();
+                let table = self.tables.entry(TableId::Chunks).or_default();
+                table.active.write(sequence, chunk_key(chunk), Some(record.to_bytes()));
+                self.chunks.recovered_record(chunk, record);
+            }
+        }
+    }
+}
+
+/// Of the runs whose headers are all there, those that belong to their tables: the newest one from
+/// which the chain of predecessors is complete, and that chain. And the tables that have runs but
+/// no complete chain. Pure.
+fn choose_runs(
+    candidates: &BTreeMap<Generation, RunDescriptor>,
+) -> (Vec<RunDescriptor>, BTreeSet<TableId>) {
+    let tables: BTreeSet<_> = candidates.values().map(|run| run.table).collect();
+    let mut chosen = Vec::new();
+    let mut torn = BTreeSet::new();
+    for table in tables {
+        let own = || candidates.values().rev().filter(|run| run.table == table);
+        let newest = own().next().map(|run| run.run);
+        let chain = own().find_map(|run| chain_of(run, candidates));
+        match chain {
+            Some(mut chain) => {
+                if chain.first().map(|run| run.run) != newest {
+                    torn.insert(table);
+                }
+                chain.reverse();
+                chosen.extend(chain);
+            }
+            None => {
+                torn.insert(table);
+            }
+        }
+    }
+    (chosen, torn)
+}
+
+/// A run and all its predecessors, newest first, if none is missing.
+fn chain_of(
+    run: &RunDescriptor,
+    candidates: &BTreeMap<Generation, RunDescriptor>,
+) -> Option<Vec<RunDescriptor>> {
+    let mut chain = vec![run.clone()];
+    let mut previous = run.previous;
+    while let Some(generation) = previous {
+        // Predecessors are older, so that this ends.
+        let found = candidates.get(&generation).filter(|found| {
+            found.table == run.table && chain.last().is_some_and(|last| found.run < last.run)
+        })?;
+        chain.push(found.clone());
+        previous = found.previous;
+    }
+    Some(chain)
+}

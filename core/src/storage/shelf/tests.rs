@@ -1,0 +1,5 @@
+//! The shelf on a disk in memory that forgets, at a crash, all that `disk` says it may forget.
+
+mod crash;
+mod model;
+pub(super) mod rig;

@@ -1,0 +1,177 @@
+//! Reading a table: memtables and runs, merged. Pure: a read that needs what is not in memory says
+//! which span of the disk it is.
+
+use std::ops::Bound;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::ids::LogIndex;
+use crate::rows::{Miss, Row, Rows};
+
+use super::super::segment::layout::Layout;
+use super::block::{BlockRow, BlockValue};
+use super::cache::BlockCache;
+use super::memtable::MemoryRow;
+use super::table::Table;
+use super::value::{PIECE_HEADER_BYTES, Piece};
+
+/// The rows of a table as they are now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableView<'a> {
+    table: &'a Table,
+    cache: &'a BlockCache,
+    layout: &'a Layout,
+}
+
+/// A row as one source has it.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    Memory(&'a Bytes, &'a MemoryRow),
+    Disk(&'a BlockRow),
+}
+
+impl<'a> TableView<'a> {
+    /// A view of `table`.
+    pub(crate) fn new(table: &'a Table, cache: &'a BlockCache, layout: &'a Layout) -> Self {
+        Self { table, cache, layout }
+    }
+
+    /// The span of the newest run's first block.
+    #[cfg(test)]
+    pub(crate) fn first_miss(&self) -> Miss {
+        super::run::block_span(&self.table.runs[0].descriptor, self.layout, 0)
+    }
+
+    /// Memtables and runs, newest first.
+    fn sources(&self) -> usize {
+        2 + self.table.runs.len()
+    }
+
+    /// The first row that a source has within `from` and before `end`.
+    fn first_of(
+        &self,
+        source: usize,
+        from: Bound<&[u8]>,
+        end: &[u8],
+    ) -> Result<Option<Found<'a>>, Miss> {
+        let memory = match source {
+            0 => Some(&self.table.active),
+            1 => match &self.table.frozen {
+                None => return Ok(None),
+                Some(frozen) => Some(&frozen.rows),
+            },
+            _ => None,
+        };
+        if let Some(memory) = memory {
+            return Ok(memory.first(from, end).map(|(key, row)| Found::Memory(key, row)));
+        }
+        let run = &self.table.runs[source - 2];
+        Ok(run.first(from, end, self.layout, self.cache)?.map(Found::Disk))
+    }
+
+    /// The row that a source's finding stands for; `None` for a tombstone.
+    fn resolve(&self, key: Bytes, found: Found<'a>) -> Result<Option<Row>, Miss> {
+        let (value, index) = match found {
+            Found::Memory(_, row) => (row.value.clone(), row.index),
+            Found::Disk(row) => (self.value(&row.value)?, row.index),
+        };
+        Ok(value.map(|value| Row { key, value, index }))
+    }
+
+    fn value(&self, value: &BlockValue) -> Result<Option<Bytes>, Miss> {
+        match value {
+            BlockValue::Tombstone => Ok(None),
+            BlockValue::Inline(bytes) => Ok(Some(bytes.clone())),
+            BlockValue::Stored { pieces, .. } => self.gather(pieces).map(Some),
+        }
+    }
+
+    fn gather(&self, pieces: &[Piece]) -> Result<Bytes, Miss> {
+        if let [piece] = pieces {
+            return self.piece(*piece).cloned();
+        }
+        // A value that passes the end of a segment is put together: a copy, and rare.
+        let mut whole = BytesMut::new();
+        for piece in pieces {
+            whole.extend_from_slice(self.piece(*piece)?);
+        }
+        Ok(whole.freeze())
+    }
+
+    fn piece(&self, piece: Piece) -> Result<&'a Bytes, Miss> {
+        let at = Miss {
+            offset: self.layout.offset(piece.segment) + u64::from(piece.offset),
+            len: PIECE_HEADER_BYTES + u64::from(piece.len),
+        };
+        self.cache.piece(at).ok_or(at)
+    }
+}
+
+impl<'a> Found<'a> {
+    fn key(self) -> &'a Bytes {
+        match self {
+            Self::Memory(key, _) => key,
+            Self::Disk(row) => &row.key,
+        }
+    }
+
+    fn index(self) -> LogIndex {
+        match self {
+            Self::Memory(_, row) => row.index,
+            Self::Disk(row) => row.index,
+        }
+    }
+
+    fn is_tombstone(self) -> bool {
+        match self {
+            Self::Memory(_, row) => row.value.is_none(),
+            Self::Disk(row) => row.value == BlockValue::Tombstone,
+        }
+    }
+}
+
+impl Rows for TableView<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Row>, Miss> {
+        // Sources are in order of age, so that the first one that knows the key has its newest row.
+        let frozen = self.table.frozen.as_ref().map(|frozen| &frozen.rows);
+        for memory in [Some(&self.table.active), frozen].into_iter().flatten() {
+            if let Some(row) = memory.get(key) {
+                let value = row.value.clone();
+                let key = Bytes::copy_from_slice(key);
+                return Ok(value.map(|value| Row { key, value, index: row.index }));
+            }
+        }
+        for run in &self.table.runs {
+            if let Some(row) = run.get(key, self.layout, self.cache)? {
+                return self.resolve(row.key.clone(), Found::Disk(row));
+            }
+        }
+        Ok(None)
+    }
+
+    fn seek(&self, from: &[u8], end: &[u8]) -> Result<Option<Row>, Miss> {
+        let mut candidates = Vec::with_capacity(self.sources());
+        for source in 0..self.sources() {
+            candidates.push(self.first_of(source, Bound::Included(from), end)?);
+        }
+        loop {
+            // On a tie the first source wins, which is the newest.
+            let Some(first) = candidates
+                .iter()
+                .copied()
+                .flatten()
+                .min_by(|a, b| a.key().cmp(b.key()).then(b.index().cmp(&a.index())))
+            else {
+                return Ok(None);
+            };
+            if !first.is_tombstone() {
+                return self.resolve(first.key().clone(), first);
+            }
+            for (source, candidate) in candidates.iter_mut().enumerate() {
+                if candidate.is_some_and(|found| found.key() == first.key()) {
+                    *candidate = self.first_of(source, Bound::Excluded(first.key()), end)?;
+                }
+            }
+        }
+    }
+}

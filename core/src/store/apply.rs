@@ -1,0 +1,251 @@
+//! From committed entries to rows: the replica's state machine and what it waits for.
+//!
+//! Applying is pure until it succeeds: an entry whose rows are not in memory names the block it
+//! needs, waits, and is tried again. A replica starts from what its table holds and applies the rest
+//! of the log again: there is no second write-ahead log.
+
+use super::replica::Replica;
+use super::serving::Host;
+use crate::codec::Wire;
+use crate::consensus::{Cached, Entry, EntryKind};
+use crate::effects::{Effect, Effects, Now};
+use crate::ids::LogIndex;
+use crate::range::command::{Batch, CommandBody, Outcome};
+use crate::range::{Range, RowError};
+use crate::rows::Miss;
+
+/// Entries applied in one step; the rest comes in further steps.
+const ENTRIES_PER_STEP: usize = 256;
+/// Bytes of entries looked at together.
+const BYTES_PER_LOOK: u64 = 1 << 20;
+
+/// The state machine of a replica.
+#[derive(Debug)]
+pub(super) struct Machine {
+    range: Option<Range>,
+    wait: Wait,
+    /// Blocks that this entry (or the loading) had to fetch; given back when it is done.
+    pins: Vec<Miss>,
+    /// Entries read back from the journal, to be applied next. Bounded by `BYTES_PER_LOOK`.
+    read_back: Vec<Entry>,
+}
+
+/// What applying waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Nothing.
+    No,
+    /// A block of the tree.
+    Block(Miss),
+    /// Entries of the journal, from this one.
+    Entries(LogIndex),
+}
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        Self { range: None, wait: Wait::No, pins: Vec::new(), read_back: Vec::new() }
+    }
+
+    /// The state, once it is loaded.
+    pub(super) fn range(&self) -> Option<&Range> {
+        self.range.as_ref()
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.range.is_some()
+    }
+
+    /// A block came; whether it was waited for.
+    pub(super) fn fetched(&mut self, miss: Miss) -> bool {
+        let waited = self.wait == Wait::Block(miss);
+        if waited {
+            self.wait = Wait::No;
+        }
+        waited
+    }
+
+    /// Entries came.
+    pub(super) fn entries_read(&mut self, from: LogIndex, entries: Vec<Entry>) {
+        if self.wait == Wait::Entries(from) {
+            self.wait = Wait::No;
+            self.read_back = entries;
+        }
+    }
+
+    fn miss(&mut self, miss: Miss, host: &mut Host, fx: &mut Effects) {
+        self.wait = Wait::Block(miss);
+        self.pins.push(miss);
+        // An entry is applied as a whole: what it has fetched must stay until it has everything, or
+        // it would never get there. Bounded by the commands of a batch and the runs of the table.
+        host.storage.fetch(miss, true, fx);
+    }
+
+    fn unpin(&mut self, host: &mut Host) {
+        for miss in self.pins.drain(..) {
+            host.storage.release(miss);
+        }
+    }
+}
+
+impl Replica {
+    /// Load the state from its rows; asked again when a missing block has come.
+    ///
+    /// # Errors
+    /// A row that makes no sense: the store must stop.
+    pub(super) fn load(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let loaded = Range::load(self.id, &host.storage.rows(self.id));
+        match loaded {
+            Ok(range) => {
+                self.machine.unpin(host);
+                self.machine.range = Some(range);
+                if self.leads() {
+                    self.watch_sessions(now, host);
+                }
+            }
+            Err(RowError::Miss(miss)) => self.machine.miss(miss, host, fx),
+            Err(RowError::Damaged(damaged)) => return Err(format!("{}: {damaged}", self.id)),
+        }
+        Ok(())
+    }
+
+    /// The table is damaged: drop it and apply the whole log again. The log has everything, since
+    /// the journal is not truncated in this stage.
+    ///
+    /// # Errors
+    /// See [`Self::load`].
+    pub(super) fn rebuild_table(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        fx.push(Effect::Note(format!(
+            "{}: a table block is damaged; rebuilding the table from the log",
+            self.id
+        )));
+        self.machine.unpin(host);
+        if let Some(range) = self.machine.range.take() {
+            self.reads.restart(range.applied(), host);
+        }
+        self.machine = Machine::new();
+        host.storage.reset_table(self.id);
+        self.load(now, host, fx)
+    }
+
+    /// Whether there are entries to apply that nothing holds up.
+    pub(super) fn has_backlog(&self, host: &Host) -> bool {
+        let applied = self.machine.range().map(Range::applied);
+        self.machine.wait == Wait::No
+            && !host.storage.is_stalled(self.id)
+            && applied.is_some_and(|applied| applied < self.committed)
+    }
+
+    /// Apply committed entries, up to the bound of a step.
+    pub(super) fn apply_committed(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let mut left = ENTRIES_PER_STEP;
+        while left > 0 && self.has_backlog(host) {
+            for entry in self.committed(host, fx)? {
+                if left == 0 || host.storage.is_stalled(self.id) {
+                    break;
+                }
+                left -= 1;
+                if !self.apply(now, &entry, host, fx)? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Committed entries behind the applied ones, as far as they are in memory; the others are asked
+    /// of the journal.
+    fn committed(&mut self, host: &mut Host, fx: &mut Effects) -> Result<Vec<Entry>, String> {
+        let Some(range) = &self.machine.range else { return Ok(Vec::new()) };
+        let (from, commit) = (range.applied().next(), self.committed);
+        let read_back = core::mem::take(&mut self.machine.read_back);
+        if read_back.first().is_some_and(|entry| entry.index == from) {
+            return Ok(read_back.into_iter().take_while(|entry| entry.index <= commit).collect());
+        }
+        match self.raft.entries(from, commit, BYTES_PER_LOOK) {
+            Cached::Entries(entries) => Ok(entries),
+            Cached::InJournal => {
+                self.machine.wait = Wait::Entries(from);
+                self.fetch(None, from, BYTES_PER_LOOK, host, fx)?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Apply one entry; whether that was possible now.
+    fn apply(
+        &mut self,
+        now: Now,
+        entry: &Entry,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<bool, String> {
+        let range = self.machine.range.as_mut().expect("only a loaded replica has a backlog");
+        assert_eq!(entry.index, range.applied().next(), "entries are applied in order");
+        let mut outcomes = Vec::new();
+        match entry.kind {
+            EntryKind::Empty | EntryKind::Membership => range.apply_empty(entry.index),
+            EntryKind::Command => {
+                let batch = Batch::from_bytes(&entry.payload).map_err(|error| {
+                    format!(
+                        "{}: the committed entry {} (term {}) cannot be read: {error}; the store \
+                         must be replaced, or run by a newer version of Trine",
+                        self.id, entry.index, entry.term
+                    )
+                })?;
+                let applied = range.apply(&host.storage.rows(self.id), entry.index, &batch);
+                match applied {
+                    Ok(applied) => {
+                        host.storage.write_rows(self.id, entry.index, &applied.writes);
+                        if sessions_changed(&batch, &applied.outcomes) {
+                            self.fencing.sessions_are(now.instant, range);
+                        }
+                        outcomes = applied.outcomes;
+                    }
+                    Err(RowError::Miss(miss)) => {
+                        self.machine.miss(miss, host, fx);
+                        return Ok(false);
+                    }
+                    Err(RowError::Damaged(damaged)) => {
+                        return Err(format!("{}: {damaged}", self.id));
+                    }
+                }
+            }
+        }
+        self.machine.unpin(host);
+        self.raft.applied(entry.index);
+        self.commands.applied(self.id, entry, outcomes, host, fx);
+        self.freeze_if_full(entry.index, host, fx);
+        Ok(true)
+    }
+
+    /// Write the memtable out when it is full: the hot state goes in as rows of this very index.
+    fn freeze_if_full(&mut self, index: LogIndex, host: &mut Host, fx: &mut Effects) {
+        if host.storage.wants_freeze(self.id) {
+            let range = self.machine.range.as_ref().expect("an entry was just applied");
+            host.storage.write_rows(self.id, index, &range.materialize());
+            host.storage.freeze(self.id, index, fx);
+        }
+    }
+}
+
+/// Whether a batch opened or fenced a session.
+fn sessions_changed(batch: &Batch, outcomes: &[Outcome]) -> bool {
+    let fences = |body: &CommandBody| matches!(body, CommandBody::FenceSession { .. });
+    outcomes.iter().any(|outcome| matches!(outcome, Outcome::SessionOpened(_)))
+        || batch.commands.iter().any(|command| fences(&command.body))
+}

@@ -1,0 +1,48 @@
+//! What checkers see of a store. Plain values: oracles share no code with what they check.
+
+use std::collections::BTreeMap;
+
+use super::serving::Serving;
+use crate::consensus::Role;
+use crate::hash::StateHash;
+use crate::ids::{Incarnation, LogIndex, RangeId, StoreId, Term};
+
+/// A store at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreProbe {
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// Its replicas.
+    pub replicas: BTreeMap<RangeId, ReplicaProbe>,
+    /// Bytes of memory that grow with load, as accounted by the store itself.
+    pub memory_bytes: u64,
+}
+
+/// A replica at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaProbe {
+    /// Its term.
+    pub term: Term,
+    /// Its role.
+    pub role: Role,
+    /// Who leads, as far as it knows.
+    pub leader: Option<StoreId>,
+    /// The end of its log.
+    pub last_index: LogIndex,
+    /// What it knows to be committed.
+    pub commit: LogIndex,
+    /// What its state machine has applied; `None` while the state is being loaded.
+    pub applied: Option<(LogIndex, StateHash)>,
+    /// Whether it distrusts its log.
+    pub suspect: bool,
+}
+
+impl Serving {
+    pub(super) fn probe(&self) -> StoreProbe {
+        StoreProbe {
+            incarnation: self.host.incarnation,
+            replicas: self.replicas.iter().map(|(id, replica)| (*id, replica.probe())).collect(),
+            memory_bytes: self.host.storage.memory_bytes(),
+        }
+    }
+}

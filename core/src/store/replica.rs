@@ -1,0 +1,423 @@
+//! A replica of a range: it carries out what consensus asks for, and feeds it what happens.
+//!
+//! Consensus says what must be durable before what may be said ([`Persist`]); here each such demand
+//! becomes journal records, and the messages it holds back leave when the journal says that those
+//! records are durable.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::apply::Machine;
+use super::calls::Commands;
+use super::fencing::Fencing;
+use super::observe::Observation;
+use super::probe::ReplicaProbe;
+use super::reads::Reads;
+use super::serving::Host;
+use crate::consensus::{
+    Action, Entry, HardState, Message, MessageBody, Output, Persist, Raft, RaftConfig,
+    RecoveredLog, Role,
+};
+use crate::effects::{Effect, Effects, Now};
+use crate::ids::{LogIndex, RangeEpoch, RangeId, StoreId, Term};
+use crate::rows::Miss;
+use crate::storage::{Durable, JournalTicket, OpenedRange, Record};
+use crate::time::{Deadline, Instant};
+
+/// Bytes of entries in one append message.
+const APPEND_BYTES_MAX: u64 = 1 << 20;
+/// Append messages in flight to one follower.
+const APPENDS_IN_FLIGHT_MAX: usize = 16;
+/// Bytes of entries proposed and not committed; beyond it proposals are refused as overloaded.
+const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
+
+/// A replica.
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) id: RangeId,
+    pub(super) epoch: RangeEpoch,
+    pub(super) raft: Raft,
+    /// The state machine, and what applying waits for.
+    pub(super) machine: Machine,
+    pub(super) commands: Commands,
+    pub(super) reads: Reads,
+    pub(super) fencing: Fencing,
+    /// What may be applied: committed, and durable here. A suspect replica, whose log proves nothing
+    /// about commits, is told again from the start; what its table held already is skipped.
+    pub(super) committed: LogIndex,
+    /// What the table held at the start.
+    held: LogIndex,
+    /// What consensus waits to be durable, oldest first.
+    persists: VecDeque<Persisting>,
+    /// Entries asked of the journal, by the first of them: for whom (`None`: to apply them).
+    fetches: BTreeMap<LogIndex, Vec<Option<StoreId>>>,
+    /// The table did not survive and is to be rebuilt from the log.
+    rebuild: bool,
+}
+
+#[derive(Debug)]
+struct Persisting {
+    ticket: JournalTicket,
+    seq: u64,
+    then: Vec<Message>,
+}
+
+impl Replica {
+    /// A replica as recovery found it.
+    pub(super) fn new(now: Now, id: RangeId, host: &mut Host, recovered: OpenedRange) -> Self {
+        host.observer.note(id, || Observation::Recovered {
+            hard_state: recovered.hard_state,
+            terms: recovered.terms.clone(),
+            last_index: recovered.last_index,
+            suspect: recovered.suspect != 0,
+        });
+        let config = &host.config;
+        // A damaged journal may have lost entries that the table holds already, and a table may be
+        // damaged itself. The log is what counts: the table is built again from it.
+        let rebuild = recovered.damaged || recovered.flushed > recovered.last_index;
+        let flushed = if rebuild { LogIndex(0) } else { recovered.flushed };
+        let raft_config = RaftConfig {
+            id: config.store,
+            voters: config.voters.clone(),
+            heartbeat: config.timing.heartbeat,
+            election: config.timing.election,
+            append_bytes_max: APPEND_BYTES_MAX,
+            appends_in_flight_max: APPENDS_IN_FLIGHT_MAX,
+            entry_cache_bytes: config.limits.entry_cache_bytes,
+            proposals_uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
+            seed: config.seed ^ id.0 ^ (host.incarnation.0 << 32),
+        };
+        let log = RecoveredLog {
+            hard_state: recovered.hard_state,
+            base_index: LogIndex(0),
+            base_term: Term(0),
+            terms: recovered.terms,
+            last_index: recovered.last_index,
+            committed: flushed,
+            suspect: recovered.suspect,
+        };
+        Self {
+            id,
+            epoch: RangeEpoch(1),
+            raft: Raft::new(raft_config, log, now.instant),
+            machine: Machine::new(),
+            commands: Commands::default(),
+            reads: Reads::default(),
+            fencing: Fencing::default(),
+            committed: if recovered.suspect == 0 { flushed } else { LogIndex(0) },
+            held: flushed,
+            persists: VecDeque::new(),
+            fetches: BTreeMap::new(),
+            rebuild,
+        }
+    }
+
+    /// Begin to load the state machine.
+    pub(super) fn start(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        if self.rebuild {
+            fx.push(Effect::Note(format!(
+                "{}: the table is damaged, or ahead of a damaged log: building it again from the log",
+                self.id
+            )));
+            host.storage.reset_table(self.id);
+        }
+        self.load(now, host, fx)
+    }
+
+    /// Tell consensus something, and do what it asks for.
+    fn consensus(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+        tell: impl FnOnce(&mut Raft, &mut Output),
+    ) -> Result<(), String> {
+        let mut out = Output::default();
+        tell(&mut self.raft, &mut out);
+        self.carry_out(now, out, host, fx)
+    }
+
+    /// Do what consensus asked for.
+    pub(super) fn carry_out(
+        &mut self,
+        now: Now,
+        mut out: Output,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        for action in out.drain() {
+            match action {
+                Action::Send(message) => host.post(self.id, message),
+                Action::Persist(persist) => self.persist(persist, host),
+                // `advance` applies up to there at the end of the step.
+                Action::Commit(index) => self.committed = index,
+                Action::ReadReady { token, index } => {
+                    host.observer.note(self.id, || Observation::ReadReady { token, index });
+                    self.reads.ready(token, index);
+                }
+                Action::ReadLost { token } => {
+                    host.observer.note(self.id, || Observation::ReadLost { token });
+                    self.reads.lost(self.id, token, host, fx);
+                }
+                Action::Fetch { peer, from, bytes_max } => {
+                    self.fetch(Some(peer), from, bytes_max, host, fx)?;
+                }
+                Action::Poisoned(why) => {
+                    return Err(format!("{}: {why}; this is a bug: report it", self.id));
+                }
+                Action::Role { role, term, .. } => {
+                    if role == Role::Leader {
+                        host.observer.note(self.id, || Observation::Leads { term });
+                    }
+                    self.role_changed(now, host, fx);
+                }
+                Action::Trusted => {
+                    host.storage.append(Record::Trusted { range: self.id });
+                    fx.push(Effect::Note(format!("{}: the log is trusted again", self.id)));
+                }
+                // The journal is never truncated in this stage, so that every log begins at 1 and
+                // no peer has reason to send or want one. What a stray message says is not taken.
+                Action::NeedSnapshot { peer } => fx.push(Effect::Note(format!(
+                    "{}: {peer} asks for entries before the log; snapshots are not sent yet",
+                    self.id
+                ))),
+                Action::InstallSnapshot { last_index, .. } => {
+                    fx.push(Effect::Note(format!(
+                        "{}: a snapshot up to {last_index} came; snapshots are not taken yet",
+                        self.id
+                    )));
+                    let refuse = |raft: &mut Raft, out: &mut Output| {
+                        raft.snapshot_failed(now.instant, out);
+                    };
+                    self.consensus(now, host, fx, refuse)?;
+                }
+            }
+        }
+        let (term, index) = (self.raft.term(), self.raft.commit());
+        host.observer.note(self.id, || Observation::Commits { term, index });
+        Ok(())
+    }
+
+    fn persist(&mut self, persist: Persist, host: &mut Host) {
+        host.observer.note(self.id, || Observation::Wrote {
+            seq: persist.seq,
+            hard_state: persist.hard_state,
+            entries: persist.entries.clone(),
+        });
+        let mut ticket = None;
+        if let Some(hard_state) = persist.hard_state {
+            let HardState { term, vote } = hard_state;
+            let record = Record::HardState { range: self.id, term, vote };
+            ticket = Some(host.storage.append(record));
+        }
+        for entry in persist.entries {
+            ticket = Some(host.storage.append(Record::Entry { range: self.id, entry }));
+        }
+        // Nothing new to write: what was asked for before must still come first.
+        let ticket = ticket.unwrap_or_else(|| host.storage.last_ticket());
+        self.persists.push_back(Persisting { ticket, seq: persist.seq, then: persist.then });
+    }
+
+    /// The journal is durable up to `ticket`.
+    pub(super) fn on_durable(
+        &mut self,
+        now: Now,
+        ticket: JournalTicket,
+        durable: Durable,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        while let Some(done) = self.persists.pop_front_if(|persisting| persisting.ticket <= ticket)
+        {
+            host.observer.note(self.id, || Observation::Durable { seq: done.seq });
+            for message in done.then {
+                host.post(self.id, message);
+            }
+            let done = |raft: &mut Raft, out: &mut Output| {
+                raft.persisted(now.instant, done.seq, durable, out);
+            };
+            self.consensus(now, host, fx, done)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn fetch(
+        &mut self,
+        peer: Option<StoreId>,
+        from: LogIndex,
+        bytes_max: u64,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let waiting = self.fetches.entry(from).or_default();
+        if waiting.is_empty() {
+            host.storage.read_entries(self.id, from, bytes_max, fx)?;
+        }
+        if !waiting.contains(&peer) {
+            waiting.push(peer);
+        }
+        Ok(())
+    }
+
+    /// Entries were read back from the journal.
+    pub(super) fn on_entries(
+        &mut self,
+        now: Now,
+        from: LogIndex,
+        mut entries: Vec<Entry>,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let peers = self.fetches.remove(&from).unwrap_or_default();
+        for peer in peers.into_iter().flatten() {
+            let entries = entries.clone();
+            let fetched = |raft: &mut Raft, out: &mut Output| {
+                raft.fetched(now.instant, peer, from, entries, out);
+            };
+            self.consensus(now, host, fx, fetched)?;
+        }
+        // The log may have changed since they were asked for, by whoever asked first. Then what is
+        // left to apply is asked for again.
+        let is_current = |entry: &&Entry| self.raft.term_at(entry.index) == Some(entry.term);
+        let current = entries.iter().take_while(is_current).count();
+        entries.truncate(current);
+        self.machine.entries_read(from, entries);
+        Ok(())
+    }
+
+    /// A tree block is in memory now.
+    pub(super) fn on_fetched(
+        &mut self,
+        now: Now,
+        miss: Miss,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        if self.machine.fetched(miss) && !self.machine.is_loaded() {
+            self.load(now, host, fx)?;
+        }
+        self.reads.fetched(miss);
+        Ok(())
+    }
+
+    /// A message from a peer's replica.
+    pub(super) fn on_message(
+        &mut self,
+        now: Now,
+        message: Message,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        // To stop for want of room would cost the range a vote, and this store's chunks. What is not
+        // taken now is sent again.
+        let brings_entries = matches!(&message.body,
+            MessageBody::Append { entries, .. } if !entries.is_empty());
+        if brings_entries && host.takes_no_entries() {
+            return Ok(());
+        }
+        self.consensus(now, host, fx, |raft, out| raft.step(now.instant, message, out))
+    }
+
+    /// The link to a peer stands again, or was reset.
+    pub(super) fn link_changed(
+        &mut self,
+        now: Now,
+        peer: StoreId,
+        stands: bool,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        self.consensus(now, host, fx, |raft, out| match stands {
+            true => raft.link_up(now.instant, peer, out),
+            false => raft.link_down(now.instant, peer, out),
+        })
+    }
+
+    /// Some deadline has come.
+    pub(super) fn on_deadline(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        if self.raft.deadline().is_some_and(|deadline| deadline.at <= now.instant) {
+            self.consensus(now, host, fx, |raft, out| raft.on_deadline(now.instant, out))?;
+        }
+        self.fence_silent_sessions(now);
+        Ok(())
+    }
+
+    /// At the end of each step: apply what is committed, answer what can be answered, propose what
+    /// waits.
+    pub(super) fn advance(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        self.apply_committed(now, host, fx)?;
+        self.answer_reads(host, fx)?;
+        self.propose_queued(now, host, fx)
+    }
+
+    /// Whether this replica leads, as far as it knows.
+    pub(super) fn leads(&self) -> bool {
+        self.raft.role() == Role::Leader
+    }
+
+    fn role_changed(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
+        if self.leads() {
+            self.watch_sessions(now, host);
+        } else {
+            self.fencing.clear();
+            self.commands.lose_leadership(self.id, self.raft.leader(), host, fx);
+        }
+    }
+
+    pub(super) fn next_deadline(&self, host: &Host) -> Option<Deadline> {
+        let backlog = self.has_backlog(host).then_some(Deadline {
+            at: Instant::ZERO,
+            reason: "committed entries are left to apply",
+        });
+        let fence = self.fencing.next_deadline();
+        Deadline::earlier(backlog, Deadline::earlier(fence, self.raft.deadline()))
+    }
+
+    pub(super) fn probe(&self) -> ReplicaProbe {
+        ReplicaProbe {
+            term: self.raft.term(),
+            role: self.raft.role(),
+            leader: self.raft.leader(),
+            last_index: self.raft.last_index(),
+            commit: self.raft.commit(),
+            applied: self.machine.range().map(|range| (range.applied(), range.state_hash())),
+            suspect: self.raft.is_suspect(),
+        }
+    }
+
+    pub(super) fn check(&self) {
+        self.raft.check();
+        if let Some(range) = self.machine.range() {
+            range.check();
+            let may_be = self.committed.max(self.held);
+            assert!(range.applied() <= may_be, "only what is committed is applied");
+        }
+        let in_order = self.persists.iter().zip(self.persists.iter().skip(1));
+        for (earlier, later) in in_order {
+            assert!(earlier.seq < later.seq && earlier.ticket <= later.ticket);
+        }
+        self.commands.check();
+    }
+
+    pub(super) fn status(&self) -> String {
+        let applied = match self.machine.range() {
+            Some(range) => range.applied().to_string(),
+            None => "loading".to_owned(),
+        };
+        format!("{} {} applied {applied}", self.id, self.raft.status())
+    }
+}

@@ -1,0 +1,54 @@
+//! What a person reads who has just started `trine`.
+
+use std::io::{self, Write};
+
+use trine_node::app::Announcement;
+use trine_node::config::{Config, RootKey};
+
+/// Print where the endpoint is and what to paste to use it.
+pub(crate) fn print(announcement: &Announcement, config: &Config, key: &RootKey) {
+    let text = text(announcement, config, key);
+    let mut out = io::stdout().lock();
+    // Standard output may be closed: the endpoint serves all the same.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn text(announcement: &Announcement, config: &Config, key: &RootKey) -> String {
+    let endpoint = format!("http://{}", announcement.address);
+    let ready = if announcement.answering {
+        "Trine is ready: three zones, one process."
+    } else {
+        "Trine listens, and its zones have not yet answered: requests wait for them."
+    };
+    // A secret that the operator set is known to them, and does not belong on a terminal.
+    let secret = match config.root_key {
+        None => &key.secret,
+        Some(_) => "(as configured)",
+    };
+    let data = config.data.display();
+    let RootKey { access, .. } = key;
+    let region = &config.region;
+    format!(
+        "{ready}\n\
+         \n\
+         \x20 endpoint    {endpoint}\n\
+         \x20 access key  {access}\n\
+         \x20 secret key  {secret}\n\
+         \x20 data        {data}\n\
+         \n\
+         To use it, paste:\n\
+         \n\
+         \x20 export AWS_ACCESS_KEY_ID={access}\n\
+         \x20 export AWS_SECRET_ACCESS_KEY={quoted}\n\
+         \x20 export AWS_DEFAULT_REGION={region}\n\
+         \x20 aws --endpoint-url {endpoint} s3 mb s3://demo\n\
+         \x20 aws --endpoint-url {endpoint} s3 cp README.md s3://demo/\n\
+         \x20 aws --endpoint-url {endpoint} s3 ls s3://demo/\n\
+         \n\
+         Ctrl-C stops it; what was stored stays in {data}.\n",
+        quoted = match config.root_key {
+            None => key.secret.as_str(),
+            Some(_) => "\"$TRINE_ROOT_SECRET_KEY\"",
+        },
+    )
+}

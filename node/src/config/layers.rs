@@ -1,0 +1,233 @@
+//! Raw settings: words, each with the place that it came from, later layers over earlier ones.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::{Cli, ConfigError, name_of};
+
+/// Everything that can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Setting {
+    Listen,
+    InsecureListen,
+    Data,
+    Region,
+    RootAccessKey,
+    RootSecretKey,
+    Capacity,
+    Log,
+}
+
+impl Setting {
+    const ALL: [Self; 8] = [
+        Self::Listen,
+        Self::InsecureListen,
+        Self::Data,
+        Self::Region,
+        Self::RootAccessKey,
+        Self::RootSecretKey,
+        Self::Capacity,
+        Self::Log,
+    ];
+
+    /// The key in the file.
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Listen => "listen",
+            Self::InsecureListen => "insecure_listen",
+            Self::Data => "data",
+            Self::Region => "region",
+            Self::RootAccessKey => "root_access_key",
+            Self::RootSecretKey => "root_secret_key",
+            Self::Capacity => "capacity",
+            Self::Log => "log",
+        }
+    }
+
+    /// The variable in the environment.
+    fn variable(self) -> String {
+        format!("{PREFIX}{}", self.key().to_ascii_uppercase())
+    }
+
+    /// What holds if nobody says anything; the keys have no default.
+    const fn default(self) -> &'static str {
+        match self {
+            Self::Listen => "127.0.0.1:9000",
+            Self::InsecureListen => "false",
+            Self::Data => "./trine-data",
+            Self::Region => "us-east-1",
+            Self::RootAccessKey | Self::RootSecretKey => "",
+            Self::Capacity => "1TiB",
+            Self::Log => "info",
+        }
+    }
+}
+
+/// What all our variables begin with.
+const PREFIX: &str = "TRINE_";
+
+/// The variable that names the file.
+const CONFIG_VARIABLE: &str = "TRINE_CONFIG";
+
+/// A raw value and where it was said.
+#[derive(Clone, Debug)]
+pub(super) struct Word {
+    text: String,
+    place: String,
+}
+
+impl Word {
+    /// The value, checked.
+    pub(super) fn parse<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Option<T>,
+        expected: &'static str,
+    ) -> Result<T, ConfigError> {
+        let value = Some(self.text.clone());
+        parse(&self.text).ok_or(ConfigError::Invalid { what: self.place(), value, expected })
+    }
+
+    /// The value, checked, and not repeated in an error.
+    pub(super) fn parse_secret<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Option<T>,
+        expected: &'static str,
+    ) -> Result<T, ConfigError> {
+        let invalid = ConfigError::Invalid { what: self.place(), value: None, expected };
+        parse(&self.text).ok_or(invalid)
+    }
+
+    /// Where it was said, for errors.
+    pub(super) fn place(&self) -> String {
+        self.place.clone()
+    }
+}
+
+/// What was said, by setting; the file's words and the others apart, since the environment is read
+/// before it is known which file to read.
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    file: BTreeMap<Setting, Word>,
+    environment: BTreeMap<Setting, Word>,
+    flags: BTreeMap<Setting, Word>,
+}
+
+impl Layers {
+    /// Take the environment's words; the file that it names, if it does.
+    pub(super) fn environment(
+        &mut self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let mut file = None;
+        for (name, value) in variables {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+                continue;
+            };
+            if name == CONFIG_VARIABLE {
+                file = Some(PathBuf::from(value));
+                continue;
+            }
+            let place = format!("environment variable {name}");
+            let Some(setting) = Setting::ALL.into_iter().find(|s| s.variable() == name) else {
+                let known = Setting::ALL.map(Setting::variable).into_iter();
+                return Err(unknown(place, name, known.chain([CONFIG_VARIABLE.to_owned()])));
+            };
+            let text = value.into_string().map_err(|_| ConfigError::Invalid {
+                what: place.clone(),
+                value: None,
+                expected: "valid UTF-8",
+            })?;
+            self.environment.insert(setting, Word { text, place });
+        }
+        Ok(file)
+    }
+
+    /// Take a file's words.
+    pub(super) fn file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let table = text.parse::<toml::Table>().map_err(|error| ConfigError::Syntax {
+            path: path.to_owned(),
+            error: error.to_string(),
+        })?;
+        for (key, value) in table {
+            let place = format!("{}: {key}", name_of(path));
+            let Some(setting) = Setting::ALL.into_iter().find(|s| s.key() == key) else {
+                let known = Setting::ALL.map(|setting| setting.key().to_owned());
+                return Err(unknown(place, &key, known));
+            };
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Boolean(yes) => yes.to_string(),
+                _ => {
+                    return Err(ConfigError::Invalid {
+                        what: place,
+                        value: None,
+                        expected: "a string in quotes (or true or false)",
+                    });
+                }
+            };
+            self.file.insert(setting, Word { text, place });
+        }
+        Ok(())
+    }
+
+    /// Take the command line's words.
+    pub(super) fn flags(&mut self, cli: Cli) {
+        let Cli { config: _, data, listen, insecure_listen, region, capacity, log } = cli;
+        let insecure_listen = insecure_listen.then(|| "true".to_owned());
+        for (setting, flag, text) in [
+            (Setting::Data, "--data", data),
+            (Setting::Listen, "--listen", listen),
+            (Setting::InsecureListen, "--insecure-listen", insecure_listen),
+            (Setting::Region, "--region", region),
+            (Setting::Capacity, "--capacity", capacity),
+            (Setting::Log, "--log", log),
+        ] {
+            if let Some(text) = text {
+                self.flags.insert(setting, Word { text, place: flag.to_owned() });
+            }
+        }
+    }
+
+    /// The word that counts, if one was said.
+    pub(super) fn get(&self, setting: Setting) -> Option<&Word> {
+        [&self.flags, &self.environment, &self.file]
+            .into_iter()
+            .find_map(|layer| layer.get(&setting))
+    }
+
+    /// The word that counts, or the default.
+    pub(super) fn word(&self, setting: Setting) -> Word {
+        let default = || Word {
+            text: setting.default().to_owned(),
+            place: format!("the default of {}", setting.key()),
+        };
+        self.get(setting).cloned().unwrap_or_else(default)
+    }
+}
+
+fn unknown(what: String, name: &str, known: impl IntoIterator<Item = String>) -> ConfigError {
+    let known: Vec<String> = known.into_iter().collect();
+    let nearest = known
+        .iter()
+        .map(|candidate| (distance(name, candidate), candidate))
+        .min()
+        .filter(|(distance, candidate)| *distance <= candidate.len() / 3)
+        .map(|(_, candidate)| candidate.clone());
+    ConfigError::Unknown { what, nearest, known }
+}
+
+/// Levenshtein's distance, in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, a) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in b.bytes().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

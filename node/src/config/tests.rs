@@ -1,0 +1,152 @@
+//! Settings from flags, environment and file, and what is said about wrong ones.
+
+use super::*;
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
+}
+
+fn resolve(cli: Cli, pairs: &[(&str, &str)]) -> Result<Config, String> {
+    Config::resolve(cli, environment(pairs)).map_err(|error| error.to_string())
+}
+
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trine.toml");
+    std::fs::write(&path, text).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn without_words_the_defaults_hold() {
+    let config = resolve(Cli::default(), &[("PATH", "/bin"), ("TRINED", "x")]).unwrap();
+    assert_eq!(config.listen, "127.0.0.1:9000".parse().unwrap());
+    assert_eq!(config.data, PathBuf::from("./trine-data"));
+    assert_eq!(config.region, "us-east-1");
+    assert_eq!(config.root_key, None);
+    assert_eq!(config.geometry, Geometry::PRODUCTION);
+}
+
+#[test]
+fn flags_win_over_the_environment_which_wins_over_the_file() {
+    let (_directory, path) = file("data = 'file'\nregion = 'file'\nlisten = '127.0.0.1:1'\n");
+    let cli = Cli { config: Some(path), data: Some("flag".to_owned()), ..Cli::default() };
+    let config = resolve(cli, &[("TRINE_DATA", "env"), ("TRINE_REGION", "env")]).unwrap();
+    assert_eq!(config.data, PathBuf::from("flag"));
+    assert_eq!(config.region, "env");
+    assert_eq!(config.listen.port(), 1);
+}
+
+#[test]
+fn the_environment_names_the_file_unless_a_flag_does() {
+    let (_one, in_environment) = file("region = 'one'");
+    let (_two, in_flag) = file("region = 'two'");
+    let variables = [("TRINE_CONFIG", in_environment.to_str().unwrap())];
+    assert_eq!(resolve(Cli::default(), &variables).unwrap().region, "one");
+    let cli = Cli { config: Some(in_flag), ..Cli::default() };
+    assert_eq!(resolve(cli, &variables).unwrap().region, "two");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest_one() {
+    let (_directory, path) = file("listne = '127.0.0.1:1'");
+    let error = resolve(Cli { config: Some(path), ..Cli::default() }, &[]).unwrap_err();
+    assert!(error.contains("trine.toml: listne is not known"), "{error}");
+    assert!(error.contains("did you mean listen?"), "{error}");
+}
+
+#[test]
+fn an_unknown_variable_is_named_with_the_nearest_one() {
+    let error = resolve(Cli::default(), &[("TRINE_ROOT_ACCES_KEY", "x")]).unwrap_err();
+    assert!(error.contains("environment variable TRINE_ROOT_ACCES_KEY is not known"), "{error}");
+    assert!(error.contains("did you mean TRINE_ROOT_ACCESS_KEY?"), "{error}");
+}
+
+#[test]
+fn a_key_that_is_like_no_other_gets_no_guess() {
+    let (_directory, path) = file("zzzzzzzzzz = 'x'");
+    let error = resolve(Cli { config: Some(path), ..Cli::default() }, &[]).unwrap_err();
+    assert!(!error.contains("did you mean"), "{error}");
+    assert!(error.contains("there are: listen, "), "{error}");
+}
+
+#[test]
+fn an_invalid_value_is_named_with_its_place() {
+    let error = resolve(Cli::default(), &[("TRINE_LISTEN", "9000")]).unwrap_err();
+    assert!(error.contains("environment variable TRINE_LISTEN: \"9000\" is not valid"), "{error}");
+    let cli = Cli { capacity: Some("10".to_owned()), ..Cli::default() };
+    let error = resolve(cli, &[]).unwrap_err();
+    assert!(error.contains("--capacity"), "{error}");
+    let (_directory, path) = file("capacity = 10");
+    let error = resolve(Cli { config: Some(path), ..Cli::default() }, &[]).unwrap_err();
+    assert!(error.contains("trine.toml: capacity"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_missing_or_not_toml_is_named() {
+    let missing = Cli { config: Some("/nowhere/trine.toml".into()), ..Cli::default() };
+    let error = resolve(missing, &[]).unwrap_err();
+    assert!(error.contains("/nowhere/trine.toml"), "{error}");
+    let (_directory, path) = file("listen = ");
+    let error = resolve(Cli { config: Some(path), ..Cli::default() }, &[]).unwrap_err();
+    assert!(error.contains("is not TOML"), "{error}");
+}
+
+#[test]
+fn an_address_that_others_reach_needs_the_explicit_word() {
+    let open = Cli { listen: Some("0.0.0.0:9000".to_owned()), ..Cli::default() };
+    let error = resolve(open.clone(), &[]).unwrap_err();
+    assert!(error.contains("0.0.0.0:9000"), "{error}");
+    assert!(error.contains("--insecure-listen"), "{error}");
+    assert!(resolve(open.clone(), &[("TRINE_INSECURE_LISTEN", "true")]).is_ok());
+    assert!(resolve(open.clone(), &[("TRINE_INSECURE_LISTEN", "false")]).is_err());
+    assert!(resolve(Cli { insecure_listen: true, ..open }, &[]).is_ok());
+    let six = Cli { listen: Some("[::1]:9000".to_owned()), ..Cli::default() };
+    assert!(resolve(six, &[]).is_ok());
+    let (_directory, path) = file("listen = '0.0.0.0:1'\ninsecure_listen = true");
+    assert!(resolve(Cli { config: Some(path), ..Cli::default() }, &[]).is_ok());
+}
+
+#[test]
+fn half_a_key_pair_is_refused_and_a_bad_secret_is_not_shown() {
+    let error = resolve(Cli::default(), &[("TRINE_ROOT_ACCESS_KEY", "root")]).unwrap_err();
+    assert!(error.contains("TRINE_ROOT_ACCESS_KEY is only half"), "{error}");
+    let pair = [("TRINE_ROOT_ACCESS_KEY", "root"), ("TRINE_ROOT_SECRET_KEY", "hunter2")];
+    let error = resolve(Cli::default(), &pair).unwrap_err();
+    assert!(error.contains("TRINE_ROOT_SECRET_KEY"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_key_pair_is_taken_and_its_debug_form_hides_the_secret() {
+    let pair = [("TRINE_ROOT_ACCESS_KEY", "root"), ("TRINE_ROOT_SECRET_KEY", "hunter22")];
+    let config = resolve(Cli::default(), &pair).unwrap();
+    assert!(!format!("{config:?}").contains("hunter22"));
+    let key = config.root_key.unwrap();
+    assert_eq!((key.access.as_str(), key.secret.as_str()), ("root", "hunter22"));
+}
+
+#[test]
+fn a_small_capacity_has_a_journal_in_proportion() {
+    let cli = Cli { capacity: Some("1GiB".to_owned()), ..Cli::default() };
+    let geometry = resolve(cli, &[]).unwrap().geometry;
+    assert_eq!(geometry.capacity, 1 << 30);
+    assert_eq!(geometry.journal, 256 << 20);
+    let cli = Cli { capacity: Some("1023MiB".to_owned()), ..Cli::default() };
+    assert!(resolve(cli, &[]).is_err());
+}
+
+#[test]
+fn made_keys_are_valid_and_new_each_time() {
+    let runtime = crate::runtime::tokio::TokioRuntime::new();
+    let one = RootKey::generate(&runtime).unwrap();
+    assert!(RootKey::is_access_key(&one.access) && RootKey::is_secret_key(&one.secret));
+    assert_eq!((one.access.len(), one.secret.len()), (20, 40));
+    assert_ne!(one, RootKey::generate(&runtime).unwrap());
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    use clap::CommandFactory;
+    Cli::command().debug_assert();
+}

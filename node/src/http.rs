@@ -1,0 +1,246 @@
+//! HTTP/1.1 over the runtime's streams: bounded connections, bounded waits, graceful stop.
+//!
+//! It knows nothing of S3: what answers is any hyper service.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant as OsInstant};
+
+use hyper::body::{Body, Incoming};
+use hyper::rt::{Sleep, Timer};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+use trine_core::time::Instant;
+
+use crate::runtime::{Listener, Runtime};
+
+mod progress;
+
+use progress::Counted;
+
+/// Connections at a time. More wait in the kernel's backlog. Each costs two tasks' memory and up to
+/// [`BUFFER_MAX`], so that all of them together stay below 1 GiB.
+const CONNECTIONS_MAX: u32 = 4096;
+
+/// Bytes of a connection's read buffer, and so of a request's head.
+const BUFFER_MAX: usize = 128 << 10;
+
+/// How long a client may take to send a head, counted from when the connection is free for it; so
+/// it also ends idle connections.
+const HEAD_MAX: Duration = Duration::from_secs(60);
+
+/// How long nothing may move on a connection, in the midst of a request (at most twice of it). More
+/// than the gateway's patience with a client, which tells the reason: this is for what the gateway
+/// does not see, a document that does not end or an answer that is not taken.
+const STALL_MAX: Duration = Duration::from_secs(180);
+
+/// Pause after a failed accept, which mostly means that descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a server waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For requests in progress to finish at a stop.
+    pub stop: Duration,
+    /// For something to move on a connection.
+    pub stall: Duration,
+}
+
+impl Patience {
+    /// For production, with requests given `stop` to finish.
+    pub fn new(stop: Duration) -> Self {
+        Self { stop, stall: STALL_MAX }
+    }
+}
+
+/// Tells a server to stop: a switch that is thrown once.
+#[derive(Debug)]
+pub struct StopSwitch(watch::Sender<bool>);
+
+/// The other end of a [`StopSwitch`].
+#[derive(Clone, Debug)]
+pub struct Stopped(watch::Receiver<bool>);
+
+impl StopSwitch {
+    /// A switch that is not thrown yet.
+    pub fn new() -> (Self, Stopped) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), Stopped(receiver))
+    }
+
+    /// Throw it.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Stopped {
+    /// Ends when the switch is thrown (or dropped).
+    pub async fn wait(&mut self) {
+        // An error says that the switch is gone: nobody will let the server live on.
+        let _ = self.0.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// Serve connections until `stopped`, then let requests in progress finish for as long as `patience`
+/// says.
+///
+/// Returns the number of connections that were still busy after that.
+pub async fn serve<R, S, B>(
+    runtime: R,
+    mut listener: R::Listener,
+    service: S,
+    mut stopped: Stopped,
+    patience: Patience,
+) -> usize
+where
+    R: Runtime,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    loop {
+        let accepted = async {
+            let place = places.clone().acquire_owned().await;
+            (listener.accept().await, place.expect("the semaphore is never closed"))
+        };
+        let (accepted, place) = tokio::select! {
+            biased;
+            () = stopped.wait() => break,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((stream, _peer)) => {
+                let (stream, moves) = Counted::new(stream);
+                let connection = connection(&runtime, stream, service.clone(), stopped.clone());
+                let stalled = moves.stalled(runtime.clone(), patience.stall);
+                runtime.spawn("http connection", async move {
+                    tokio::select! {
+                        biased;
+                        () = connection => {}
+                        () = stalled => tracing::debug!("connection: nothing moves on it"),
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("accepting a connection: {error}");
+                runtime.sleep_until(runtime.now() + ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Connections to come are refused, not left in the backlog.
+    drop(listener);
+    tokio::select! {
+        biased;
+        _ = places.acquire_many(CONNECTIONS_MAX) => 0,
+        () = runtime.sleep_until(runtime.now() + patience.stop) => {
+            CONNECTIONS_MAX as usize - places.available_permits()
+        }
+    }
+}
+
+/// Serve the requests of one connection, one after the other.
+fn connection<R, T, S, B>(
+    runtime: &R,
+    stream: T,
+    service: S,
+    mut stopped: Stopped,
+) -> impl Future<Output = ()> + Send + use<R, T, S, B>
+where
+    R: Runtime,
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(RuntimeTimer::new(runtime.clone()))
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(BUFFER_MAX);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    async move {
+        let mut connection = std::pin::pin!(connection);
+        let result = tokio::select! {
+            biased;
+            result = connection.as_mut() => result,
+            () = stopped.wait() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            // The client's doing, mostly: it hung up, or sent what is not HTTP.
+            tracing::debug!("connection: {error}");
+        }
+    }
+}
+
+/// The runtime's clock, as hyper wants it.
+///
+/// Hyper measures in the operating system's `Instant`s. They are taken for distances from one
+/// moment, at which both clocks were read.
+#[derive(Clone, Debug)]
+struct RuntimeTimer<R> {
+    runtime: R,
+    os_origin: OsInstant,
+    origin: Instant,
+}
+
+impl<R: Runtime> RuntimeTimer<R> {
+    fn new(runtime: R) -> Self {
+        let origin = runtime.now();
+        Self { runtime, os_origin: OsInstant::now(), origin }
+    }
+
+    fn at(&self, at: Instant) -> Pin<Box<dyn Sleep>> {
+        let sleep = self.runtime.sleep_until(at);
+        // One task polls it, so that the lock is never waited for: it makes the sleep `Sync`.
+        Box::pin(RuntimeSleep(std::sync::Mutex::new(Box::pin(sleep))))
+    }
+}
+
+impl<R: Runtime> Timer for RuntimeTimer<R> {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.at(self.runtime.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: OsInstant) -> Pin<Box<dyn Sleep>> {
+        self.at(self.origin + deadline.saturating_duration_since(self.os_origin))
+    }
+
+    fn now(&self) -> OsInstant {
+        self.os_origin + self.runtime.now().since(self.origin)
+    }
+}
+
+struct RuntimeSleep(std::sync::Mutex<Pin<Box<dyn Future<Output = ()> + Send>>>);
+
+impl Future for RuntimeSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.0.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sleep.as_mut().poll(context)
+    }
+}
+
+impl Sleep for RuntimeSleep {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! The HTTP server over real sockets, with a service that echoes.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::runtime::tokio::TokioRuntime;
+
+/// A server that answers with the body it got, after as many milliseconds as the path says.
+async fn echo(stop: Duration) -> (SocketAddr, StopSwitch, JoinHandle<usize>) {
+    echo_with(Patience::new(stop)).await
+}
+
+async fn echo_with(patience: Patience) -> (SocketAddr, StopSwitch, JoinHandle<usize>) {
+    let runtime = TokioRuntime::new();
+    let listener = runtime.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address().unwrap();
+    let (switch, stopped) = StopSwitch::new();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let wait = request.uri().path()[1..].parse().unwrap_or(0);
+        let body =
+            request.into_body().collect().await.map_or_else(|_| Bytes::new(), |b| b.to_bytes());
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        Ok::<_, Infallible>(Response::new(Full::new(body)))
+    });
+    let server = tokio::spawn(serve(runtime, listener, service, stopped, patience));
+    (address, switch, server)
+}
+
+async fn send(stream: &mut TcpStream, path: &str, body: &str) {
+    let request =
+        format!("PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+}
+
+async fn to_end(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_request_is_answered_and_an_idle_connection_closed_at_the_stop() {
+    let (address, switch, server) = echo(Duration::from_secs(60)).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    send(&mut stream, "/0", "hello").await;
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    switch.stop();
+    assert!(to_end(&mut stream).await.ends_with("hello"));
+    assert_eq!(server.await.unwrap(), 0);
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_request_in_progress_at_the_stop_is_finished() {
+    let (address, switch, server) = echo(Duration::from_secs(60)).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    send(&mut stream, "/300", "slow").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    switch.stop();
+    assert!(to_end(&mut stream).await.ends_with("slow"));
+    assert_eq!(server.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_outlasts_the_grace_is_counted() {
+    let (address, switch, server) = echo(Duration::from_millis(50)).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    send(&mut stream, "/60000", "stuck").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    switch.stop();
+    assert_eq!(server.await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_http_breaks_only_its_own_connection() {
+    let (address, _switch, _server) = echo(Duration::from_secs(1)).await;
+    let mut bad = TcpStream::connect(address).await.unwrap();
+    bad.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n").await.unwrap();
+    to_end(&mut bad).await;
+    let mut good = TcpStream::connect(address).await.unwrap();
+    send(&mut good, "/0", "fine").await;
+    let mut head = [0; 15];
+    good.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_moves_is_broken_and_a_slow_one_is_not() {
+    let (second, stall) = (Duration::from_secs(1), Duration::from_millis(200));
+    let (address, _switch, _server) = echo_with(Patience { stop: second, stall }).await;
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    let mut mute = TcpStream::connect(address).await.unwrap();
+    for stream in [&mut slow, &mut mute] {
+        let head = b"PUT /0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+    }
+    for byte in b"some body" {
+        slow.write_all(&[*byte]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    assert!(to_end(&mut slow).await.ends_with("some body"));
+    let mut rest = Vec::new();
+    // It may end with a reset: the request was not read to its end.
+    let _ = mute.read_to_end(&mut rest).await;
+    assert_eq!(rest, b"");
+}

@@ -1,0 +1,23 @@
+//! The node: drives Trine's machines with real sockets, disks and clocks, and is the `trine` binary.
+//!
+//! Everything that touches the outside goes through [`runtime::Runtime`]; the rest is written once
+//! over it, so that a simulator can run the same shell.
+//!
+//! # Reading order
+//!
+//! [`runtime`] (the outside world and its tokio implementation) → [`driver`] (the loop of the core's
+//! calling contract) → [`http`] → [`config`], [`files`], [`data`] (settings and what is in the data
+//! directory) → [`app`] (start, serve, stop).
+//!
+//! # What is deliberately absent
+//!
+//! Protocol and storage logic (`trine-core`), S3 (`trine-s3`), and `spawn_blocking`: blocking work
+//! has its own named threads, inside the runtime's implementation.
+
+pub mod app;
+pub mod config;
+pub mod data;
+pub mod driver;
+pub mod files;
+pub mod http;
+pub mod runtime;

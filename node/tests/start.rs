@@ -1,0 +1,171 @@
+//! Starts that go well, starts that are refused, and stops, with the real binary.
+
+#![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+mod support;
+
+use support::{Server, data_directory, refusal, taken_port, trine};
+
+#[test]
+fn it_tells_what_to_paste_and_a_second_start_finds_its_data() {
+    let (_directory, data) = data_directory();
+    let first = Server::start(&data);
+    TcpStream::connect(first.address()).unwrap();
+    let (access, secret) = (first.told("access key"), first.told("secret key"));
+    for line in [
+        format!("export AWS_ACCESS_KEY_ID={access}"),
+        format!("export AWS_SECRET_ACCESS_KEY={secret}"),
+        format!("aws --endpoint-url {} s3 mb s3://", first.endpoint),
+    ] {
+        assert!(first.banner.contains(&line), "{line}\n{}", first.banner);
+    }
+    let mode = fs::metadata(data.join("root-key.toml")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let cluster = fs::read_to_string(data.join("cluster.toml")).unwrap();
+    let (status, log) = first.stop("TERM");
+    assert_eq!(status.code(), Some(0), "{log}");
+
+    let second = Server::start(&data);
+    assert_eq!(second.told("access key"), access);
+    assert_eq!(second.told("secret key"), secret);
+    assert_eq!(fs::read_to_string(data.join("cluster.toml")).unwrap(), cluster);
+    let (status, log) = second.stop("INT");
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_configured_key_pair_is_used_and_its_secret_neither_shown_nor_stored() {
+    let (_directory, data) = data_directory();
+    let mut command = trine(&data, "127.0.0.1:0");
+    command.env("TRINE_ROOT_ACCESS_KEY", "operator").env("TRINE_ROOT_SECRET_KEY", "hunter2hunter2");
+    let server = Server::from_command(command);
+    assert_eq!(server.told("access key"), "operator");
+    assert!(!server.banner.contains("hunter2"));
+    assert!(!data.join("root-key.toml").exists());
+    let log = server.kill();
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn a_second_ctrl_c_quits_at_once() {
+    let (_directory, data) = data_directory();
+    let mut server = Server::start(&data);
+    // A request that never ends keeps the drain waiting.
+    let mut busy = TcpStream::connect(server.address()).unwrap();
+    std::io::Write::write_all(&mut busy, b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-").unwrap();
+    server.signal("INT");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let started = std::time::Instant::now();
+    // It may have ended already, if the connection counted as idle.
+    let _ = Command::new("kill").args(["-INT", &server.id().to_string()]).status();
+    let (status, log) = server.wait();
+    assert!(started.elapsed() < std::time::Duration::from_secs(10));
+    assert!(matches!(status.code(), Some(0 | 130)), "{status}: {log}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_nothing_is_made() {
+    let (_directory, data) = data_directory();
+    let (_listener, address) = taken_port();
+    let text = refusal(trine(&data, &address));
+    assert!(text.contains(&format!("{address} is in use")), "{text}");
+    assert!(text.contains("--listen"), "{text}");
+    assert!(!data.exists());
+}
+
+#[test]
+fn a_directory_in_use_is_named() {
+    let (_directory, data) = data_directory();
+    let _first = Server::start(&data);
+    let text = refusal(trine(&data, "127.0.0.1:0"));
+    assert!(text.contains(&format!("another trine process uses {}", data.display())), "{text}");
+    assert!(text.contains("--data"), "{text}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let (directory, _) = data_directory();
+    let file = directory.path().join("file");
+    fs::write(&file, b"").unwrap();
+    for data in [file.clone(), file.join("data")] {
+        let text = refusal(trine(&data, "127.0.0.1:0"));
+        assert!(text.contains(&format!("cannot make the directory {}", data.display())), "{text}");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    // Even root cannot make files in /proc.
+    let text = refusal(trine("/proc/1".as_ref(), "127.0.0.1:0"));
+    assert!(text.contains("/proc/1"), "{text}");
+    assert!(text.contains("--data"), "{text}");
+}
+
+#[test]
+fn an_unknown_key_and_an_unknown_variable_are_named_with_what_was_meant() {
+    let (directory, data) = data_directory();
+    let file = directory.path().join("trine.toml");
+    fs::write(&file, "regoin = 'eu-north-1'\n").unwrap();
+    let mut command = trine(&data, "127.0.0.1:0");
+    command.arg("--config").arg(&file);
+    let text = refusal(command);
+    assert!(text.contains("trine.toml: regoin is not known: did you mean region?"), "{text}");
+
+    let mut command = trine(&data, "127.0.0.1:0");
+    command.env("TRINE_LISTNE", "127.0.0.1:1");
+    let text = refusal(command);
+    assert!(text.contains("TRINE_LISTNE is not known: did you mean TRINE_LISTEN?"), "{text}");
+    assert!(!data.exists());
+}
+
+#[test]
+fn an_address_that_others_reach_is_refused_without_the_explicit_word() {
+    let (_directory, data) = data_directory();
+    let text = refusal(trine(&data, "0.0.0.0:0"));
+    assert!(text.contains("--insecure-listen"), "{text}");
+    let mut command = trine(&data, "0.0.0.0:0");
+    command.arg("--insecure-listen");
+    Server::from_command(command);
+}
+
+#[test]
+fn an_unknown_format_version_is_named() {
+    let (_directory, data) = data_directory();
+    Server::start(&data).kill();
+    let file = data.join("cluster.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("version = 1", "version = 77")).unwrap();
+    let text = refusal(trine(&data, "127.0.0.1:0"));
+    assert!(text.contains("cluster.toml has format version 77"), "{text}");
+}
+
+#[test]
+fn a_lost_store_and_a_lost_cluster_file_are_refused() {
+    let (_directory, data) = data_directory();
+    Server::start(&data).kill();
+    let (store, aside) = (data.join("zone-b/store"), data.join("zone-b/aside"));
+    fs::rename(&store, &aside).unwrap();
+    let text = refusal(trine(&data, "127.0.0.1:0"));
+    assert!(text.contains("zone-b/store is missing"), "{text}");
+    fs::rename(&aside, &store).unwrap();
+    fs::remove_file(data.join("cluster.toml")).unwrap();
+    let text = refusal(trine(&data, "127.0.0.1:0"));
+    assert!(text.contains("cluster.toml is missing"), "{text}");
+}
+
+#[test]
+fn version_and_help_are_told() {
+    let version = Command::new(support::binary()).arg("--version").output().unwrap();
+    assert!(version.status.success());
+    assert!(String::from_utf8(version.stdout).unwrap().starts_with("trine "));
+    let help = Command::new(support::binary()).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for word in ["--data", "--listen", "--config", "TRINE_", "127.0.0.1:9000", "./trine-data"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+}

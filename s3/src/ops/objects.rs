@@ -1,0 +1,260 @@
+//! Objects: put, get, look, delete, and delete many.
+
+use http::StatusCode;
+use s3s::Body;
+use trine_core::object::{
+    DELETE_KEYS_MAX, ObjectChecksum, ObjectKey, ObjectRecord, PARTS_MAX, PUT_BYTES_MAX,
+};
+use trine_core::request::{GetRequest, PutRequest, Reply, Request};
+
+use super::{Call, Response, attributes, document, empty, read_document, set, unexpected};
+use crate::digest::{self, Claims, Verifier};
+use crate::error::{Failure, Refusal, invalid_argument, not_implemented, refuse};
+use crate::text;
+use crate::transfer::{self, Incoming, ObjectBody};
+use crate::xml::Writer;
+
+/// PutObject.
+pub(super) async fn put(call: &mut Call) -> Result<Response, Failure> {
+    attributes::check_built(&call.headers)?;
+    let request = PutRequest {
+        path: call.object()?,
+        owner: call.key.owner.clone(),
+        attributes: attributes::attributes(&call.headers)?,
+        tags: attributes::tags(&call.headers)?,
+        conditions: attributes::write_conditions(call),
+        length: Some(upload_length(call)?),
+    };
+    let length = upload_length(call)?;
+    store(call, Request::Put(request), length).await
+}
+
+/// The announced length, which must be within a single upload's bound.
+pub(super) fn upload_length(call: &Call) -> Result<u64, Failure> {
+    let length = attributes::body_length(&call.headers)?;
+    if length <= PUT_BYTES_MAX {
+        return Ok(length);
+    }
+    let message = "Your proposed upload exceeds the maximum allowed size";
+    Err(refuse(StatusCode::BAD_REQUEST, "EntityTooLarge", message))
+}
+
+/// Send a body, PutObject's or UploadPart's, and answer with its tag.
+pub(super) async fn store(
+    call: &mut Call,
+    request: Request,
+    length: u64,
+) -> Result<Response, Failure> {
+    let verifier = Verifier::new(Claims::of(&call.headers)?);
+    let mut exchange = transfer::open(&call.front, request)?;
+    let incoming = Incoming {
+        body: std::mem::take(&mut call.body),
+        length,
+        verifier,
+        trailers: call.trailers.take(),
+        shared: &call.shared,
+    };
+    let reply = transfer::send(&mut exchange, incoming).await?;
+    exchange.ended();
+    match reply {
+        Reply::Put { etag, checksum } => {
+            let mut response = empty(StatusCode::OK);
+            set(&mut response, "etag", &format!("\"{etag}\""));
+            if let Some(checksum) = &checksum {
+                set_checksum(&mut response, checksum);
+            }
+            Ok(response)
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Show a checksum in headers.
+pub(super) fn set_checksum(response: &mut Response, checksum: &ObjectChecksum) {
+    let name = format!("x-amz-checksum-{}", digest::name(checksum.algorithm));
+    set(response, &name, &text::base64(&checksum.value));
+    let kind = if checksum.full_object { "FULL_OBJECT" } else { "COMPOSITE" };
+    set(response, "x-amz-checksum-type", kind);
+}
+
+fn get_request(call: &Call) -> Result<GetRequest, Failure> {
+    attributes::check_built(&call.headers)?;
+    let part_number = match call.query.get("partNumber") {
+        None => None,
+        Some(number) => {
+            let number = number.parse().ok().filter(|number| (1..=PARTS_MAX).contains(number));
+            let message = "Part number must be an integer between 1 and 10000, inclusive";
+            Some(number.ok_or_else(|| invalid_argument(message))?)
+        }
+    };
+    let range = call.header("range").and_then(text::parse_range);
+    if part_number.is_some() && range.is_some() {
+        let message = "Cannot specify both Range header and partNumber query parameter";
+        return Err(refuse(StatusCode::BAD_REQUEST, "InvalidRequest", message));
+    }
+    Ok(GetRequest {
+        path: call.object()?,
+        range,
+        part_number,
+        conditions: attributes::read_conditions(call),
+    })
+}
+
+/// GetObject.
+pub(super) async fn get(call: &Call) -> Result<Response, Failure> {
+    let mut exchange = transfer::open(&call.front, Request::Get(get_request(call)?))?;
+    let reply = transfer::reply_of(&mut exchange).await?;
+    let Reply::Object { record, first, length, partial, parts } = reply else {
+        return Err(unexpected(&reply));
+    };
+    let mut response = object_response(call, &record, Span { first, length, partial, parts });
+    *response.body_mut() = Body::http_body_unsync(ObjectBody::new(exchange, length));
+    Ok(response)
+}
+
+/// HeadObject.
+pub(super) async fn head(call: &Call) -> Result<Response, Failure> {
+    let reply = call.ask(Request::Head(get_request(call)?)).await?;
+    let Reply::Object { record, first, length, partial, parts } = reply else {
+        return Err(unexpected(&reply));
+    };
+    Ok(object_response(call, &record, Span { first, length, partial, parts }))
+}
+
+/// What of the object the answer is about.
+struct Span {
+    first: u64,
+    length: u64,
+    partial: bool,
+    parts: Option<u16>,
+}
+
+fn object_response(call: &Call, record: &ObjectRecord, span: Span) -> Response {
+    let mut response =
+        empty(if span.partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK });
+    let answer = &mut response;
+    set(answer, "content-length", &span.length.to_string());
+    set(answer, "etag", &format!("\"{}\"", record.etag));
+    set(answer, "last-modified", &text::http_date(record.modified));
+    set(answer, "accept-ranges", "bytes");
+    if span.partial && span.length > 0 {
+        let last = span.first + (span.length - 1);
+        set(answer, "content-range", &format!("bytes {}-{last}/{}", span.first, record.length));
+    }
+    let attributes = &record.attributes;
+    let content_type = attributes.content_type.as_deref().unwrap_or("binary/octet-stream");
+    for (header, parameter, value) in [
+        ("content-type", "response-content-type", Some(content_type)),
+        ("content-encoding", "response-content-encoding", attributes.content_encoding.as_deref()),
+        ("content-language", "response-content-language", attributes.content_language.as_deref()),
+        (
+            "content-disposition",
+            "response-content-disposition",
+            attributes.content_disposition.as_deref(),
+        ),
+        ("cache-control", "response-cache-control", attributes.cache_control.as_deref()),
+        ("expires", "response-expires", attributes.expires.as_deref()),
+    ] {
+        if let Some(value) = call.query.get(parameter).or(value) {
+            set(answer, header, value);
+        }
+    }
+    if let Some(target) = &attributes.website_redirect {
+        set(answer, "x-amz-website-redirect-location", target);
+    }
+    for (name, value) in &attributes.user_metadata {
+        set(answer, &format!("x-amz-meta-{name}"), value);
+    }
+    if !record.tags.is_empty() {
+        set(answer, "x-amz-tagging-count", &record.tags.len().to_string());
+    }
+    if let Some(parts) = span.parts {
+        set(answer, "x-amz-mp-parts-count", &parts.to_string());
+    }
+    // A checksum of the whole says nothing about a part of it.
+    let whole = !span.partial || span.length == record.length;
+    let asked = call.header("x-amz-checksum-mode").is_some_and(|mode| mode == "ENABLED");
+    if let Some(checksum) = record.checksum.as_ref().filter(|_| asked && whole) {
+        set_checksum(answer, checksum);
+    }
+    response
+}
+
+/// DeleteObject.
+pub(super) async fn delete(call: &Call) -> Result<Response, Failure> {
+    attributes::check_built(&call.headers)?;
+    let conditions = attributes::write_conditions(call);
+    match call.ask(Request::Delete { path: call.object()?, conditions }).await? {
+        Reply::Done => Ok(empty(StatusCode::NO_CONTENT)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// DeleteObjects.
+pub(super) async fn delete_many(call: &mut Call) -> Result<Response, Failure> {
+    let bucket = call.bucket()?;
+    let claims = Claims::of(&call.headers)?;
+    let body = call.document(claims).await?;
+    let root = read_document(&body, "Delete")?;
+    let quiet = root.child_text("Quiet").is_some_and(|text| text.trim() == "true");
+    let objects: Vec<_> = root.children.iter().filter(|child| child.name == "Object").collect();
+    if objects.is_empty() || objects.len() > DELETE_KEYS_MAX {
+        let message = "The XML you provided was not well-formed or did not validate against our \
+                       published schema";
+        return Err(refuse(StatusCode::BAD_REQUEST, "MalformedXML", message));
+    }
+    let mut keys = Vec::new();
+    let mut checked = Vec::new();
+    for object in &objects {
+        if ["ETag", "LastModifiedTime", "Size"].iter().any(|name| object.child_text(name).is_some())
+        {
+            return Err(not_implemented("conditions of a DeleteObjects entry"));
+        }
+        let name = object.child_text("Key").unwrap_or_default();
+        let version = object.child_text("VersionId").unwrap_or("null");
+        let key = match (ObjectKey::parse(name), version) {
+            (Ok(key), "" | "null") => Ok(key),
+            (Ok(_), _) => Err(("NoSuchVersion", "The specified version does not exist.")),
+            (Err(_), _) => Err(("KeyTooLongError", "Your key is empty or too long.")),
+        };
+        keys.extend(key.clone().ok());
+        checked.push((name, key.err()));
+    }
+    let results = match call.ask(Request::DeleteMany { bucket, keys }).await? {
+        Reply::Deleted(results) => results,
+        other => return Err(unexpected(&other)),
+    };
+    let mut results = results.into_iter();
+    let mut xml = Writer::rooted("DeleteResult");
+    for (name, wrong) in checked {
+        if let Some((code, message)) = wrong {
+            write_error(&mut xml, name, code, message);
+            continue;
+        }
+        match results.next().map(|result| result.map_err(Failure::from)) {
+            Some(Ok(())) if quiet => {}
+            Some(Ok(())) => {
+                xml.open("Deleted");
+                xml.element("Key", name);
+                xml.close("Deleted");
+            }
+            Some(Err(Failure::Refused(refusal))) => {
+                let Refusal { code, message, .. } = *refusal;
+                write_error(&mut xml, name, code, &message);
+            }
+            Some(Err(Failure::Broken(_))) | None => {
+                write_error(&mut xml, name, "InternalError", "No result is known for this key.");
+            }
+        }
+    }
+    xml.close("DeleteResult");
+    Ok(document(xml))
+}
+
+fn write_error(xml: &mut Writer, key: &str, code: &str, message: &str) {
+    xml.open("Error");
+    xml.element("Key", key);
+    xml.element("Code", code);
+    xml.element("Message", message);
+    xml.close("Error");
+}

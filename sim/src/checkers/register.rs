@@ -1,0 +1,447 @@
+//! Linearizability of one key: a register that is written (perhaps on a condition), deleted, read.
+//!
+//! "Just in time" linearization (Lowe, "Testing for linearizability", 2017; after Wing and Gong,
+//! 1993): walk through calls and returns in order and keep every configuration that explains what
+//! was seen so far. Only when an operation returns must it have taken effect; only then are pending
+//! operations put before it. An operation with unknown outcome stays pending for ever: it may take
+//! effect once, at any time after its call, or never.
+//!
+//! What keeps this small: of two configurations with the same value, the one that has used fewer
+//! unknown operations can do all that the other can.
+
+use std::collections::BTreeMap;
+
+use trine_core::object::ETag;
+
+/// A value that was written once: its place in the list of all values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ValueId(pub u32);
+
+/// What is known of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueFacts {
+    /// Its entity tag.
+    pub etag: ETag,
+    /// Its bytes.
+    pub length: u64,
+}
+
+/// What a read saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing.
+    Absent,
+    /// This value.
+    Value(ValueId),
+    /// Some value with this tag and, if known, this length.
+    Tagged(ETag, Option<u64>),
+}
+
+/// On what a write or delete depends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    Always,
+    /// There is no value.
+    IfAbsent,
+    /// There is a value.
+    IfPresent,
+    /// There is a value with this tag.
+    IfTag(ETag),
+}
+
+/// What became of a write or delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was acknowledged.
+    Done,
+    /// Its condition did not hold.
+    Refused,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What was asked, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Put a value (`Some`) or delete (`None`).
+    Write(Option<ValueId>, Condition, Outcome),
+    /// Read.
+    Read(Seen),
+}
+
+/// One operation of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// When it was called. All calls and returns of a history have different stamps.
+    pub call: u64,
+    /// When it returned. Of no meaning for an unknown outcome.
+    pub ret: u64,
+    /// What it was.
+    pub action: Action,
+}
+
+/// What the checker found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is an order that explains everything.
+    Linearizable,
+    /// There is none: at the return of this operation, none of these values fits.
+    Violation {
+        /// The operation that cannot be explained.
+        operation: Operation,
+        /// What the register could have held before.
+        possible: Vec<Option<ValueId>>,
+    },
+    /// Too many configurations to tell.
+    Undecided,
+}
+
+/// Configurations looked at for one return before the checker gives up.
+const CONFIGURATIONS_MAX: usize = 200_000;
+/// Operations with known outcome that overlap at one moment.
+const OVERLAP_MAX: usize = 64;
+
+/// Whether `operations` on a register that was empty at first are linearizable. `values` holds the
+/// facts of each [`ValueId`].
+///
+/// # Panics
+/// If more than 64 operations with known outcome overlap.
+pub fn check(operations: &[Operation], values: &[ValueFacts]) -> Verdict {
+    let mut moments = Vec::with_capacity(operations.len() * 2);
+    for operation in operations {
+        moments.push((operation.call, operation, false));
+        if !is_unknown(operation) {
+            moments.push((operation.ret, operation, true));
+        }
+    }
+    moments.sort_unstable_by_key(|(stamp, ..)| *stamp);
+    let mut search = Search { values, open: [None; OVERLAP_MAX], unknown: Vec::new() };
+    let mut configurations = vec![Configuration { value: None, done: 0, used: Vec::new() }];
+    for (_, operation, returns) in moments {
+        if !returns {
+            search.call(operation);
+            continue;
+        }
+        match search.give_back(operation, &configurations) {
+            None => return Verdict::Undecided,
+            Some(next) if next.is_empty() => {
+                let mut possible: Vec<_> = configurations.iter().map(|c| c.value).collect();
+                possible.sort_unstable();
+                possible.dedup();
+                return Verdict::Violation { operation: *operation, possible };
+            }
+            Some(next) => configurations = next,
+        }
+    }
+    Verdict::Linearizable
+}
+
+fn is_unknown(operation: &Operation) -> bool {
+    matches!(operation.action, Action::Write(_, _, Outcome::Unknown))
+}
+
+/// One explanation of what was seen so far.
+#[derive(Clone, Debug)]
+struct Configuration {
+    value: Option<ValueId>,
+    /// Open operations that have taken effect, by slot.
+    done: u64,
+    /// Unknown operations that have taken effect, by place, ascending.
+    used: Vec<u32>,
+}
+
+struct Search<'a> {
+    values: &'a [ValueFacts],
+    /// Operations that were called and have not returned.
+    open: [Option<&'a Operation>; OVERLAP_MAX],
+    unknown: Vec<&'a Operation>,
+}
+
+impl<'a> Search<'a> {
+    fn call(&mut self, operation: &'a Operation) {
+        if is_unknown(operation) {
+            self.unknown.push(operation);
+        } else {
+            let slot = self.open.iter_mut().find(|slot| slot.is_none());
+            *slot.expect("there are fewer clients than slots") = Some(operation);
+        }
+    }
+
+    /// All configurations in which `operation` has taken effect, reached from `from`. `None` if
+    /// there are too many.
+    fn give_back(
+        &mut self,
+        operation: &Operation,
+        from: &[Configuration],
+    ) -> Option<Vec<Configuration>> {
+        let is_it = |open: &Option<&Operation>| open.is_some_and(|o| std::ptr::eq(o, operation));
+        let slot = self.open.iter().position(is_it).expect("it was called before");
+        let mut frontier = Frontier::default();
+        let mut reached = Frontier::default();
+        for configuration in from {
+            frontier.add(configuration.clone());
+        }
+        let mut steps = 0;
+        while let Some(configuration) = frontier.next() {
+            steps += 1;
+            if steps > CONFIGURATIONS_MAX {
+                return None;
+            }
+            if configuration.done & (1 << slot) != 0 {
+                let done = configuration.done & !(1 << slot);
+                reached.add(Configuration { done, ..configuration });
+                continue;
+            }
+            self.extend(&configuration, &mut frontier);
+        }
+        self.open[slot] = None;
+        Some(reached.all())
+    }
+
+    /// Let each operation that may take effect now do so.
+    fn extend(&self, configuration: &Configuration, frontier: &mut Frontier) {
+        for (slot, open) in self.open.iter().enumerate() {
+            let Some(operation) = open else { continue };
+            if configuration.done & (1 << slot) == 0
+                && let Some(value) = self.apply(&operation.action, configuration.value)
+            {
+                let done = configuration.done | (1 << slot);
+                let used = configuration.used.clone();
+                frontier.add(Configuration { value, done, used });
+            }
+        }
+        for (place, operation) in (0..).zip(&self.unknown) {
+            let Err(at) = configuration.used.binary_search(&place) else { continue };
+            if let Some(value) = self.apply(&operation.action, configuration.value)
+                && value != configuration.value
+            {
+                let mut used = configuration.used.clone();
+                used.insert(at, place);
+                frontier.add(Configuration { value, done: configuration.done, used });
+            }
+        }
+    }
+
+    /// The value after `action`, if what came of it fits to `value`.
+    fn apply(&self, action: &Action, value: Option<ValueId>) -> Option<Option<ValueId>> {
+        match action {
+            Action::Write(new, condition, outcome) => {
+                match (self.holds(*condition, value), outcome) {
+                    (true, Outcome::Done | Outcome::Unknown) => Some(*new),
+                    (false, Outcome::Refused | Outcome::Unknown) => Some(value),
+                    (true, Outcome::Refused) | (false, Outcome::Done) => None,
+                }
+            }
+            Action::Read(seen) => self.fits(*seen, value).then_some(value),
+        }
+    }
+
+    fn holds(&self, condition: Condition, value: Option<ValueId>) -> bool {
+        match condition {
+            Condition::Always => true,
+            Condition::IfAbsent => value.is_none(),
+            Condition::IfPresent => value.is_some(),
+            Condition::IfTag(etag) => value.is_some_and(|value| self.facts(value).etag == etag),
+        }
+    }
+
+    fn fits(&self, seen: Seen, value: Option<ValueId>) -> bool {
+        match (seen, value) {
+            (Seen::Absent, None) => true,
+            (Seen::Value(seen), Some(value)) => seen == value,
+            (Seen::Tagged(etag, length), Some(value)) => {
+                let facts = self.facts(value);
+                facts.etag == etag && length.is_none_or(|length| facts.length == length)
+            }
+            (Seen::Absent, Some(_)) | (Seen::Value(_) | Seen::Tagged(..), None) => false,
+        }
+    }
+
+    fn facts(&self, value: ValueId) -> &ValueFacts {
+        &self.values[value.0 as usize]
+    }
+}
+
+/// Configurations to look at, without those that another one covers.
+#[derive(Default)]
+struct Frontier {
+    known: BTreeMap<(Option<ValueId>, u64), Vec<Vec<u32>>>,
+    queue: std::collections::VecDeque<Configuration>,
+}
+
+impl Frontier {
+    fn add(&mut self, configuration: Configuration) {
+        let known = self.known.entry((configuration.value, configuration.done)).or_default();
+        if known.iter().any(|used| is_subset(used, &configuration.used)) {
+            return;
+        }
+        known.retain(|used| !is_subset(&configuration.used, used));
+        known.push(configuration.used.clone());
+        self.queue.push_back(configuration);
+    }
+
+    fn next(&mut self) -> Option<Configuration> {
+        self.queue.pop_front()
+    }
+
+    fn all(self) -> Vec<Configuration> {
+        let known = self.known.into_iter();
+        known
+            .flat_map(|((value, done), sets)| {
+                sets.into_iter().map(move |used| Configuration { value, done, used })
+            })
+            .collect()
+    }
+}
+
+/// Whether every element of `small` is in `large`; both ascend.
+fn is_subset(small: &[u32], large: &[u32]) -> bool {
+    small.len() <= large.len() && small.iter().all(|place| large.binary_search(place).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ValueId = ValueId(0);
+    const B: ValueId = ValueId(1);
+    const C: ValueId = ValueId(2);
+
+    fn values() -> Vec<ValueFacts> {
+        (0..64)
+            .map(|n| ValueFacts { etag: ETag { md5: [n; 16], parts: 0 }, length: u64::from(n) })
+            .collect()
+    }
+
+    fn put(call: u64, ret: u64, value: ValueId) -> Operation {
+        Operation {
+            call,
+            ret,
+            action: Action::Write(Some(value), Condition::Always, Outcome::Done),
+        }
+    }
+
+    fn lost_put(call: u64, value: ValueId) -> Operation {
+        let action = Action::Write(Some(value), Condition::Always, Outcome::Unknown);
+        Operation { call, ret: 0, action }
+    }
+
+    fn delete(call: u64, ret: u64) -> Operation {
+        Operation { call, ret, action: Action::Write(None, Condition::Always, Outcome::Done) }
+    }
+
+    fn read(call: u64, ret: u64, seen: Seen) -> Operation {
+        Operation { call, ret, action: Action::Read(seen) }
+    }
+
+    fn conditional(call: u64, ret: u64, value: ValueId, c: Condition, o: Outcome) -> Operation {
+        Operation { call, ret, action: Action::Write(Some(value), c, o) }
+    }
+
+    fn is_good(operations: &[Operation]) -> bool {
+        match check(operations, &values()) {
+            Verdict::Linearizable => true,
+            Verdict::Violation { .. } => false,
+            Verdict::Undecided => panic!("undecided"),
+        }
+    }
+
+    #[test]
+    fn sequence_of_writes_and_reads_is_linearizable() {
+        assert!(is_good(&[
+            read(1, 2, Seen::Absent),
+            put(3, 4, A),
+            read(5, 6, Seen::Value(A)),
+            delete(7, 8),
+            read(9, 10, Seen::Absent),
+        ]));
+    }
+
+    #[test]
+    fn stale_read_after_an_acknowledged_write_is_a_violation() {
+        assert!(!is_good(&[put(1, 2, A), put(3, 4, B), read(5, 6, Seen::Value(A))]));
+    }
+
+    #[test]
+    fn lost_write_is_a_violation() {
+        assert!(!is_good(&[put(1, 2, A), read(3, 4, Seen::Absent)]));
+    }
+
+    #[test]
+    fn overlapping_read_may_see_old_or_new_but_not_go_back() {
+        let old_then_new =
+            [put(1, 2, A), put(3, 10, B), read(4, 5, Seen::Value(A)), read(6, 7, Seen::Value(B))];
+        assert!(is_good(&old_then_new));
+        let new_then_old =
+            [put(1, 2, A), put(3, 10, B), read(4, 5, Seen::Value(B)), read(6, 7, Seen::Value(A))];
+        assert!(!is_good(&new_then_old));
+    }
+
+    #[test]
+    fn unknown_write_may_take_effect_late_once_or_never() {
+        let late = [lost_put(1, A), put(2, 3, B), read(4, 5, Seen::Value(B))];
+        assert!(is_good(&late));
+        let mut later = late.to_vec();
+        later.push(read(6, 7, Seen::Value(A)));
+        assert!(is_good(&later));
+        later.extend([put(8, 9, C), read(10, 11, Seen::Value(A))]);
+        assert!(!is_good(&later), "it took effect twice");
+    }
+
+    #[test]
+    fn unknown_write_does_not_take_effect_before_its_call() {
+        assert!(!is_good(&[read(1, 2, Seen::Value(A)), lost_put(3, A)]));
+    }
+
+    #[test]
+    fn of_two_creations_only_one_succeeds() {
+        let both = [
+            conditional(1, 4, A, Condition::IfAbsent, Outcome::Done),
+            conditional(2, 5, B, Condition::IfAbsent, Outcome::Done),
+        ];
+        assert!(!is_good(&both));
+        let one = [
+            conditional(1, 4, A, Condition::IfAbsent, Outcome::Refused),
+            conditional(2, 5, B, Condition::IfAbsent, Outcome::Done),
+            read(6, 7, Seen::Value(B)),
+        ];
+        assert!(is_good(&one));
+    }
+
+    #[test]
+    fn refusal_needs_something_that_was_there() {
+        let refused = conditional(1, 4, A, Condition::IfAbsent, Outcome::Refused);
+        assert!(!is_good(&[refused]));
+        // A write whose outcome nobody knows explains it.
+        assert!(is_good(&[lost_put(0, B), refused]));
+    }
+
+    #[test]
+    fn compare_and_set_fits_only_the_value_it_names() {
+        let etag = values()[0].etag;
+        let swap = conditional(5, 6, C, Condition::IfTag(etag), Outcome::Done);
+        assert!(is_good(&[put(1, 2, A), swap, read(7, 8, Seen::Value(C))]));
+        assert!(!is_good(&[put(1, 2, A), put(3, 4, B), swap]));
+    }
+
+    #[test]
+    fn listing_sees_tag_and_length() {
+        let facts = values()[1];
+        assert!(is_good(&[put(1, 2, B), read(3, 4, Seen::Tagged(facts.etag, Some(1)))]));
+        assert!(!is_good(&[put(1, 2, B), read(3, 4, Seen::Tagged(facts.etag, Some(2)))]));
+    }
+
+    #[test]
+    fn many_unknown_writes_are_decided_quickly() {
+        let mut operations: Vec<_> =
+            (0..60).map(|n| lost_put(u64::from(n) * 10, ValueId(n))).collect();
+        for n in 0..60 {
+            let stamp = 1_000 + u64::from(n) * 10;
+            operations.push(read(stamp, stamp + 5, Seen::Value(ValueId(59 - n))));
+        }
+        assert!(is_good(&operations));
+        operations.push(read(5_000, 5_001, Seen::Value(ValueId(30))));
+        assert!(!is_good(&operations));
+    }
+}

@@ -1,0 +1,122 @@
+//! What can go wrong: the kinds of fault, how often each was meant to happen and did.
+//!
+//! [`swarm`] draws a configuration for each seed, [`plan`] a schedule of the big faults.
+
+pub mod plan;
+pub mod swarm;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A kind of fault. Each has a knob ([`swarm::Swarm`]) and a hit counter ([`Hits`]).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum FaultKind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl FaultKind {
+            /// All of them, in the order of the tables.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// For tables and traces.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A message vanishes.
+    MessageLost = "message lost",
+    /// A message arrives twice.
+    MessageDoubled = "message doubled",
+    /// A message is overtaken by later ones.
+    MessageOvertaken = "message overtaken",
+    /// A connection is reset; what is in flight is lost.
+    LinkReset = "link reset",
+    /// A zone is cut off from all others, both ways.
+    ZoneCut = "zone cut off",
+    /// A zone hears but is not heard, or the other way round.
+    ZoneCutOneWay = "zone cut one-way",
+    /// Two zones do not see each other; both see the third.
+    ZonesApart = "two zones apart",
+    /// One store is cut off.
+    StoreCut = "store cut off",
+    /// One gateway is cut off.
+    GatewayCut = "gateway cut off",
+    /// All messages of a zone take much longer.
+    ZoneSlow = "zone slow",
+    /// All processes of a zone are killed and stay dead for a while.
+    ZoneKilled = "zone killed",
+    /// A zone loses power and stays dark for a while.
+    ZonePowerLoss = "zone power loss",
+    /// All processes of a zone stand still for a while.
+    ZonePaused = "zone paused",
+    /// A store's process is killed and started again.
+    StoreKilled = "store killed",
+    /// A store's machine loses power: what was not synced may be lost.
+    StorePowerLoss = "store power loss",
+    /// All machines lose power at once.
+    PowerLossEverywhere = "power loss everywhere",
+    /// A store is killed again soon after its start.
+    KilledInRecovery = "killed in recovery",
+    /// A store is killed many times in a row.
+    RestartStorm = "restart storm",
+    /// A store's process stands still, then gets everything late.
+    StorePaused = "store paused",
+    /// A gateway's process is killed and started again.
+    GatewayKilled = "gateway killed",
+    /// A gateway's process stands still.
+    GatewayPaused = "gateway paused",
+    /// A sector that was written but not synced has its old content after a power loss.
+    SectorLost = "unsynced sector lost",
+    /// Of a write in flight at a crash, only some sectors are there.
+    WriteTorn = "write torn",
+    /// A sync fails.
+    SyncFailed = "sync failed",
+    /// A read fails once.
+    ReadFailed = "read failed",
+    /// A sector is unreadable until it is written anew.
+    SectorUnreadable = "sector unreadable",
+    /// A write fails.
+    WriteFailed = "write failed",
+    /// A disk effect takes very long.
+    DiskStalled = "disk stalled",
+    /// Wall clocks differ, and go at different speeds.
+    ClockSkewed = "clock skewed",
+    /// A client gives up midway.
+    ClientCancelled = "client cancelled",
+    /// A client stops reading for a while.
+    ClientStalled = "client stalled",
+}
+
+/// How often each kind has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hits(Vec<u64>);
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self(vec![0; FaultKind::ALL.len()])
+    }
+}
+
+impl Hits {
+    /// It happened.
+    pub fn hit(&mut self, kind: FaultKind) {
+        self.0[kind as usize] += 1;
+    }
+
+    /// How often it happened.
+    pub fn of(&self, kind: FaultKind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// Add those of another run.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine += theirs;
+        }
+    }
+}

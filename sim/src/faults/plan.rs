@@ -1,0 +1,158 @@
+//! The schedule of the big faults of a run, drawn before it begins.
+//!
+//! What makes a run recoverable: zones fail for long only one after another, never two at a time;
+//! crashes may strike anywhere, for they lose nothing that was synced. [`Episode`]s of zones do not
+//! overlap, short faults of single machines fall where they will.
+
+use super::FaultKind;
+use super::swarm::{Flavour, Frequency, Swarm};
+use crate::random::Draw;
+use crate::{MILLISECOND, Nanos, SECOND};
+
+/// Which part of the world a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// A zone, 0 to 2.
+    Zone(u8),
+    /// A store, by its place among the stores.
+    Store(usize),
+    /// A gateway, by its place among the gateways.
+    Gateway(usize),
+    /// Everything.
+    All,
+}
+
+/// A fault that begins and, after a while, ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Episode {
+    /// When it begins, from the start of the run.
+    pub at: Nanos,
+    /// How long it lasts; a crash: until the restart.
+    pub lasts: Nanos,
+    /// What happens.
+    pub kind: FaultKind,
+    /// To whom.
+    pub victim: Victim,
+    /// Chooses among variants: which direction is cut, what a power loss keeps.
+    pub variant: u64,
+}
+
+const ZONE_KINDS: [FaultKind; 7] = [
+    FaultKind::ZoneCut,
+    FaultKind::ZoneCutOneWay,
+    FaultKind::ZonesApart,
+    FaultKind::ZoneSlow,
+    FaultKind::ZoneKilled,
+    FaultKind::ZonePowerLoss,
+    FaultKind::ZonePaused,
+];
+
+const MACHINE_KINDS: [FaultKind; 10] = [
+    FaultKind::LinkReset,
+    FaultKind::StoreCut,
+    FaultKind::GatewayCut,
+    FaultKind::StoreKilled,
+    FaultKind::StorePowerLoss,
+    FaultKind::PowerLossEverywhere,
+    FaultKind::RestartStorm,
+    FaultKind::StorePaused,
+    FaultKind::GatewayKilled,
+    FaultKind::GatewayPaused,
+];
+
+/// The schedule of `seed`, in order of time.
+pub fn draw(seed: u64, swarm: &Swarm, stores: usize, gateways: usize) -> Vec<Episode> {
+    let mut draw = Draw::new(seed, 2);
+    let mut episodes = match swarm.flavour {
+        Flavour::OneZone => one_long_episode(&mut draw, swarm),
+        Flavour::Mixed => zones_one_after_another(&mut draw, swarm),
+    };
+    for kind in MACHINE_KINDS {
+        let count = match swarm.knob(kind) {
+            Frequency::Off => 0,
+            Frequency::Rare => 1,
+            Frequency::Often => draw.between(2, 5),
+        };
+        for _ in 0..count {
+            episodes.push(machine_episode(&mut draw, swarm, kind, stores, gateways));
+        }
+    }
+    episodes.sort_by_key(|episode| episode.at);
+    episodes
+}
+
+fn enabled(swarm: &Swarm) -> Vec<FaultKind> {
+    ZONE_KINDS.into_iter().filter(|kind| swarm.knob(*kind) != Frequency::Off).collect()
+}
+
+fn zone(draw: &mut Draw) -> Victim {
+    Victim::Zone(*draw.pick(&[0, 1, 2]))
+}
+
+/// The zone fails a second or two into the run and stays so until its end.
+fn one_long_episode(draw: &mut Draw, swarm: &Swarm) -> Vec<Episode> {
+    let at = draw.between(SECOND, 3 * SECOND);
+    let lasts = swarm.duration - at;
+    let kinds = enabled(swarm);
+    kinds
+        .first()
+        .map(|kind| Episode { at, lasts, kind: *kind, victim: zone(draw), variant: draw.bits() })
+        .into_iter()
+        .collect()
+}
+
+fn zones_one_after_another(draw: &mut Draw, swarm: &Swarm) -> Vec<Episode> {
+    let kinds = enabled(swarm);
+    let mut episodes = Vec::new();
+    let mut at = draw.between(100 * MILLISECOND, 2 * SECOND);
+    while !kinds.is_empty() && at < swarm.duration {
+        let kind = *draw.pick(&kinds);
+        let longest = if swarm.knob(kind) == Frequency::Often { 2 } else { 4 } * SECOND;
+        let lasts = draw.skewed(50 * MILLISECOND, longest);
+        episodes.push(Episode { at, lasts, kind, victim: zone(draw), variant: draw.bits() });
+        at += lasts + draw.skewed(50 * MILLISECOND, longest);
+    }
+    episodes
+}
+
+fn machine_episode(
+    draw: &mut Draw,
+    swarm: &Swarm,
+    kind: FaultKind,
+    stores: usize,
+    gateways: usize,
+) -> Episode {
+    let victim = match kind {
+        FaultKind::PowerLossEverywhere => Victim::All,
+        FaultKind::GatewayCut | FaultKind::GatewayKilled | FaultKind::GatewayPaused => {
+            Victim::Gateway(draw.index(gateways))
+        }
+        _ => Victim::Store(draw.index(stores)),
+    };
+    let longest = if kind == FaultKind::RestartStorm { 300 * MILLISECOND } else { SECOND };
+    Episode {
+        at: draw.between(10 * MILLISECOND, swarm.duration),
+        lasts: draw.skewed(5 * MILLISECOND, longest),
+        kind,
+        victim,
+        variant: draw.bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_zones_fail_at_the_same_time() {
+        for seed in 0..300 {
+            let swarm = Swarm::draw(seed);
+            let plan = draw(seed, &swarm, 3, 2);
+            let mut zone_free_at = 0;
+            for episode in plan.iter().filter(|episode| ZONE_KINDS.contains(&episode.kind)) {
+                assert!(episode.at >= zone_free_at, "seed {seed}: {episode:?} overlaps");
+                zone_free_at = episode.at + episode.lasts;
+            }
+        }
+    }
+}

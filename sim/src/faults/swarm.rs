@@ -1,0 +1,195 @@
+//! The configuration of one seed: each fault kind off, rare or frequent, each latency drawn.
+//!
+//! Leaving kinds out altogether finds more than always mixing all (Groce et al., "Swarm testing",
+//! ISSTA 2012).
+
+use super::FaultKind;
+use crate::random::Draw;
+use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
+
+/// How often a fault kind happens in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Frequency {
+    /// Never.
+    #[default]
+    Off,
+    /// Now and then.
+    Rare,
+    /// Again and again.
+    Often,
+}
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// All kinds of fault, mixed as drawn; only safety and recovery afterwards are checked.
+    Mixed,
+    /// One zone fails for long and all else is well: operations must go on (promise P2).
+    OneZone,
+}
+
+/// An interval of latencies to draw from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latency {
+    /// The shortest.
+    pub low: Nanos,
+    /// The longest; most are near the shortest.
+    pub high: Nanos,
+}
+
+impl Latency {
+    /// One latency.
+    pub fn draw(&self, draw: &mut Draw) -> Nanos {
+        draw.skewed(self.low, self.high)
+    }
+}
+
+/// The configuration of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swarm {
+    /// What the run is about.
+    pub flavour: Flavour,
+    knobs: Vec<Frequency>,
+    /// How long faults and operations go on.
+    pub duration: Nanos,
+    /// Between machines of one zone.
+    pub near: Latency,
+    /// Between machines of different zones.
+    pub far: Latency,
+    /// Of a disk read.
+    pub disk_read: Latency,
+    /// Of a disk write.
+    pub disk_write: Latency,
+    /// Of a sync.
+    pub disk_sync: Latency,
+    /// How far a wall clock may be off.
+    pub clock_skew: Nanos,
+    /// How fast or slow a clock may run, in parts per million.
+    pub clock_drift_ppm: u64,
+    /// How many gateways; the first is outside all zones.
+    pub gateways: usize,
+    /// How many clients.
+    pub clients: usize,
+    /// How many keys they fight over.
+    pub hot_keys: u64,
+    /// How many other keys there are.
+    pub cold_keys: u64,
+    /// Time between two operations of one client.
+    pub think: Latency,
+    /// The largest body of one PUT, in bytes.
+    pub body_max: u64,
+    /// Whether one upload has a part as large as S3 asks of all but the last.
+    pub large_part: bool,
+}
+
+impl Swarm {
+    /// The configuration of `seed`.
+    pub fn draw(seed: u64) -> Self {
+        let mut draw = Draw::new(seed, 1);
+        let flavour = if draw.one_in(5) { Flavour::OneZone } else { Flavour::Mixed };
+        let mut swarm = Self::calm(draw.between(8, 16) * SECOND);
+        swarm.flavour = flavour;
+        swarm.near.high = *draw.pick(&[100, 300, 1_000]) * MICROSECOND;
+        swarm.far.low = *draw.pick(&[200, 500, 2_000, 5_000]) * MICROSECOND;
+        swarm.far.high = swarm.far.low * draw.between(1, 4);
+        swarm.disk_write.high = *draw.pick(&[50, 200, 2_000]) * MICROSECOND;
+        swarm.disk_sync.high = *draw.pick(&[300, 1_000, 5_000]) * MICROSECOND;
+        swarm.gateways = *draw.pick(&[1, 2, 2, 3]);
+        swarm.clients = draw.index(6) + 3;
+        swarm.hot_keys = draw.between(1, 4);
+        swarm.cold_keys = *draw.pick(&[4, 12, 40]);
+        swarm.think.low = 10 * MILLISECOND;
+        swarm.think.high = *draw.pick(&[100, 300, 800]) * MILLISECOND;
+        swarm.body_max = *draw.pick(&[2_000, 20_000, 70_000]);
+        swarm.large_part = draw.one_in(32);
+        // Every tenth run is free of faults: it shows what is wrong without any.
+        if flavour == Flavour::Mixed && !draw.one_in(10) {
+            for kind in FaultKind::ALL {
+                let frequency = match draw.between(0, 4) {
+                    0..=1 => Frequency::Off,
+                    2..=3 => Frequency::Rare,
+                    _ => Frequency::Often,
+                };
+                swarm.set(*kind, frequency);
+            }
+            if swarm.knob(FaultKind::ClockSkewed) != Frequency::Off {
+                swarm.clock_skew = *draw.pick(&[10, 1_000, 60_000]) * MILLISECOND;
+                swarm.clock_drift_ppm = draw.between(0, 500);
+            }
+        } else if flavour == Flavour::OneZone {
+            let kinds = [
+                FaultKind::ZoneCut,
+                FaultKind::ZoneCutOneWay,
+                FaultKind::ZonesApart,
+                FaultKind::ZoneKilled,
+                FaultKind::ZonePowerLoss,
+                FaultKind::ZonePaused,
+            ];
+            swarm.set(*draw.pick(&kinds), Frequency::Rare);
+            swarm.gateways = swarm.gateways.max(2);
+        }
+        swarm
+    }
+
+    /// No faults at all, moderate latencies.
+    pub fn calm(duration: Nanos) -> Self {
+        Self {
+            flavour: Flavour::Mixed,
+            knobs: vec![Frequency::Off; FaultKind::ALL.len()],
+            duration,
+            near: Latency { low: 30 * MICROSECOND, high: 200 * MICROSECOND },
+            far: Latency { low: 500 * MICROSECOND, high: 2 * MILLISECOND },
+            disk_read: Latency { low: 20 * MICROSECOND, high: 200 * MICROSECOND },
+            disk_write: Latency { low: 10 * MICROSECOND, high: 100 * MICROSECOND },
+            disk_sync: Latency { low: 100 * MICROSECOND, high: MILLISECOND },
+            clock_skew: 0,
+            clock_drift_ppm: 0,
+            gateways: 2,
+            clients: 4,
+            hot_keys: 3,
+            cold_keys: 12,
+            think: Latency { low: MILLISECOND, high: 100 * MILLISECOND },
+            body_max: 40_000,
+            large_part: false,
+        }
+    }
+
+    /// How often `kind` happens.
+    pub fn knob(&self, kind: FaultKind) -> Frequency {
+        self.knobs[kind as usize]
+    }
+
+    /// Set how often `kind` happens.
+    pub fn set(&mut self, kind: FaultKind, frequency: Frequency) {
+        self.knobs[kind as usize] = frequency;
+    }
+
+    /// The chance of `kind` at each occasion, in parts of 10,000: `rare` or `often`.
+    pub fn chance(&self, kind: FaultKind, rare: u64, often: u64) -> u64 {
+        match self.knob(kind) {
+            Frequency::Off => 0,
+            Frequency::Rare => rare,
+            Frequency::Often => often,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_kind_is_on_in_some_seed_and_off_in_another() {
+        for kind in FaultKind::ALL {
+            let on = |seed: &u64| Swarm::draw(*seed).knob(*kind) != Frequency::Off;
+            assert!((0..200).any(|seed| on(&seed)), "{} is never on", kind.name());
+            assert!((0..200).any(|seed| !on(&seed)), "{} is always on", kind.name());
+        }
+    }
+
+    #[test]
+    fn a_seed_always_draws_the_same_configuration() {
+        assert_eq!(Swarm::draw(77), Swarm::draw(77));
+        assert_ne!(Swarm::draw(77), Swarm::draw(78));
+    }
+}

@@ -1,0 +1,194 @@
+//! The simulated network: how long a message takes, whether it arrives, and which links are cut.
+//!
+//! Parties are machines by number. A cut counts: two cuts over one pair need two healings. Without
+//! the overtaking fault, messages of one pair arrive in order.
+
+use trine_core::ids::ZoneId;
+
+use crate::Nanos;
+use crate::faults::swarm::{Frequency, Latency, Swarm};
+use crate::faults::{FaultKind, Hits};
+use crate::random::Draw;
+
+/// How much longer everything takes from and to a zone that is slow.
+const SLOW_FACTOR: u64 = 50;
+
+/// When the copies of one message arrive: none, one or two.
+pub type Arrivals = [Option<Nanos>; 2];
+
+/// The network between `count` machines.
+#[derive(Debug)]
+pub struct Network {
+    count: usize,
+    zones: Vec<Option<ZoneId>>,
+    near: Latency,
+    far: Latency,
+    lost: u64,
+    doubled: u64,
+    overtaken: u64,
+    /// Cuts in force from one machine to another.
+    cuts: Vec<u32>,
+    slow: Vec<u32>,
+    last_arrival: Vec<Nanos>,
+    draw: Draw,
+}
+
+impl Network {
+    /// A network between machines in these zones.
+    pub fn new(seed: u64, swarm: &Swarm, zones: Vec<Option<ZoneId>>) -> Self {
+        let count = zones.len();
+        let draw = Draw::new(seed, 3);
+        let (near, far) = (swarm.near, swarm.far);
+        let mut network = Self {
+            count,
+            zones,
+            near,
+            far,
+            lost: 0,
+            doubled: 0,
+            overtaken: 0,
+            cuts: vec![0; count * count],
+            slow: vec![0; count],
+            last_arrival: vec![0; count * count],
+            draw,
+        };
+        network.configure(swarm);
+        network
+    }
+
+    fn configure(&mut self, swarm: &Swarm) {
+        self.lost = swarm.chance(FaultKind::MessageLost, 10, 200);
+        self.doubled = swarm.chance(FaultKind::MessageDoubled, 10, 200);
+        self.overtaken = match swarm.knob(FaultKind::MessageOvertaken) {
+            Frequency::Off => 0,
+            Frequency::Rare => 20,
+            Frequency::Often => 1_000,
+        };
+    }
+
+    /// No message is lost, doubled or overtaken any more, and nothing is cut or slow.
+    pub fn heal(&mut self) {
+        (self.lost, self.doubled, self.overtaken) = (0, 0, 0);
+        self.cuts.fill(0);
+        self.slow.fill(0);
+    }
+
+    /// When a message sent now arrives.
+    pub fn send(&mut self, now: Nanos, from: usize, to: usize, hits: &mut Hits) -> Arrivals {
+        if self.is_cut(from, to) {
+            return [None, None];
+        }
+        if self.draw.of_ten_thousand(self.lost) {
+            hits.hit(FaultKind::MessageLost);
+            return [None, None];
+        }
+        let first = self.arrival(now, from, to, hits);
+        if self.draw.of_ten_thousand(self.doubled) {
+            hits.hit(FaultKind::MessageDoubled);
+            return [Some(first), Some(self.arrival(now, from, to, hits))];
+        }
+        [Some(first), None]
+    }
+
+    /// How long news of a connection's end or beginning takes.
+    pub fn latency(&mut self, from: usize, to: usize) -> Nanos {
+        let same_zone = self.zones[from].is_some() && self.zones[from] == self.zones[to];
+        let latency = if same_zone { self.near } else { self.far };
+        let slow = self.slow[from] + self.slow[to] > 0;
+        latency.draw(&mut self.draw) * if slow { SLOW_FACTOR } else { 1 }
+    }
+
+    /// Whether nothing gets through from `from` to `to`.
+    pub fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts[from * self.count + to] > 0
+    }
+
+    /// Cut (or heal one cut of) every pair that `cuts` names.
+    pub fn cut(&mut self, cut: bool, cuts: impl Fn(usize, usize) -> bool) {
+        for from in 0..self.count {
+            for to in 0..self.count {
+                if from != to && cuts(from, to) {
+                    let count = &mut self.cuts[from * self.count + to];
+                    *count = if cut { *count + 1 } else { count.saturating_sub(1) };
+                }
+            }
+        }
+    }
+
+    /// Make the machines of `zone` slow, or no longer so.
+    pub fn slow_zone(&mut self, zone: ZoneId, slow: bool) {
+        for (machine, of) in self.zones.iter().enumerate() {
+            if *of == Some(zone) {
+                let count = &mut self.slow[machine];
+                *count = if slow { *count + 1 } else { count.saturating_sub(1) };
+            }
+        }
+    }
+
+    fn arrival(&mut self, now: Nanos, from: usize, to: usize, hits: &mut Hits) -> Nanos {
+        let latency = self.latency(from, to);
+        let pair = from * self.count + to;
+        if self.draw.of_ten_thousand(self.overtaken) {
+            hits.hit(FaultKind::MessageOvertaken);
+            return now + latency * self.draw.between(2, 40);
+        }
+        let arrival = (now + latency).max(self.last_arrival[pair]);
+        self.last_arrival[pair] = arrival;
+        arrival
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SECOND;
+
+    fn network(swarm: &Swarm) -> Network {
+        let zones = vec![Some(ZoneId(0)), Some(ZoneId(1)), Some(ZoneId(2)), None];
+        Network::new(9, swarm, zones)
+    }
+
+    #[test]
+    fn messages_of_a_pair_arrive_once_and_in_order_without_faults() {
+        let mut network = network(&Swarm::calm(SECOND));
+        let mut hits = Hits::default();
+        let mut last = 0;
+        for now in 0..1_000 {
+            match network.send(now * 1_000, 0, 1, &mut hits) {
+                [Some(at), None] if at >= last => last = at,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(hits, Hits::default());
+    }
+
+    #[test]
+    fn loss_doubling_and_overtaking_happen_when_they_are_on() {
+        let mut swarm = Swarm::calm(SECOND);
+        let kinds =
+            [FaultKind::MessageLost, FaultKind::MessageDoubled, FaultKind::MessageOvertaken];
+        for kind in kinds {
+            swarm.set(kind, Frequency::Often);
+        }
+        let mut network = network(&swarm);
+        let mut hits = Hits::default();
+        for now in 0..2_000 {
+            network.send(now * 1_000, 0, 1, &mut hits);
+        }
+        for kind in kinds {
+            assert!(hits.of(kind) > 10, "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn overlapping_cuts_end_only_with_the_last_healing() {
+        let mut network = network(&Swarm::calm(SECOND));
+        network.cut(true, |from, to| from == 0 || to == 0);
+        network.cut(true, |from, to| from == 0 && to == 1);
+        network.cut(false, |from, to| from == 0 || to == 0);
+        assert!(network.is_cut(0, 1));
+        assert!(!network.is_cut(1, 0));
+        network.cut(false, |from, to| from == 0 && to == 1);
+        assert!(!network.is_cut(0, 1));
+    }
+}

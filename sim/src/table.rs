@@ -1,0 +1,119 @@
+//! What many runs add up to.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use trine_sim::faults::swarm::{Flavour, Frequency};
+use trine_sim::faults::{FaultKind, Hits};
+use trine_sim::run::Report;
+use trine_sim::{MILLISECOND, Nanos, SECOND};
+
+/// From so many seeds on, a fault that never happened is a mistake of the simulator.
+const SEEDS_TELLING: u64 = 1_000;
+/// The slowest seeds that are named.
+const SLOWEST: usize = 3;
+
+/// The sums over all seeds so far.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    seeds: u64,
+    twice: u64,
+    failures: Vec<String>,
+    simulated: Nanos,
+    events: u64,
+    operations: u64,
+    served: u64,
+    undecided: u64,
+    gaps: Vec<Nanos>,
+    hits: Hits,
+    enabled: Vec<u64>,
+    slowest: Vec<(Duration, u64)>,
+}
+
+impl Table {
+    pub(crate) fn add(&mut self, report: &Report, took: Duration, twice: bool) {
+        self.seeds += 1;
+        self.twice += u64::from(twice);
+        if report.failure.is_some() {
+            self.failures.push(report.replay_line());
+        }
+        self.simulated += report.simulated;
+        self.events += report.events;
+        self.operations += report.counts.operations;
+        self.served += report.counts.served;
+        self.undecided += report.counts.undecided;
+        self.hits.add(&report.counts.hits);
+        if report.swarm.flavour == Flavour::OneZone {
+            self.gaps.push(report.counts.gap_max);
+        }
+        self.enabled.resize(FaultKind::ALL.len(), 0);
+        for (count, kind) in self.enabled.iter_mut().zip(FaultKind::ALL) {
+            *count += u64::from(report.swarm.knob(*kind) != Frequency::Off);
+        }
+        self.slowest.push((took, report.seed));
+        self.slowest.sort_unstable_by(|one, other| other.cmp(one));
+        self.slowest.truncate(SLOWEST);
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.len() as u64
+    }
+
+    /// One line while it runs.
+    pub(crate) fn progress(&self, of: u64, took: Duration) -> String {
+        let eighths = (self.seeds * 24).checked_div(of).unwrap_or(0);
+        let bar: String = (0..24).map(|at| if at < eighths { '█' } else { '░' }).collect();
+        let rate = self.seeds as f64 / took.as_secs_f64().max(0.001);
+        format!("{bar} {}/{of} seeds, {rate:.1}/s, {} failed ", self.seeds, self.failures.len())
+    }
+
+    /// Kinds of fault that were on in some seed, over enough seeds, and never happened.
+    pub(crate) fn silent_kinds(&self) -> Vec<&'static str> {
+        if self.seeds < SEEDS_TELLING {
+            return Vec::new();
+        }
+        let kinds = FaultKind::ALL.iter().zip(&self.enabled);
+        kinds
+            .filter(|(kind, enabled)| **enabled > 0 && self.hits.of(**kind) == 0)
+            .map(|(kind, _)| kind.name())
+            .collect()
+    }
+
+    /// The table at the end.
+    pub(crate) fn render(&self, took: Duration) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            writeln!(text, "{name:<24} {value:>14}").expect("a String takes everything");
+        };
+        let seconds = self.simulated as f64 / SECOND as f64;
+        line("seeds", self.seeds.to_string());
+        line("of them run twice", self.twice.to_string());
+        line("failed", self.failures.len().to_string());
+        line("simulated time", format!("{seconds:.0} s"));
+        line("speed-up", format!("{:.0} ×", seconds / took.as_secs_f64().max(0.001)));
+        line("events", self.events.to_string());
+        line("operations", self.operations.to_string());
+        line("  served", self.served.to_string());
+        line("  keys not decided", self.undecided.to_string());
+        let mut gaps = self.gaps.clone();
+        gaps.sort_unstable();
+        let gap = |at: usize| format!("{} ms", gaps.get(at).unwrap_or(&0) / MILLISECOND);
+        line("one zone failing: runs", gaps.len().to_string());
+        line("  longest wait, median", gap(gaps.len() / 2));
+        line("  longest wait, worst", gap(gaps.len().saturating_sub(1)));
+        writeln!(text, "\n{:<24} {:>14} {:>10}", "fault", "happened", "seeds on")
+            .expect("a String takes everything");
+        for (kind, enabled) in FaultKind::ALL.iter().zip(&self.enabled) {
+            writeln!(text, "{:<24} {:>14} {enabled:>10}", kind.name(), self.hits.of(*kind))
+                .expect("a String takes everything");
+        }
+        for (took, seed) in &self.slowest {
+            writeln!(text, "slow: {seed:#x} took {:.2} s", took.as_secs_f64())
+                .expect("a String takes everything");
+        }
+        for failure in &self.failures {
+            writeln!(text, "FAILED {failure}").expect("a String takes everything");
+        }
+        text
+    }
+}

@@ -1,0 +1,261 @@
+//! What a client asks next.
+
+use trine_core::object::{Attributes, TagMatch, WriteConditions};
+use trine_core::request::{
+    ByteRange, GetRequest, ListRequest, PutRequest, ReadConditions, Request,
+};
+
+use super::upload::Upload;
+use super::{BUCKET, Intent, Job, PASSING_BUCKETS, Phase, Script, TENANT, Workload, bucket, owner};
+use crate::checkers::listing::Query;
+use crate::checkers::register::{Condition, ValueId};
+use crate::random::Draw;
+
+/// Sizes at the edges of inline bodies, blocks and chunks ([`trine_core::cluster::Cut::SIMULATION`]).
+const EDGES: [u64; 16] = [
+    0, 1, 7, 1_023, 1_024, 1_025, 4_095, 4_096, 4_097, 8_192, 16_383, 16_384, 16_385, 32_768,
+    32_769, 65_537,
+];
+
+impl Workload {
+    /// What `client` asks next; `None` if it has nothing to do now.
+    pub fn next(&mut self, client: usize) -> Option<Job> {
+        match self.phase {
+            Phase::Open => Some(self.next_open(client)),
+            _ if client > 0 => None,
+            Phase::CreateBucket => Some(create_bucket(BUCKET)),
+            Phase::PutAnchor => {
+                let anchor = self.anchor();
+                Some(self.put(anchor, 3_000, Condition::Always, true))
+            }
+            Phase::Verify { next } => Some(self.get(next, None, None)),
+            Phase::VerifyListing => Some(match &self.clients[client].1 {
+                Script::Listing(query) => list(query.clone()),
+                _ => list(Query { keys_max: 1_000, ..Query::default() }),
+            }),
+            Phase::Over => None,
+        }
+    }
+
+    fn next_open(&mut self, client: usize) -> Job {
+        // The stream is taken out while it is used, so that the rest of `self` can be too.
+        let mut draw = self.clients[client].0.clone();
+        let job = match &self.clients[client].1 {
+            Script::Upload(_) => self.next_of_upload(client),
+            Script::Listing(query) => list(query.clone()),
+            Script::None => self.choose(&mut draw),
+        };
+        self.clients[client].0 = draw;
+        job
+    }
+
+    fn choose(&mut self, draw: &mut Draw) -> Job {
+        match draw.between(0, 99) {
+            0..=27 => {
+                let (key, len) = (self.any_key(draw), self.any_len(draw));
+                let condition = self.any_condition(draw, key);
+                self.put(key, len, condition, draw.one_in(2))
+            }
+            28..=54 => {
+                let key = self.any_key(draw);
+                let range = draw.one_in(3).then(|| self.any_range(draw));
+                let unless = draw.one_in(12).then(|| self.tags.get(&key).copied()).flatten();
+                self.get(key, range, unless)
+            }
+            55..=60 => {
+                let key = self.any_key(draw);
+                let job = self.get(key, None, None);
+                match job.request {
+                    Request::Get(get) => {
+                        let intent = Intent::Head { key };
+                        Job { request: Request::Head(get), body: None, intent }
+                    }
+                    _ => job,
+                }
+            }
+            61..=70 => {
+                let key = self.any_key(draw);
+                let condition = if draw.one_in(5) { self.any_tag(key) } else { Condition::Always };
+                let (path, conditions) = (self.path(key), write_conditions(condition));
+                let intent = Intent::Delete { key, condition };
+                Job { request: Request::Delete { path, conditions }, body: None, intent }
+            }
+            71..=73 => self.delete_many(draw),
+            74..=83 => list(self.any_query(draw)),
+            84..=92 => {
+                let key = self.any_key(draw);
+                self.create_upload(key)
+            }
+            93..=98 => any_bucket_job(draw),
+            _ => Job {
+                request: Request::DeleteBucket { bucket: bucket(BUCKET) },
+                body: None,
+                intent: Intent::DeleteFullBucket,
+            },
+        }
+    }
+
+    pub(super) fn put(
+        &mut self,
+        key: usize,
+        len: u64,
+        condition: Condition,
+        length_known: bool,
+    ) -> Job {
+        let (value, bytes) = self.new_value(len);
+        let request = Request::Put(PutRequest {
+            path: self.path(key),
+            owner: owner(),
+            attributes: attributes(value),
+            tags: Vec::new(),
+            conditions: write_conditions(condition),
+            length: length_known.then_some(len),
+        });
+        Job { request, body: Some(bytes), intent: Intent::Put { key, value, condition } }
+    }
+
+    fn get(
+        &self,
+        key: usize,
+        range: Option<ByteRange>,
+        unless: Option<trine_core::object::ETag>,
+    ) -> Job {
+        let if_none_match = unless.map(|etag| TagMatch::Tags(vec![etag]));
+        let request = Request::Get(GetRequest {
+            path: self.path(key),
+            range,
+            part_number: None,
+            conditions: ReadConditions { if_none_match, ..ReadConditions::default() },
+        });
+        Job { request, body: None, intent: Intent::Get { key, range, unless } }
+    }
+
+    fn delete_many(&self, draw: &mut Draw) -> Job {
+        let mut keys: Vec<_> = (0..draw.between(1, 6)).map(|_| self.any_key(draw)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let names = keys.iter().map(|key| self.keys[*key].clone()).collect();
+        let request = Request::DeleteMany { bucket: bucket(BUCKET), keys: names };
+        Job { request, body: None, intent: Intent::DeleteMany { keys } }
+    }
+
+    fn create_upload(&mut self, key: usize) -> Job {
+        // What the object will be is known when its parts are chosen; its name is given now.
+        let (value, _) = self.new_value(0);
+        self.bodies[value.0 as usize] = None;
+        let request = Request::CreateUpload {
+            path: self.path(key),
+            owner: owner(),
+            attributes: attributes(value),
+            tags: Vec::new(),
+            checksum: None,
+        };
+        Job { request, body: None, intent: Intent::CreateUpload { key, value } }
+    }
+
+    /// Continue with the parts of an upload that was just begun.
+    pub(super) fn begin_upload(&mut self, client: usize, upload: Upload) {
+        self.clients[client].1 = Script::Upload(Box::new(upload));
+    }
+
+    /// The anchor is never chosen.
+    fn any_key(&self, draw: &mut Draw) -> usize {
+        let hot = usize::try_from(self.hot_keys).expect("there are few hot keys");
+        if draw.one_in(2) { draw.index(hot) } else { draw.index(self.anchor()) }
+    }
+
+    fn any_len(&self, draw: &mut Draw) -> u64 {
+        let len = if draw.one_in(2) { *draw.pick(&EDGES) } else { draw.skewed(0, self.body_max) };
+        len.min(self.body_max)
+    }
+
+    fn any_condition(&self, draw: &mut Draw, key: usize) -> Condition {
+        match draw.between(0, 9) {
+            0..=1 => Condition::IfAbsent,
+            2..=3 => self.any_tag(key),
+            4 if draw.one_in(2) => Condition::IfPresent,
+            _ => Condition::Always,
+        }
+    }
+
+    /// Compare-and-set against a tag that was seen lately, which it may still have.
+    fn any_tag(&self, key: usize) -> Condition {
+        self.tags.get(&key).map_or(Condition::IfAbsent, |etag| Condition::IfTag(*etag))
+    }
+
+    fn any_range(&self, draw: &mut Draw) -> ByteRange {
+        let first = draw.skewed(0, self.body_max);
+        match draw.between(0, 3) {
+            0 => ByteRange::Suffix { length: first },
+            1 => ByteRange::From { first, last: None },
+            _ => ByteRange::From { first, last: Some(first + draw.skewed(0, self.body_max)) },
+        }
+    }
+
+    fn any_query(&self, draw: &mut Draw) -> Query {
+        let prefixes = ["", "", "a", "a/", "dir/", "hot-", "ü", "nothing"];
+        let delimiter = draw.one_in(2).then(|| (*draw.pick(&["/", "/", "-"])).to_owned());
+        // Behind a marker inside a common prefix implementations differ: there it is not used.
+        let marker = delimiter.is_none() && draw.one_in(4);
+        let after = marker.then(|| self.keys[draw.index(self.keys.len())].as_str().to_owned());
+        let keys_max = *draw.pick(&[1, 2, 3, 10, 1_000, 1_000, 0]);
+        Query { prefix: (*draw.pick(&prefixes)).to_owned(), delimiter, after, keys_max }
+    }
+}
+
+fn any_bucket_job(draw: &mut Draw) -> Job {
+    let name = *draw.pick(&PASSING_BUCKETS);
+    match draw.between(0, 4) {
+        0..=1 => create_bucket(name),
+        2 => Job {
+            request: Request::DeleteBucket { bucket: bucket(name) },
+            body: None,
+            intent: Intent::DeleteBucket(name),
+        },
+        3 => Job {
+            request: Request::HeadBucket { bucket: bucket(name) },
+            body: None,
+            intent: Intent::HeadBucket(name),
+        },
+        _ => Job {
+            request: Request::ListBuckets { tenant: TENANT },
+            body: None,
+            intent: Intent::ListBuckets,
+        },
+    }
+}
+
+fn create_bucket(name: &'static str) -> Job {
+    Job {
+        request: Request::CreateBucket { bucket: bucket(name), owner: owner() },
+        body: None,
+        intent: Intent::CreateBucket(name),
+    }
+}
+
+fn list(query: Query) -> Job {
+    let request = Request::List(ListRequest {
+        bucket: bucket(BUCKET),
+        prefix: query.prefix.clone(),
+        delimiter: query.delimiter.clone(),
+        after: query.after.clone(),
+        keys_max: u32::try_from(query.keys_max).expect("a page has at most 1,000 names"),
+    });
+    Job { request, body: None, intent: Intent::List { query } }
+}
+
+pub(super) fn write_conditions(condition: Condition) -> WriteConditions {
+    let (if_match, if_none_match) = match condition {
+        Condition::Always => (None, None),
+        Condition::IfAbsent => (None, Some(TagMatch::Any)),
+        Condition::IfPresent => (Some(TagMatch::Any), None),
+        Condition::IfTag(etag) => (Some(TagMatch::Tags(vec![etag])), None),
+    };
+    WriteConditions { if_match, if_none_match }
+}
+
+/// Values are told apart by what stands here: empty bodies all have one tag.
+fn attributes(value: ValueId) -> Attributes {
+    let user_metadata = vec![("value".to_owned(), value.0.to_string())];
+    Attributes { user_metadata, ..Attributes::default() }
+}

@@ -1,0 +1,245 @@
+//! What clients do, and how their answers are judged.
+//!
+//! [`Workload::next`] says what a client asks next, [`Workload::finished`] judges what came of it:
+//! bytes, tags and shapes at once, everything that depends on order through the
+//! [`History`] at the end. The world (see [`crate::world`]) carries requests and bodies between the
+//! two.
+
+pub mod body;
+mod choose;
+mod judge;
+pub use judge::Stamps;
+mod upload;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use trine_core::ids::TenantId;
+use trine_core::object::{BucketName, ETag, ObjectKey, Owner};
+use trine_core::request::{ApiError, BucketPath, ByteRange, ObjectPath, Reply, Request};
+
+use crate::checkers::history::History;
+use crate::checkers::listing::Query;
+use crate::checkers::register::{Condition, ValueFacts, ValueId};
+use crate::faults::swarm::Swarm;
+use crate::random::Draw;
+use upload::Upload;
+
+/// Who owns everything.
+const TENANT: TenantId = TenantId(0);
+/// The bucket of the objects.
+const BUCKET: &str = "main-bucket";
+/// An object that is never deleted, so that the bucket never is empty.
+const ANCHOR: &str = "zz-anchor";
+/// Buckets that come and go.
+const PASSING_BUCKETS: [&str; 2] = ["passing-a", "passing-b"];
+
+/// One request that a client makes.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// For the gateway.
+    pub request: Request,
+    /// The body that follows, if the request has one.
+    pub body: Option<Bytes>,
+    intent: Intent,
+}
+
+/// What came of a request, as the client knows it.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    /// The reply; `None` if the connection broke before, or the client gave up.
+    pub reply: Option<Result<Reply, ApiError>>,
+    /// The bytes of the reply's body.
+    pub body: Vec<u8>,
+    /// Whether the end of the reply's body came.
+    pub body_whole: bool,
+    /// Whether the client sent the end of the request's body (or there was none to send).
+    pub sent_whole: bool,
+}
+
+impl Ending {
+    /// Whether the cluster did its work: a reply that does not ask to come again.
+    pub fn is_served(&self) -> bool {
+        !matches!(
+            self.reply,
+            None | Some(Err(ApiError::Unavailable(_)
+                | ApiError::Internal(_)
+                | ApiError::SlowDown(_)))
+        )
+    }
+}
+
+/// What a request was made for.
+#[derive(Clone, Debug)]
+enum Intent {
+    CreateBucket(&'static str),
+    DeleteBucket(&'static str),
+    HeadBucket(&'static str),
+    ListBuckets,
+    /// Must be refused: the anchor is in it.
+    DeleteFullBucket,
+    Put {
+        key: usize,
+        value: ValueId,
+        condition: Condition,
+    },
+    Get {
+        key: usize,
+        range: Option<ByteRange>,
+        unless: Option<ETag>,
+    },
+    Head {
+        key: usize,
+    },
+    Delete {
+        key: usize,
+        condition: Condition,
+    },
+    DeleteMany {
+        keys: Vec<usize>,
+    },
+    List {
+        query: Query,
+    },
+    CreateUpload {
+        key: usize,
+        value: ValueId,
+    },
+    Part {
+        number: u16,
+        bytes: Bytes,
+    },
+    ListParts,
+    ListUploads,
+    /// Must be refused: a part that is not the last is too small.
+    CompleteTooSmall,
+    Complete {
+        condition: Condition,
+    },
+    Abort,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Script {
+    #[default]
+    None,
+    Upload(Box<Upload>),
+    /// More pages follow.
+    Listing(Query),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Client 0 makes the bucket, then the anchor.
+    CreateBucket,
+    PutAnchor,
+    /// Everybody does as they like.
+    Open,
+    /// Client 0 reads every key...
+    Verify {
+        next: usize,
+    },
+    /// ...and lists the bucket.
+    VerifyListing,
+    Over,
+}
+
+/// All clients together.
+#[derive(Debug)]
+pub struct Workload {
+    seed: u64,
+    /// What was seen.
+    pub history: History,
+    keys: Vec<ObjectKey>,
+    hot_keys: u64,
+    body_max: u64,
+    large_part: bool,
+    /// Bodies of values, by value; `None` until an upload is completed.
+    bodies: Vec<Option<Bytes>>,
+    /// The newest tag that anyone saw, by key: for compare-and-set.
+    tags: BTreeMap<usize, ETag>,
+    clients: Vec<(Draw, Script)>,
+    phase: Phase,
+}
+
+impl Workload {
+    /// The workload of a seed.
+    pub fn new(seed: u64, swarm: &Swarm) -> Self {
+        let hot = (0..swarm.hot_keys).map(|n| format!("hot-{n}"));
+        // Characters that sort oddly, and prefixes that roll up at several depths.
+        let folders = ["a/", "a+b/", "a/b/", "dir/", "dir/sub/", "ü/"];
+        let cold = (0..swarm.cold_keys).zip(folders.into_iter().cycle());
+        let cold = cold.map(|(n, folder)| format!("{folder}key-{n}"));
+        let names = hot.chain(cold).chain([ANCHOR.to_owned()]);
+        let parse = |name: String| ObjectKey::parse(&name).expect("the names above are valid");
+        Self {
+            seed,
+            history: History::default(),
+            keys: names.map(parse).collect(),
+            hot_keys: swarm.hot_keys,
+            body_max: swarm.body_max,
+            large_part: swarm.large_part,
+            bodies: Vec::new(),
+            tags: BTreeMap::new(),
+            clients: (0..swarm.clients)
+                .map(|n| (Draw::new(seed, 100 + n as u64), Script::None))
+                .collect(),
+            phase: Phase::CreateBucket,
+        }
+    }
+
+    /// Begin to read everything back. No client may have a request in hand.
+    pub fn verify(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Verify { next: 0 };
+        }
+        for (_, script) in &mut self.clients {
+            *script = Script::None;
+        }
+    }
+
+    /// Whether everything was read back.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// What is still to be read back, for a report about a stuck run.
+    pub fn stage(&self) -> String {
+        format!("{:?} of {} keys", self.phase, self.keys.len())
+    }
+
+    /// The body of the value with this number, if its bytes are known: for scenarios that look for
+    /// it on a disk.
+    pub fn body_of(&self, value: usize) -> Option<&Bytes> {
+        self.bodies.get(value)?.as_ref()
+    }
+
+    /// How many values were made so far.
+    pub fn values(&self) -> usize {
+        self.bodies.len()
+    }
+
+    fn new_value(&mut self, len: u64) -> (ValueId, Bytes) {
+        let bytes = body::content(self.seed ^ ((self.bodies.len() as u64) << 32), len);
+        let facts = ValueFacts { etag: body::etag(&bytes), length: len };
+        self.bodies.push(Some(bytes.clone()));
+        (self.history.add_value(facts), bytes)
+    }
+
+    fn path(&self, key: usize) -> ObjectPath {
+        ObjectPath { bucket: bucket(BUCKET), key: self.keys[key].clone() }
+    }
+
+    fn anchor(&self) -> usize {
+        self.keys.len() - 1
+    }
+}
+
+fn bucket(name: &str) -> BucketPath {
+    let name = BucketName::parse(name).expect("the simulation's names are valid");
+    BucketPath { tenant: TENANT, name }
+}
+
+fn owner() -> Owner {
+    Owner { tenant: TENANT, user: "simulated".to_owned() }
+}

@@ -1,0 +1,173 @@
+//! A multipart upload, step by step.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use trine_core::ids::Order;
+use trine_core::object::{ETag, PART_BYTES_MIN};
+use trine_core::request::{ListPartsRequest, ListUploadsRequest, PartRequest, Request};
+
+use super::choose::write_conditions;
+use super::{BUCKET, Intent, Job, Script, Workload, body, bucket};
+use crate::checkers::register::{Condition, ValueFacts, ValueId};
+use crate::random::Draw;
+
+/// An upload that a client has begun.
+#[derive(Clone, Debug)]
+pub(super) struct Upload {
+    pub(super) key: usize,
+    pub(super) value: ValueId,
+    pub(super) order: Order,
+    /// Parts that were acknowledged.
+    pub(super) parts: BTreeMap<u16, (ETag, Bytes)>,
+    /// Whether some step's outcome is not known: then it is only aborted.
+    pub(super) doubtful: bool,
+    steps: VecDeque<Step>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Part { number: u16, len: u64 },
+    ListParts,
+    ListUploads,
+    CompleteTooSmall,
+    Complete,
+    Abort,
+}
+
+impl Upload {
+    /// Plan the steps. `large`: with a part of the least size of all but the last.
+    pub(super) fn plan(
+        key: usize,
+        value: ValueId,
+        order: Order,
+        large: bool,
+        draw: &mut Draw,
+    ) -> Self {
+        let mut steps = VecDeque::new();
+        let count = u16::try_from(draw.between(1, 3)).expect("it is at most 3");
+        if large {
+            steps.push_back(Step::Part { number: 1, len: PART_BYTES_MIN });
+            steps.push_back(Step::Part { number: 7, len: draw.skewed(0, 40_000) });
+        } else {
+            for number in 1..=count {
+                steps.push_back(Step::Part { number: number * 3, len: draw.skewed(0, 40_000) });
+            }
+            if draw.one_in(3) {
+                // Once more: the last commit wins.
+                steps.push_back(Step::Part { number: 3, len: draw.skewed(0, 5_000) });
+            }
+        }
+        if draw.one_in(3) {
+            steps.push_back(Step::ListParts);
+        }
+        if draw.one_in(4) {
+            steps.push_back(Step::ListUploads);
+        }
+        if !large && count > 1 && draw.one_in(2) {
+            steps.push_back(Step::CompleteTooSmall);
+        }
+        steps.push_back(if draw.one_in(5) { Step::Abort } else { Step::Complete });
+        Self { key, value, order, parts: BTreeMap::new(), doubtful: false, steps }
+    }
+
+    /// The parts that Complete names: all large ones and the last. A subset is allowed, and a small
+    /// part may only be the last.
+    fn chosen(&self) -> Vec<(u16, ETag, Bytes)> {
+        let last = self.parts.keys().next_back();
+        self.parts
+            .iter()
+            .filter(|(number, (_, bytes))| {
+                Some(*number) == last || bytes.len() as u64 >= PART_BYTES_MIN
+            })
+            .map(|(number, (etag, bytes))| (*number, *etag, bytes.clone()))
+            .collect()
+    }
+}
+
+impl Workload {
+    /// The next request of the client's upload.
+    pub(super) fn next_of_upload(&mut self, client: usize) -> Job {
+        let Script::Upload(upload) = &mut self.clients[client].1 else {
+            unreachable!("it is called while an upload is in hand")
+        };
+        let mut upload = (**upload).clone();
+        let step = if upload.doubtful || upload.steps.is_empty() {
+            Step::Abort
+        } else {
+            upload.steps.pop_front().unwrap_or(Step::Abort)
+        };
+        let job = self.upload_job(client, &upload, step);
+        self.clients[client].1 = Script::Upload(Box::new(upload));
+        job
+    }
+
+    fn upload_job(&mut self, client: usize, upload: &Upload, step: Step) -> Job {
+        let (path, order) = (self.path(upload.key), upload.order);
+        match step {
+            Step::Part { number, len } => {
+                let identity = self.clients[client].0.bits();
+                let bytes = body::content(identity, len);
+                let length = Some(len);
+                let request =
+                    Request::UploadPart(PartRequest { path, upload: order, number, length });
+                Job { request, body: Some(bytes.clone()), intent: Intent::Part { number, bytes } }
+            }
+            Step::ListParts => {
+                let list = ListPartsRequest { path, upload: order, after: 0, parts_max: 1_000 };
+                Job { request: Request::ListParts(list), body: None, intent: Intent::ListParts }
+            }
+            Step::ListUploads => {
+                let list = ListUploadsRequest {
+                    bucket: bucket(BUCKET),
+                    prefix: self.keys[upload.key].as_str().to_owned(),
+                    delimiter: None,
+                    key_after: None,
+                    upload_after: None,
+                    uploads_max: 1_000,
+                };
+                Job { request: Request::ListUploads(list), body: None, intent: Intent::ListUploads }
+            }
+            Step::CompleteTooSmall if upload.parts.len() > 1 => {
+                let parts = upload.parts.iter().map(|(number, (etag, _))| (*number, *etag));
+                let request = Request::CompleteUpload {
+                    path,
+                    upload: order,
+                    parts: parts.collect(),
+                    conditions: write_conditions(Condition::Always),
+                };
+                Job { request, body: None, intent: Intent::CompleteTooSmall }
+            }
+            Step::CompleteTooSmall | Step::Complete if !upload.parts.is_empty() => {
+                self.complete(upload)
+            }
+            Step::CompleteTooSmall | Step::Complete | Step::Abort => Job {
+                request: Request::AbortUpload { path, upload: order },
+                body: None,
+                intent: Intent::Abort,
+            },
+        }
+    }
+
+    fn complete(&mut self, upload: &Upload) -> Job {
+        let parts = upload.chosen();
+        let mut whole = BytesMut::new();
+        for (_, _, bytes) in &parts {
+            whole.extend_from_slice(bytes);
+        }
+        let tags: Vec<_> = parts.iter().map(|(_, etag, _)| *etag).collect();
+        let facts = ValueFacts { etag: body::upload_etag(&tags), length: whole.len() as u64 };
+        self.history.set_facts(upload.value, facts);
+        self.bodies[upload.value.0 as usize] = Some(whole.freeze());
+        // On a key that is fought over, some completions are conditional.
+        let conditional = upload.value.0.is_multiple_of(3);
+        let condition = if conditional { Condition::IfAbsent } else { Condition::Always };
+        let request = Request::CompleteUpload {
+            path: self.path(upload.key),
+            upload: upload.order,
+            parts: parts.iter().map(|(number, etag, _)| (*number, *etag)).collect(),
+            conditions: write_conditions(condition),
+        };
+        Job { request, body: None, intent: Intent::Complete { condition } }
+    }
+}

@@ -1,0 +1,376 @@
+//! Between clients and gateways: requests, bodies on credit, replies, clients that stall or leave.
+//!
+//! A client has one request in hand. It keeps to the contract of the edge: no more body than was
+//! asked for, the body's end only when it is complete, `BodyTaken` for all that it took.
+
+use bytes::Bytes;
+use trine_core::effects::{Effect, GatewayEvent};
+use trine_core::ids::RequestId;
+use trine_core::request::{ApiError, BodyDigest, Reply, Request};
+
+use super::machine::{Input, Side};
+use super::{Happening, Maker, Part, World};
+use crate::faults::FaultKind;
+use crate::faults::swarm::Flavour;
+use crate::random::Draw;
+use crate::workload::{Ending, Job, Stamps, body};
+use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
+
+/// After this long a client gives up.
+const PATIENCE: Nanos = 25 * SECOND;
+/// How long a failing zone may hold up requests to gateways elsewhere: until the loss is noticed, a
+/// leader is elected, and calls are sent again.
+const GAP_MAX: Nanos = 5 * SECOND;
+
+/// What happens to a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ClientEvent {
+    /// It may ask the next thing.
+    Next,
+    /// It sends more of a body.
+    Send { serial: u64 },
+    /// It has taken bytes of a reply's body.
+    Took { serial: u64, len: u64 },
+    /// It gives up.
+    GiveUp { serial: u64, fault: bool },
+}
+
+/// A client.
+#[derive(Debug)]
+pub(super) struct Client {
+    home: u64,
+    draw: Draw,
+    serial: u64,
+    hand: Option<Hand>,
+}
+
+impl Client {
+    pub(super) fn new(seed: u64, number: usize) -> Self {
+        let draw = Draw::new(seed, 1_000 + number as u64);
+        Self { home: number as u64, draw, serial: 0, hand: None }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.hand.is_some()
+    }
+}
+
+/// A request in hand.
+#[derive(Debug)]
+struct Hand {
+    job: Job,
+    machine: usize,
+    life: u64,
+    id: RequestId,
+    begun: Nanos,
+    stamps: Stamps,
+    /// Bytes of body that may still be sent.
+    credit: u64,
+    sent: usize,
+    sending: bool,
+    untaken: u64,
+    /// The reply's body has ended.
+    ended: bool,
+    ending: Ending,
+}
+
+impl<M: Maker> World<M> {
+    pub(super) fn begin_clients(&mut self) {
+        for client in 0..self.clients.len() {
+            self.client_next(client, 0);
+        }
+    }
+
+    pub(super) fn client_event(&mut self, client: usize, event: ClientEvent) {
+        let serial = self.clients[client].serial;
+        match event {
+            ClientEvent::Next => self.begin_request(client),
+            ClientEvent::Send { serial: of } if of == serial => self.send_body(client),
+            ClientEvent::Took { serial: of, len } if of == serial => self.took(client, len),
+            ClientEvent::GiveUp { serial: of, fault } if of == serial => {
+                self.give_up(client, fault);
+            }
+            ClientEvent::Send { .. } | ClientEvent::Took { .. } | ClientEvent::GiveUp { .. } => {}
+        }
+    }
+
+    fn client_next(&mut self, client: usize, after: Nanos) {
+        let at = self.now + after;
+        self.queue.push(at, Happening::Client { client, event: ClientEvent::Next });
+    }
+
+    fn client_at(&mut self, client: usize, after: Nanos, event: ClientEvent) {
+        self.queue.push(self.now + after, Happening::Client { client, event });
+    }
+
+    fn begin_request(&mut self, client: usize) {
+        let draining = self.part == Part::Draining;
+        let gateway = self.choose_gateway(client);
+        let job = gateway.filter(|_| !draining).and_then(|_| self.workload.next(client));
+        let (Some(machine), Some(job)) = (gateway, job) else {
+            return self.client_next(client, 20 * MILLISECOND);
+        };
+        let target = &mut self.machines[machine];
+        let Side::Gateway(side) = &mut target.side else { unreachable!("it is a gateway") };
+        side.requested += 1;
+        let id = RequestId(side.requested);
+        side.requests.insert(id, (client, false));
+        let request = job.request.clone();
+        let empty = job.body.as_ref().is_some_and(Bytes::is_empty);
+        let sent_whole = job.body.is_none();
+        let stamps = Stamps { call: self.workload.history.stamp(), ret: 0 };
+        self.trace.event(self.now, &target.name, "request", [id.0, client as u64], || {
+            format!("{id} of client {client}: {request:?}")
+        });
+        let (life, begun) = (target.life, self.now);
+        self.clients[client].serial += 1;
+        let serial = self.clients[client].serial;
+        self.clients[client].hand = Some(Hand {
+            job,
+            machine,
+            life,
+            id,
+            begun,
+            stamps,
+            credit: 0,
+            sent: 0,
+            sending: empty,
+            untaken: 0,
+            ended: false,
+            ending: Ending { sent_whole, ..Ending::default() },
+        });
+        if empty {
+            self.client_at(client, 10 * MICROSECOND, ClientEvent::Send { serial });
+        }
+        self.client_at(client, PATIENCE, ClientEvent::GiveUp { serial, fault: false });
+        let cancels = self.swarm.chance(FaultKind::ClientCancelled, 100, 800);
+        let draw = &mut self.clients[client].draw;
+        if self.part == Part::Faults && draw.of_ten_thousand(cancels) {
+            let after = draw.skewed(0, 200 * MILLISECOND);
+            self.client_at(client, after, ClientEvent::GiveUp { serial, fault: true });
+        }
+        self.input(machine, life, Input::Client(GatewayEvent::Request { id, request }));
+    }
+
+    /// Mostly the client's own gateway, if it runs.
+    fn choose_gateway(&mut self, client: usize) -> Option<usize> {
+        let first = self.stores().len();
+        let up: Vec<_> =
+            (first..self.machines.len()).filter(|machine| self.machines[*machine].up).collect();
+        let count = self.machines.len() - first;
+        let Client { home, draw, .. } = &mut self.clients[client];
+        let home = first + usize::try_from(*home).expect("there are few clients") % count;
+        if up.is_empty() {
+            return None;
+        }
+        let other = draw.one_in(8) || !up.contains(&home);
+        Some(if other { *draw.pick(&up) } else { home })
+    }
+
+    fn send_body(&mut self, client: usize) {
+        let Client { draw, hand, serial, .. } = &mut self.clients[client];
+        let Some(hand) = hand else { return };
+        let Some(whole) = hand.job.body.clone() else { return };
+        hand.sending = false;
+        let (machine, life, id, serial) = (hand.machine, hand.life, hand.id, *serial);
+        let left = whole.len() - hand.sent;
+        if left > 0 {
+            let most = usize::try_from(hand.credit).unwrap_or(usize::MAX).min(left);
+            if most == 0 {
+                return;
+            }
+            let piece = draw.index(most) + 1;
+            let piece = if draw.one_in(3) { piece } else { most };
+            let bytes = whole.slice(hand.sent..hand.sent + piece);
+            hand.credit -= piece as u64;
+            hand.sent += piece;
+            hand.sending = true;
+            let after = draw.skewed(10 * MICROSECOND, MILLISECOND);
+            self.client_at(client, after, ClientEvent::Send { serial });
+            self.input(machine, life, Input::Client(GatewayEvent::Body { id, bytes }));
+        } else if !hand.ending.sent_whole {
+            hand.ending.sent_whole = true;
+            let digest = BodyDigest { md5: body::md5(&whole), checksum: None };
+            self.input(machine, life, Input::Client(GatewayEvent::BodyEnd { id, digest }));
+        }
+    }
+
+    fn took(&mut self, client: usize, len: u64) {
+        let Some(hand) = &mut self.clients[client].hand else { return };
+        hand.untaken -= len;
+        let (machine, life, id) = (hand.machine, hand.life, hand.id);
+        self.input(machine, life, Input::Client(GatewayEvent::BodyTaken { id, len }));
+        let done = |hand: &Hand| hand.ended && hand.untaken == 0;
+        if self.clients[client].hand.as_ref().is_some_and(done) {
+            self.end_request(client);
+        }
+    }
+
+    fn give_up(&mut self, client: usize, fault: bool) {
+        let Some(hand) = &self.clients[client].hand else { return };
+        if fault {
+            self.counts.hits.hit(FaultKind::ClientCancelled);
+        }
+        let (machine, life, id) = (hand.machine, hand.life, hand.id);
+        if let Side::Gateway(side) = &mut self.machines[machine].side
+            && let Some((_, gone)) = side.requests.get_mut(&id)
+        {
+            *gone = true;
+        }
+        self.end_request(client);
+        self.input(machine, life, Input::Client(GatewayEvent::Cancel { id }));
+    }
+
+    /// A gateway's process is gone, and with it the connections of its clients.
+    pub(super) fn gateway_gone(&mut self, machine: usize) {
+        for client in 0..self.clients.len() {
+            if self.clients[client].hand.as_ref().is_some_and(|hand| hand.machine == machine) {
+                self.end_request(client);
+            }
+        }
+    }
+
+    pub(super) fn client_effect(&mut self, machine: usize, effect: Effect) {
+        let (id, what) = match &effect {
+            Effect::Reply { id, .. } => (*id, "reply"),
+            Effect::NeedBody { id, .. } => (*id, "need body"),
+            Effect::BodyOut { id, .. } => (*id, "body out"),
+            Effect::BodyEnd { id } => (*id, "body end"),
+            Effect::BodyFailed { id, .. } => (*id, "body failed"),
+            Effect::Disconnect { id, .. } => (*id, "disconnect"),
+            _ => unreachable!("the caller passes only effects on requests"),
+        };
+        let target = &self.machines[machine];
+        let Side::Gateway(side) = &target.side else {
+            panic!("{} has no clients", target.name);
+        };
+        let number = match &effect {
+            Effect::NeedBody { bytes, .. } => *bytes,
+            Effect::BodyOut { bytes, .. } => bytes.len() as u64,
+            Effect::Reply { result, .. } => u64::from(result.is_ok()),
+            _ => 0,
+        };
+        self.trace.event(self.now, &target.name, what, [id.0, number], || match &effect {
+            Effect::BodyOut { bytes, .. } => format!("{id}: {} bytes", bytes.len()),
+            other => format!("{other:?}"),
+        });
+        match side.requests.get(&id).copied() {
+            // What was under way when the client left is nobody's any more.
+            Some((_, true)) => {}
+            Some((client, false)) => self.client_gets(client, effect),
+            None => {
+                let text = format!("{}: {what} for {id}, which has ended", target.name);
+                self.fail(text);
+            }
+        }
+    }
+
+    fn client_gets(&mut self, client: usize, effect: Effect) {
+        let stamp = self.workload.history.stamp();
+        let serial = self.clients[client].serial;
+        let stalls = self.swarm.chance(FaultKind::ClientStalled, 50, 500);
+        let faults = self.part == Part::Faults;
+        let Client { draw, hand, .. } = &mut self.clients[client];
+        let hand = hand.as_mut().expect("an open request is in its client's hand");
+        match effect {
+            Effect::NeedBody { bytes, .. } => {
+                hand.credit += bytes;
+                if !hand.sending && hand.job.body.is_some() {
+                    hand.sending = true;
+                    let after = draw.skewed(10 * MICROSECOND, MILLISECOND);
+                    self.client_at(client, after, ClientEvent::Send { serial });
+                }
+            }
+            Effect::Reply { result, .. } => {
+                if hand.ending.reply.is_some() {
+                    let text = format!("{} was answered twice", hand.id);
+                    return self.fail(text);
+                }
+                let body_follows = matches!(hand.job.request, Request::Get(_))
+                    && matches!(result, Ok(Reply::Object { .. }));
+                hand.ending.reply = Some(result);
+                hand.stamps.ret = stamp;
+                if !body_follows {
+                    self.end_request(client);
+                }
+            }
+            Effect::BodyOut { bytes, .. } => {
+                let len = bytes.len() as u64;
+                hand.untaken += len;
+                hand.ending.body.extend_from_slice(&bytes);
+                let mut after = draw.skewed(10 * MICROSECOND, MILLISECOND);
+                if faults && draw.of_ten_thousand(stalls) {
+                    after += draw.skewed(100 * MILLISECOND, 3 * SECOND);
+                    self.counts.hits.hit(FaultKind::ClientStalled);
+                }
+                self.client_at(client, after, ClientEvent::Took { serial, len });
+            }
+            Effect::BodyEnd { .. } => {
+                hand.ending.body_whole = true;
+                hand.ended = true;
+                if hand.untaken == 0 {
+                    self.end_request(client);
+                }
+            }
+            Effect::BodyFailed { .. } | Effect::Disconnect { .. } => self.end_request(client),
+            _ => unreachable!("the caller passes only effects on requests"),
+        }
+    }
+
+    /// The request is over, whatever is known of it.
+    fn end_request(&mut self, client: usize) {
+        let Some(hand) = self.clients[client].hand.take() else { return };
+        self.clients[client].serial += 1;
+        let target = &mut self.machines[hand.machine];
+        if let Side::Gateway(side) = &mut target.side
+            && target.life == hand.life
+            && side.requests.get(&hand.id).is_some_and(|(_, gone)| !gone)
+        {
+            side.requests.remove(&hand.id);
+        }
+        self.counts.operations += 1;
+        self.counts.served += u64::from(hand.ending.is_served());
+        let full = matches!(hand.ending.reply, Some(Err(ApiError::StorageFull(_))));
+        self.counts.refused_full += u64::from(full);
+        self.check_availability(&hand);
+        let Hand { job, stamps, ending, .. } = hand;
+        if let Err(wrong) = self.workload.finished(client, job, stamps, &ending) {
+            self.fail(wrong);
+        }
+        let think = self.swarm.think;
+        let verifying = self.part != Part::Faults;
+        let after =
+            if verifying { MILLISECOND } else { think.draw(&mut self.clients[client].draw) };
+        self.client_next(client, after);
+    }
+
+    /// With one zone failing, what gateways elsewhere are asked is done, after a bounded gap.
+    fn check_availability(&mut self, hand: &Hand) {
+        let Some(since) = self.spared_since(hand.machine) else { return };
+        let failing = self.swarm.flavour == Flavour::OneZone && self.part == Part::Faults;
+        if !failing || hand.begun < since {
+            return;
+        }
+        let took = self.now - hand.begun;
+        self.counts.gap_max = self.counts.gap_max.max(took);
+        let slow_down = matches!(hand.ending.reply, Some(Err(ApiError::SlowDown(_))));
+        if took > GAP_MAX || !(hand.ending.is_served() || slow_down) {
+            self.fail(format!(
+                "with one zone failing, {} took {} ms and ended with {:?}: {:?}",
+                hand.id,
+                took / MILLISECOND,
+                hand.ending.reply,
+                hand.job.request
+            ));
+        }
+    }
+}
+
+/// A gateway's event in a line.
+pub(super) fn describe(event: &GatewayEvent) -> String {
+    match event {
+        GatewayEvent::Request { id, .. } => format!("{id} begins"),
+        GatewayEvent::Body { id, bytes } => format!("{id} body {} bytes", bytes.len()),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,332 @@
+//! The machines of the world, with their clocks and lives; and the seam behind which they stand.
+
+use std::collections::BTreeMap;
+
+use trine_core::cluster::{GatewayConfig, StoreConfig};
+use trine_core::consensus::Role;
+use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
+use trine_core::gateway::Gateway;
+use trine_core::ids::{DiskToken, Endpoint, RangeId, RequestId, ZoneId};
+use trine_core::message::Envelope;
+use trine_core::store::{Observation, Store};
+use trine_core::time::{Deadline, Instant, WallTime};
+use trine_core::wire::{self, Frame, PREFIX_BYTES, Prefix};
+
+use crate::Nanos;
+use crate::checkers::agreement::ReplicaView;
+use crate::disk::SimDisk;
+
+/// A store as the world drives it.
+pub trait StoreMachine {
+    /// Take one event.
+    fn step(&mut self, now: Now, event: StoreEvent, fx: &mut Effects);
+    /// When to call with `Deadline`.
+    fn next_deadline(&self) -> Option<Deadline>;
+    /// Check its invariants; panics if one does not hold.
+    fn check(&self);
+    /// One line.
+    fn status(&self) -> String;
+    /// What its replicas show, for [`crate::checkers::agreement`].
+    fn views(&self) -> Vec<ReplicaView>;
+    /// What its replicas did in the last step, for the ghost.
+    fn observations(&mut self) -> Vec<(RangeId, Observation)>;
+}
+
+/// A gateway as the world drives it.
+pub trait GatewayMachine {
+    /// Take one event.
+    fn step(&mut self, now: Now, event: GatewayEvent, fx: &mut Effects);
+    /// When to call with `Deadline`.
+    fn next_deadline(&self) -> Option<Deadline>;
+    /// Check its invariants; panics if one does not hold.
+    fn check(&self);
+    /// One line.
+    fn status(&self) -> String;
+}
+
+/// Makes the machines of a world: the real ones, or toys in the simulator's own tests.
+pub trait Maker {
+    /// Its stores.
+    type Store: StoreMachine;
+    /// Its gateways.
+    type Gateway: GatewayMachine;
+    /// A store that waits for its `Start`.
+    fn store(&self, config: StoreConfig) -> Self::Store;
+    /// A gateway that waits for its `Start`.
+    fn gateway(&self, config: GatewayConfig) -> Self::Gateway;
+    /// A message on its way: as a value, or through a codec. With it a number that differs between
+    /// different messages, for the trace.
+    fn carry(&self, envelope: Envelope) -> (Envelope, u64) {
+        (envelope, 0)
+    }
+}
+
+/// The machines of `trine-core`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Real;
+
+impl Maker for Real {
+    type Store = Store;
+    type Gateway = Gateway;
+
+    fn store(&self, config: StoreConfig) -> Store {
+        Store::new(config)
+    }
+
+    fn gateway(&self, config: GatewayConfig) -> Gateway {
+        Gateway::new(config)
+    }
+
+    /// Every message goes through the bytes that it has between processes.
+    fn carry(&self, envelope: Envelope) -> (Envelope, u64) {
+        let Frame { head, bulk } = wire::encode(&envelope);
+        let prefix = head.slice(..PREFIX_BYTES);
+        let lengths = Prefix::parse(&prefix).expect("the prefix was just made");
+        let header = head.slice(PREFIX_BYTES..);
+        assert_eq!((header.len(), bulk.len()), (lengths.header_len, lengths.bulk_len));
+        // The prefix ends with the checksum of the header, which has those of the bulk.
+        let number = prefix[8..].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let decoded = wire::decode(&prefix, &header, bulk).expect("what is sent can be read");
+        (decoded, number)
+    }
+}
+
+impl StoreMachine for Store {
+    fn step(&mut self, now: Now, event: StoreEvent, fx: &mut Effects) {
+        Self::step(self, now, event, fx);
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
+        Self::next_deadline(self)
+    }
+
+    fn check(&self) {
+        Self::check(self);
+    }
+
+    fn status(&self) -> String {
+        Self::status(self)
+    }
+
+    fn views(&self) -> Vec<ReplicaView> {
+        let probe = self.probe();
+        let replicas = probe.iter().flat_map(|probe| &probe.replicas);
+        replicas
+            .map(|(range, replica)| ReplicaView {
+                range: range.0,
+                term: replica.term.0,
+                leads: replica.role == Role::Leader,
+                last_index: replica.last_index.0,
+                commit: replica.commit.0,
+                applied: replica.applied.map(|(index, hash)| (index.0, hash.0)),
+            })
+            .collect()
+    }
+
+    fn observations(&mut self) -> Vec<(RangeId, Observation)> {
+        self.drain_observations()
+    }
+}
+
+impl GatewayMachine for Gateway {
+    fn step(&mut self, now: Now, event: GatewayEvent, fx: &mut Effects) {
+        Self::step(self, now, event, fx);
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
+        Self::next_deadline(self)
+    }
+
+    fn check(&self) {
+        Self::check(self);
+    }
+
+    fn status(&self) -> String {
+        Self::status(self)
+    }
+}
+
+/// What reaches a machine.
+#[derive(Clone, Debug)]
+pub(super) enum Input {
+    Start,
+    Deadline,
+    Message(Envelope),
+    LinkUp(Endpoint),
+    LinkDown(Endpoint),
+    Disk { token: DiskToken, result: trine_core::disk::DiskResult },
+    Client(GatewayEvent),
+}
+
+/// The clocks of one life of a machine: monotonic from an origin of its own, wall with an error.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    born: Nanos,
+    origin: u64,
+    drift_ppm: i64,
+    wall_millis: u64,
+}
+
+impl Clock {
+    /// A clock that shows `origin` at `born`, gains `drift_ppm`, and whose wall time at the start of
+    /// the run was `wall_millis`.
+    pub(super) fn new(born: Nanos, origin: u64, drift_ppm: i64, wall_millis: u64) -> Self {
+        Self { born, origin, drift_ppm, wall_millis }
+    }
+
+    pub(super) fn now(&self, at: Nanos) -> Now {
+        let elapsed = self.scaled(at - self.born);
+        let wall = self.wall_millis + self.scaled(at) / 1_000_000;
+        Now {
+            instant: Instant::from_nanos(self.origin + elapsed),
+            wall: WallTime::from_millis(wall),
+        }
+    }
+
+    /// When this clock shows `instant`, not earlier than that.
+    pub(super) fn at(&self, instant: Instant) -> Nanos {
+        let wanted = instant.as_nanos().saturating_sub(self.origin);
+        let rate = u128::from(1_000_000_u64.saturating_add_signed(self.drift_ppm));
+        let elapsed = (u128::from(wanted) * 1_000_000).div_ceil(rate);
+        self.born.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    fn scaled(&self, span: Nanos) -> u64 {
+        let rate = u128::from(1_000_000_u64.saturating_add_signed(self.drift_ppm));
+        u64::try_from(u128::from(span) * rate / 1_000_000).unwrap_or(u64::MAX)
+    }
+}
+
+/// A store's own things.
+pub(super) struct StoreSide<M: Maker> {
+    pub(super) config: StoreConfig,
+    pub(super) machine: Option<M::Store>,
+    pub(super) disk: SimDisk,
+}
+
+/// A gateway's own things.
+pub(super) struct GatewaySide<M: Maker> {
+    pub(super) config: GatewayConfig,
+    pub(super) machine: Option<M::Gateway>,
+    /// Requests that are open in this life: whose, and whether the client has given up.
+    pub(super) requests: BTreeMap<RequestId, (usize, bool)>,
+    pub(super) requested: u64,
+}
+
+// Few of them exist; a box would only add a hop.
+#[allow(clippy::large_enum_variant, reason = "a world has less than ten machines")]
+pub(super) enum Side<M: Maker> {
+    Store(StoreSide<M>),
+    Gateway(GatewaySide<M>),
+}
+
+/// A machine of the world.
+pub(super) struct Machine<M: Maker> {
+    pub(super) name: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) zone: Option<ZoneId>,
+    pub(super) side: Side<M>,
+    pub(super) clock: Clock,
+    /// Raised at each start and each end: what was meant for another life is dropped.
+    pub(super) life: u64,
+    pub(super) up: bool,
+    /// Reasons for being down; at 0 it starts.
+    pub(super) holds: u32,
+    /// Reasons for standing still.
+    pub(super) pauses: u32,
+    /// What came while it stood still.
+    pub(super) late: Vec<Input>,
+    /// When it is to be woken.
+    pub(super) wake: Option<Nanos>,
+    /// Whether its disk failed in this life, which is a reason to halt.
+    pub(super) disk_failed: bool,
+    /// Whether a scenario has damaged its disk.
+    pub(super) damaged: bool,
+    /// Why it halted last.
+    pub(super) halt: Option<String>,
+}
+
+impl<M: Maker> Machine<M> {
+    pub(super) fn next_deadline(&self) -> Option<Deadline> {
+        match &self.side {
+            Side::Store(side) => side.machine.as_ref()?.next_deadline(),
+            Side::Gateway(side) => side.machine.as_ref()?.next_deadline(),
+        }
+    }
+
+    pub(super) fn status(&self) -> String {
+        let state = match (self.up, self.pauses) {
+            (false, _) => "down",
+            (true, 0) => "up",
+            (true, _) => "paused",
+        };
+        let own = match &self.side {
+            Side::Store(side) => side.machine.as_ref().map(StoreMachine::status),
+            Side::Gateway(side) => side.machine.as_ref().map(GatewayMachine::status),
+        };
+        format!("{} {state} {}", self.name, own.unwrap_or_default())
+    }
+
+    pub(super) fn is_store(&self) -> bool {
+        matches!(self.side, Side::Store(_))
+    }
+
+    /// One step of the machine, and its own checks.
+    pub(super) fn step(&mut self, at: Nanos, input: Input, fx: &mut Effects) {
+        let now = self.clock.now(at);
+        match &mut self.side {
+            Side::Store(side) => {
+                let Some(machine) = &mut side.machine else { return };
+                machine.step(now, store_event(input), fx);
+                machine.check();
+            }
+            Side::Gateway(side) => {
+                let Some(machine) = &mut side.machine else { return };
+                machine.step(now, gateway_event(input), fx);
+                machine.check();
+            }
+        }
+    }
+}
+
+fn store_event(input: Input) -> StoreEvent {
+    match input {
+        Input::Start => StoreEvent::Start,
+        Input::Deadline => StoreEvent::Deadline,
+        Input::Message(envelope) => StoreEvent::Message(envelope),
+        Input::LinkUp(peer) => StoreEvent::LinkUp(peer),
+        Input::LinkDown(peer) => StoreEvent::LinkDown(peer),
+        Input::Disk { token, result } => StoreEvent::Disk { token, result },
+        Input::Client(event) => unreachable!("a store has no clients: {event:?}"),
+    }
+}
+
+fn gateway_event(input: Input) -> GatewayEvent {
+    match input {
+        Input::Start => GatewayEvent::Start,
+        Input::Deadline => GatewayEvent::Deadline,
+        Input::Message(envelope) => GatewayEvent::Message(envelope),
+        Input::LinkUp(peer) => GatewayEvent::LinkUp(peer),
+        Input::LinkDown(peer) => GatewayEvent::LinkDown(peer),
+        Input::Disk { token, .. } => unreachable!("a gateway has no disk: {token}"),
+        Input::Client(event) => event,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SECOND;
+
+    #[test]
+    fn deadline_in_a_drifting_clock_is_never_early_and_hardly_late() {
+        for drift in [-500, 0, 300] {
+            let clock = Clock::new(7 * SECOND, 123, drift, 0);
+            for wanted in [124, 1_000_000_123, 77_123_456_789] {
+                let at = clock.at(Instant::from_nanos(wanted));
+                let shown = clock.now(at).instant.as_nanos();
+                assert!((wanted..wanted + 2).contains(&shown), "{shown} for {wanted}");
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Feeds the ghost with what the stores of a world do, at every step.
+//!
+//! Stores report plain facts ([`Observation`]); the onlooker believes them only as far as it has to:
+//! - that a write is durable counts only if the disk proves it possible: a write to the journal that
+//!   began when the fact was known had ended when a sync began, and that sync has ended;
+//! - after a crash, what recovery reports must be all that was durable and the first part of what
+//!   else was written, in order; only a replica that calls its log suspect may lack something;
+//! - each vote and each acknowledgement that leaves on the network must have been said at a moment
+//!   when the ghost agreed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use trine_core::cluster::Geometry;
+use trine_core::consensus::Message;
+use trine_core::disk::DiskOp;
+use trine_core::ids::{DiskToken, LogIndex, RangeId, Term};
+use trine_core::message::Message as Carried;
+use trine_core::storage::layout;
+use trine_core::store::{Observation, needs_durable_state};
+
+use crate::consensus::ghost::{Broken, Ghost, Seen};
+use crate::consensus::plain::{PlainState, plain, says, seen};
+
+/// Looks on in a world.
+#[derive(Debug)]
+pub(super) struct Onlooker {
+    voters: usize,
+    ghosts: BTreeMap<RangeId, Ghost>,
+    stores: Vec<Watched>,
+}
+
+/// What is known of a store beside its ghosts.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Writes that are not known to be durable, oldest first, by range.
+    pending: BTreeMap<RangeId, VecDeque<Pending>>,
+    disk: Proof,
+    /// Votes and acknowledgements of this step that have not left yet.
+    said: Vec<Message>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    seq: u64,
+    /// Its place among all facts of the store.
+    fact: u64,
+    records: Vec<Record>,
+}
+
+/// What the journal keeps or loses as a whole.
+#[derive(Clone, Copy, Debug)]
+enum Record {
+    HardState(PlainState),
+    Entry(u64, Seen),
+}
+
+/// What can be durable at all, as the disk shows it. Facts are counted; each value is a count.
+#[derive(Debug, Default)]
+struct Proof {
+    /// Facts so far.
+    facts: u64,
+    /// Writes to the journal in flight: the facts that they may contain.
+    writes: BTreeMap<DiskToken, u64>,
+    /// Facts that completed writes may contain.
+    written: u64,
+    /// Syncs in flight: the facts that they may make durable.
+    syncs: BTreeMap<DiskToken, u64>,
+    /// Facts that may be durable.
+    durable: u64,
+}
+
+impl Proof {
+    /// The store starts an effect. To be told after the facts of the same step.
+    fn started(&mut self, token: DiskToken, op: &DiskOp, geometry: &Geometry) {
+        let journal = layout::JOURNAL_START..layout::segments_start(geometry);
+        match op {
+            DiskOp::Write { offset, .. } if journal.contains(offset) => {
+                self.writes.insert(token, self.facts);
+            }
+            DiskOp::Sync => {
+                self.syncs.insert(token, self.written);
+            }
+            DiskOp::Write { .. } | DiskOp::Read { .. } | DiskOp::Trim { .. } => {}
+        }
+    }
+
+    fn finished(&mut self, token: DiskToken, well: bool) {
+        if let Some(facts) = self.writes.remove(&token)
+            && well
+        {
+            self.written = self.written.max(facts);
+        }
+        if let Some(facts) = self.syncs.remove(&token)
+            && well
+        {
+            self.durable = self.durable.max(facts);
+        }
+    }
+
+    /// A new life begins with what recovery found, all of it durable.
+    fn begin_again(&mut self) {
+        *self =
+            Self { facts: self.facts, written: self.facts, durable: self.facts, ..Self::default() };
+    }
+}
+
+impl Onlooker {
+    /// One that has seen nothing. `voters` replicas in each range, one for each store.
+    pub(super) fn new(voters: usize) -> Self {
+        let stores = (0..voters).map(|_| Watched::default()).collect();
+        Self { voters, ghosts: BTreeMap::new(), stores }
+    }
+
+    /// What a store did in a step, in order. Its effects are told after that.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub(super) fn step(
+        &mut self,
+        store: usize,
+        facts: Vec<(RangeId, Observation)>,
+    ) -> Result<(), Broken> {
+        self.stores[store].said.clear();
+        for (range, fact) in facts {
+            let voters = self.voters;
+            let ghost = self.ghosts.entry(range).or_insert_with(|| Ghost::new(voters));
+            self.stores[store].fact(ghost, store as u64 + 1, range, fact)?;
+        }
+        Ok(())
+    }
+
+    /// A store starts a disk effect.
+    pub(super) fn disk_started(
+        &mut self,
+        store: usize,
+        token: DiskToken,
+        op: &DiskOp,
+        geometry: &Geometry,
+    ) {
+        self.stores[store].disk.started(token, op, geometry);
+    }
+
+    /// A disk effect of a store has ended.
+    pub(super) fn disk_finished(&mut self, store: usize, token: DiskToken, well: bool) {
+        self.stores[store].disk.finished(token, well);
+    }
+
+    /// A store is gone: what it had not written is lost.
+    pub(super) fn crashed(&mut self, store: usize) {
+        let watched = &mut self.stores[store];
+        watched.disk.writes.clear();
+        watched.disk.syncs.clear();
+        watched.said.clear();
+    }
+
+    /// A message leaves a store.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub(super) fn sends(&mut self, store: usize, carried: &Carried) -> Result<(), Broken> {
+        let Carried::Consensus { messages, .. } = carried else { return Ok(()) };
+        let said = &mut self.stores[store].said;
+        for (_, message) in messages.iter().filter(|(_, message)| needs_durable_state(message)) {
+            match said.iter().position(|one| one == message) {
+                Some(at) => drop(said.swap_remove(at)),
+                None => return Err(format!("store {store} sends {message:?} unseen")),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Watched {
+    fn fact(
+        &mut self,
+        ghost: &mut Ghost,
+        replica: u64,
+        range: RangeId,
+        fact: Observation,
+    ) -> Result<(), Broken> {
+        match fact {
+            Observation::Recovered { hard_state, terms, last_index, suspect } => {
+                let pending = self.pending.remove(&range).unwrap_or_default();
+                self.disk.begin_again();
+                let terms = spread(&terms, last_index);
+                recovered(ghost, replica, plain(hard_state), &terms, suspect, pending)
+            }
+            Observation::Wrote { seq, hard_state, entries } => {
+                self.disk.facts += 1;
+                let hard_state = hard_state.map(plain);
+                let entries: Vec<_> = entries.iter().map(seen).collect();
+                ghost.wrote(replica, hard_state, &entries)?;
+                let mut records: Vec<_> = hard_state.map(Record::HardState).into_iter().collect();
+                records.extend(entries.iter().map(|(index, seen)| Record::Entry(*index, *seen)));
+                let fact = self.disk.facts;
+                self.pending.entry(range).or_default().push_back(Pending { seq, fact, records });
+                Ok(())
+            }
+            Observation::Durable { seq } => {
+                let pending = self.pending.entry(range).or_default();
+                while let Some(done) = pending.pop_front_if(|pending| pending.seq <= seq) {
+                    if !done.records.is_empty() && done.fact > self.disk.durable {
+                        return Err(format!(
+                            "durable: {replica} takes its write {} for durable, but no sync of its \
+                             disk has covered it",
+                            done.seq
+                        ));
+                    }
+                    harden(ghost, replica, &done.records);
+                }
+                Ok(())
+            }
+            Observation::Leads { term } => ghost.leads(replica, term.0),
+            Observation::Commits { term, index } => ghost.commits(replica, term.0, index.0),
+            Observation::Says(message) => {
+                says(ghost, replica, &message)?;
+                self.said.push(message);
+                Ok(())
+            }
+            Observation::ReadAsked { token } => {
+                ghost.read_asked(replica, token);
+                Ok(())
+            }
+            Observation::ReadReady { token, index } => ghost.read_ready(replica, token, index.0),
+            Observation::ReadLost { token } => ghost.read_lost(replica, token),
+        }
+    }
+}
+
+/// A replica begins with `terms` as its log. It must be what was durable, with the first part of
+/// what was `pending`.
+fn recovered(
+    ghost: &mut Ghost,
+    replica: u64,
+    hard_state: PlainState,
+    terms: &[u64],
+    suspect: bool,
+    pending: VecDeque<Pending>,
+) -> Result<(), Broken> {
+    let mut tried = ghost.clone();
+    let mut records = pending.iter().flat_map(|pending| &pending.records);
+    while !tried.holds(replica, hard_state, terms) {
+        match records.next() {
+            Some(record) => harden(&mut tried, replica, core::slice::from_ref(record)),
+            None if suspect => return ghost.salvaged(replica, hard_state, terms),
+            None => {
+                return Err(format!(
+                    "durable state: after a crash that damaged nothing, {replica} begins with \
+                     {hard_state:?} and {} entries, which is not what it had written; {}",
+                    terms.len(),
+                    ghost.shows(replica)
+                ));
+            }
+        }
+    }
+    *ghost = tried;
+    ghost.recovered(replica, hard_state, terms.len() as u64, false)
+}
+
+fn harden(ghost: &mut Ghost, replica: u64, records: &[Record]) {
+    for record in records {
+        match record {
+            Record::HardState(state) => ghost.durable(replica, Some(*state), &[]),
+            Record::Entry(index, seen) => ghost.durable(replica, None, &[(*index, *seen)]),
+        }
+    }
+}
+
+/// The term of each entry, from entry 1 on.
+fn spread(runs: &[(LogIndex, Term)], last_index: LogIndex) -> Vec<u64> {
+    let mut terms = Vec::new();
+    let mut runs = runs.iter().peekable();
+    let mut term = 0;
+    for index in 1..=last_index.0 {
+        if let Some((_, next)) = runs.next_if(|(first, _)| first.0 == index) {
+            term = next.0;
+        }
+        terms.push(term);
+    }
+    terms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trine_core::consensus::HardState;
+    use trine_core::ids::StoreId;
+
+    const RANGE: RangeId = RangeId(1);
+    const VOTED: HardState = HardState { term: Term(1), vote: Some(StoreId(1)) };
+
+    fn wrote(seq: u64) -> Observation {
+        Observation::Wrote { seq, hard_state: Some(VOTED), entries: Vec::new() }
+    }
+
+    fn recovered_as(hard_state: HardState) -> Observation {
+        let last_index = LogIndex(0);
+        Observation::Recovered { hard_state, terms: Vec::new(), last_index, suspect: false }
+    }
+
+    /// Store 0 has written its vote, and what its disk did with it is durable.
+    fn voted() -> Onlooker {
+        let mut onlooker = Onlooker::new(3);
+        onlooker.step(0, vec![(RANGE, wrote(1))]).unwrap();
+        let (offset, parts) = (layout::JOURNAL_START, Vec::new());
+        let write = DiskOp::Write { offset, parts };
+        onlooker.disk_started(0, DiskToken(1), &write, &Geometry::SIMULATION);
+        onlooker.disk_finished(0, DiskToken(1), true);
+        onlooker.disk_started(0, DiskToken(2), &DiskOp::Sync, &Geometry::SIMULATION);
+        onlooker.disk_finished(0, DiskToken(2), true);
+        onlooker
+    }
+
+    #[test]
+    fn a_write_is_durable_only_after_a_sync_that_covers_it() {
+        let durable = |seq| vec![(RANGE, Observation::Durable { seq })];
+        let mut onlooker = voted();
+        onlooker.step(0, durable(1)).unwrap();
+        onlooker.step(0, vec![(RANGE, wrote(2))]).unwrap();
+        let said = onlooker.step(0, durable(2)).expect_err("no sync came after write 2");
+        assert!(said.contains("no sync"), "{said}");
+    }
+
+    #[test]
+    fn recovery_may_find_more_than_was_durable_but_not_less() {
+        let mut onlooker = voted();
+        onlooker.crashed(0);
+        onlooker.step(0, vec![(RANGE, recovered_as(VOTED))]).unwrap();
+        onlooker.crashed(0);
+        let said = onlooker.step(0, vec![(RANGE, recovered_as(HardState::default()))]);
+        let said = said.expect_err("the vote was found once");
+        assert!(said.contains("durable state"), "{said}");
+    }
+}

@@ -1,0 +1,316 @@
+//! Stopping and starting machines, and carrying out the plan of faults.
+
+use trine_core::ids::ZoneId;
+
+use super::machine::{Clock, Input, Side};
+use super::{Happening, Maker, Part, World};
+use crate::disk::Survival;
+use crate::faults::FaultKind;
+use crate::faults::plan::{Episode, Victim};
+use crate::{MILLISECOND, Nanos, SECOND};
+
+/// How a machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The process dies; the operating system lives, and resets its connections.
+    Killed,
+    /// Everything is dark at once.
+    PowerLost,
+}
+
+impl<M: Maker> World<M> {
+    /// Start a machine in a new life.
+    pub(super) fn start(&mut self, machine: usize) {
+        let (now, draw) = (self.now, &mut self.fault_draw);
+        let skew = self.swarm.clock_skew / MILLISECOND;
+        let drift = i64::try_from(self.swarm.clock_drift_ppm).expect("a drift is small");
+        let target = &mut self.machines[machine];
+        assert!(!target.up, "{} runs already", target.name);
+        // Its wall clock may be wrong in another way than before.
+        let wall = super::setup::WALL_MILLIS + draw.between(0, 2 * skew) - skew;
+        let drift = i64::try_from(draw.between(0, 2 * self.swarm.clock_drift_ppm))
+            .expect("a drift is small")
+            - drift;
+        target.clock = Clock::new(now, draw.between(0, 1_000 * SECOND), drift, wall);
+        if skew > 0 || self.swarm.clock_drift_ppm > 0 {
+            self.counts.hits.hit(FaultKind::ClockSkewed);
+        }
+        match &mut target.side {
+            Side::Store(side) => {
+                side.config.seed = draw.bits();
+                side.machine = Some(self.maker.store(side.config.clone()));
+            }
+            Side::Gateway(side) => {
+                side.config.seed = draw.bits();
+                side.config.nonce = u128::from(draw.bits()) << 64 | u128::from(draw.bits());
+                side.machine = Some(self.maker.gateway(side.config.clone()));
+                side.requests.clear();
+                side.requested = 0;
+            }
+        }
+        target.life += 1;
+        target.up = true;
+        target.wake = None;
+        target.disk_failed = false;
+        let (life, is_store) = (target.life, target.is_store());
+        let killed_early = self.swarm.chance(FaultKind::KilledInRecovery, 500, 3_000);
+        if is_store && self.part == Part::Faults && now > 0 && draw.of_ten_thousand(killed_early) {
+            let at = now + draw.skewed(0, 30 * MILLISECOND);
+            self.queue.push(at, Happening::KillAgain { machine, life: Some(life) });
+        }
+        self.forget_links(machine);
+        self.input(machine, life, Input::Start);
+        self.connect_all();
+    }
+
+    /// End a machine, and keep it down until it is released as often as it was ended.
+    pub(super) fn end(&mut self, machine: usize, end: End) {
+        self.machines[machine].holds += 1;
+        if !self.machines[machine].up {
+            return;
+        }
+        let name = &self.machines[machine].name;
+        self.trace.say(self.now, name, "fault", if end == End::Killed { "killed" } else { "dark" });
+        self.take_down(machine, end);
+    }
+
+    fn take_down(&mut self, machine: usize, end: End) {
+        for peer in 0..self.machines.len() {
+            if peer != machine {
+                self.disconnect(machine, peer, end == End::Killed);
+            }
+        }
+        let target = &mut self.machines[machine];
+        target.up = false;
+        target.life += 1;
+        target.late.clear();
+        target.wake = None;
+        let (draw, hits) = (&mut self.disk_draw, &mut self.counts.hits);
+        match &mut target.side {
+            Side::Store(side) => {
+                side.machine = None;
+                match end {
+                    End::Killed => side.disk.process_killed(draw, hits),
+                    End::PowerLost => side.disk.power_lost(Survival::draw(draw), draw, hits),
+                }
+                self.agreement.restarted(machine);
+                self.onlooker.crashed(machine);
+            }
+            Side::Gateway(side) => {
+                side.machine = None;
+                self.gateway_gone(machine);
+            }
+        }
+    }
+
+    /// One reason for being down is gone.
+    pub(super) fn release(&mut self, machine: usize) {
+        let target = &mut self.machines[machine];
+        target.holds = target.holds.saturating_sub(1);
+        if target.holds == 0 && !target.up {
+            self.start(machine);
+        }
+    }
+
+    pub(super) fn kill_again(&mut self, machine: usize, life: Option<u64>) {
+        if self.part != Part::Faults {
+            return;
+        }
+        if let Some(life) = life {
+            if self.machines[machine].life != life {
+                return;
+            }
+            self.counts.hits.hit(FaultKind::KilledInRecovery);
+        }
+        let end = if self.fault_draw.one_in(2) { End::Killed } else { End::PowerLost };
+        self.end(machine, end);
+        let lasts = self.fault_draw.skewed(MILLISECOND, 100 * MILLISECOND);
+        self.queue.push(self.now + lasts, Happening::Release { machine });
+    }
+
+    /// A machine has stopped itself. The operator starts it again after a while.
+    pub(super) fn halted(&mut self, machine: usize, reason: &str) {
+        let target = &self.machines[machine];
+        self.trace.say(self.now, &target.name, "halt", reason);
+        if !target.disk_failed && !target.damaged {
+            self.fail(format!("{} halted though its disk had not failed: {reason}", target.name));
+        }
+        self.machines[machine].halt = Some(reason.to_owned());
+        self.machines[machine].holds += 1;
+        self.take_down(machine, End::Killed);
+        let after = self.fault_draw.skewed(200 * MILLISECOND, 3 * SECOND);
+        self.queue.push(self.now + after, Happening::Release { machine });
+    }
+
+    /// Stop a store as an operator would with `kill -9`, for good. For scenarios.
+    pub fn stop_store(&mut self, store: usize) {
+        self.end(store, End::Killed);
+    }
+
+    /// Start a store that was stopped and whose disk was damaged meanwhile, so that it may halt.
+    /// For scenarios.
+    pub fn start_damaged_store(&mut self, store: usize) {
+        self.machines[store].damaged = true;
+        self.release(store);
+    }
+
+    pub(super) fn begin_episode(&mut self, number: usize) {
+        let episode = self.plan[number];
+        self.counts.hits.hit(episode.kind);
+        let text = format!(
+            "{} {:?} {} ms",
+            episode.kind.name(),
+            episode.victim,
+            episode.lasts / MILLISECOND
+        );
+        self.trace.say(self.now, "world", "fault", &text);
+        self.queue.push(self.now + episode.lasts, Happening::EpisodeEnds(number));
+        match episode.kind {
+            FaultKind::LinkReset => self.for_victims(&episode, Self::reset_links),
+            FaultKind::ZoneKilled | FaultKind::StoreKilled | FaultKind::GatewayKilled => {
+                self.for_victims(&episode, |world, machine| world.end(machine, End::Killed));
+            }
+            FaultKind::ZonePowerLoss
+            | FaultKind::StorePowerLoss
+            | FaultKind::PowerLossEverywhere => {
+                self.for_victims(&episode, |world, machine| world.end(machine, End::PowerLost));
+            }
+            FaultKind::RestartStorm => self.storm(&episode),
+            FaultKind::ZonePaused | FaultKind::StorePaused | FaultKind::GatewayPaused => {
+                self.for_victims(&episode, |world, machine| world.machines[machine].pauses += 1);
+            }
+            _ => self.switch_network(&episode, true),
+        }
+    }
+
+    pub(super) fn end_episode(&mut self, number: usize) {
+        if self.part != Part::Faults {
+            // Everything was healed meanwhile.
+            return;
+        }
+        let episode = self.plan[number];
+        self.trace.say(self.now, "world", "fault ends", episode.kind.name());
+        match episode.kind {
+            FaultKind::LinkReset | FaultKind::RestartStorm => {}
+            FaultKind::ZoneKilled
+            | FaultKind::StoreKilled
+            | FaultKind::GatewayKilled
+            | FaultKind::ZonePowerLoss
+            | FaultKind::StorePowerLoss
+            | FaultKind::PowerLossEverywhere => self.for_victims(&episode, Self::release),
+            FaultKind::ZonePaused | FaultKind::StorePaused | FaultKind::GatewayPaused => {
+                self.for_victims(&episode, Self::resume);
+            }
+            _ => {
+                self.switch_network(&episode, false);
+                if episode.variant.is_multiple_of(2) {
+                    self.for_victims(&episode, Self::reset_links);
+                }
+            }
+        }
+        self.connect_all();
+    }
+
+    /// The end of all faults: everything works again, and all machines run.
+    pub(super) fn heal(&mut self) {
+        self.trace.say(self.now, "world", "heal", "");
+        self.part = Part::Draining;
+        self.healed_at = self.now;
+        self.network.heal();
+        for machine in 0..self.machines.len() {
+            while self.machines[machine].pauses > 0 {
+                self.resume(machine);
+            }
+            if let Side::Store(side) = &mut self.machines[machine].side {
+                side.disk.heal();
+            }
+            self.machines[machine].holds = 0;
+            if !self.machines[machine].up {
+                self.start(machine);
+            }
+        }
+        self.connect_all();
+    }
+
+    fn storm(&mut self, episode: &Episode) {
+        for machine in self.victims(episode.victim) {
+            for kill in 0..6 {
+                let at = self.now + episode.lasts * kill / 4;
+                self.queue.push(at, Happening::KillAgain { machine, life: None });
+            }
+        }
+    }
+
+    /// A pause ends: what came meanwhile comes now, in order; then timers.
+    fn resume(&mut self, machine: usize) {
+        let target = &mut self.machines[machine];
+        target.pauses = target.pauses.saturating_sub(1);
+        if target.pauses > 0 || !target.up {
+            return;
+        }
+        let life = target.life;
+        // Whether a timer or a message comes first after a pause is up to the scheduler.
+        if self.fault_draw.one_in(2) {
+            self.input(machine, life, Input::Deadline);
+        }
+        let late = std::mem::take(&mut self.machines[machine].late);
+        for input in late {
+            self.input(machine, life, input);
+        }
+        self.machines[machine].wake = None;
+        if self.machines[machine].life == life {
+            self.schedule(machine);
+        }
+    }
+
+    fn for_victims(&mut self, episode: &Episode, act: impl Fn(&mut Self, usize)) {
+        for machine in self.victims(episode.victim) {
+            act(self, machine);
+        }
+    }
+
+    fn victims(&self, victim: Victim) -> Vec<usize> {
+        let stores = self.stores().len();
+        match victim {
+            Victim::Store(store) => vec![store],
+            Victim::Gateway(gateway) => vec![stores + gateway],
+            Victim::All => (0..self.machines.len()).collect(),
+            Victim::Zone(zone) => {
+                let zone = Some(ZoneId(zone));
+                (0..self.machines.len())
+                    .filter(|machine| self.machines[*machine].zone == zone)
+                    .collect()
+            }
+        }
+    }
+
+    fn switch_network(&mut self, episode: &Episode, on: bool) {
+        let inside = self.victims(episode.victim);
+        let is_inside = |machine: usize| inside.contains(&machine);
+        match (episode.kind, episode.victim) {
+            (FaultKind::ZoneSlow, Victim::Zone(zone)) => {
+                self.network.slow_zone(ZoneId(zone), on);
+            }
+            (FaultKind::ZoneCutOneWay, _) => {
+                let heard = episode.variant.is_multiple_of(2);
+                self.network.cut(on, |from, to| {
+                    is_inside(from) != is_inside(to) && is_inside(from) == heard
+                });
+            }
+            (FaultKind::ZonesApart, Victim::Zone(zone)) => {
+                let other = self.victims(Victim::Zone((zone + 1) % 3));
+                self.network.cut(on, |from, to| {
+                    is_inside(from) && other.contains(&to) || other.contains(&from) && is_inside(to)
+                });
+            }
+            _ => self.network.cut(on, |from, to| is_inside(from) != is_inside(to)),
+        }
+    }
+
+    /// Whether a gateway sees nothing of the one failing zone of the run, from when on.
+    pub(super) fn spared_since(&self, machine: usize) -> Option<Nanos> {
+        let [episode] = self.plan.as_slice() else { return None };
+        let inside = self.victims(episode.victim);
+        (!inside.contains(&machine)).then_some(episode.at)
+    }
+}

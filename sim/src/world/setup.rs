@@ -1,0 +1,164 @@
+//! How a world is put together: three zones with a store each, gateways, clients, a network.
+
+use std::collections::BTreeMap;
+
+use trine_core::cluster::{
+    ClusterMap, Cut, GatewayConfig, Geometry, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
+};
+use trine_core::effects::Effects;
+use trine_core::ids::{ClusterId, Endpoint, GatewayId, MapEpoch, StoreId, ZoneId};
+use trine_core::time::Duration;
+
+use super::clients::Client;
+use super::links::Links;
+use super::machine::{Clock, GatewaySide, Machine, Maker, Side, StoreSide};
+use super::onlooker::Onlooker;
+use super::queue::Queue;
+use super::{Counts, Happening, Part, Setup, World};
+use crate::checkers::agreement::Agreement;
+use crate::disk::SimDisk;
+use crate::network::Network;
+use crate::random::Draw;
+use crate::trace::Trace;
+use crate::workload::Workload;
+
+/// One store in each zone.
+pub(super) const STORES: usize = 3;
+/// The store whose reads may fail: one at most, so that all can be read elsewhere.
+pub(super) const UNREADABLE_STORE: usize = 1;
+/// The layout of each disk. The journal takes a whole run: as long as nothing shortens it, a run
+/// that fills it would only find that it is full.
+pub const GEOMETRY: Geometry =
+    Geometry { capacity: 80 << 20, journal: 32 << 20, ..Geometry::SIMULATION };
+/// The time of day when each run begins: a moment in 2026.
+pub(super) const WALL_MILLIS: u64 = 1_780_000_000_000;
+
+const CLUSTER: ClusterId = ClusterId(0x0074_7269_6e65);
+
+pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> {
+    let Setup { seed, swarm, plan, geometry } = setup;
+    let mut machines: Vec<Machine<M>> = (0..STORES).map(|place| store(place, geometry)).collect();
+    machines.extend((0..swarm.gateways).map(gateway));
+    let zones = machines.iter().map(|machine| machine.zone).collect();
+    let mut queue = Queue::new();
+    for (number, episode) in plan.iter().enumerate() {
+        queue.push(episode.at, Happening::EpisodeBegins(number));
+    }
+    queue.push(swarm.duration, Happening::FaultsEnd);
+    queue.push(0, Happening::Poll);
+    let mut world = World {
+        maker,
+        now: 0,
+        queue,
+        links: Links::new(machines.len()),
+        machines,
+        network: Network::new(seed, &swarm, zones),
+        plan,
+        clients: (0..swarm.clients).map(|number| Client::new(seed, number)).collect(),
+        workload: Workload::new(seed, &swarm),
+        agreement: Agreement::default(),
+        onlooker: Onlooker::new(STORES),
+        trace,
+        counts: Counts::default(),
+        part: Part::Faults,
+        healed_at: 0,
+        disk_draw: Draw::new(seed, 4),
+        fault_draw: Draw::new(seed, 5),
+        effects: Effects::new(),
+        steps: 0,
+        failure: None,
+        swarm,
+    };
+    for machine in 0..world.machines.len() {
+        world.start(machine);
+    }
+    world.begin_clients();
+    world
+}
+
+fn store<M: Maker>(place: usize, geometry: Geometry) -> Machine<M> {
+    let zone = zone(place);
+    let config = StoreConfig {
+        cluster: CLUSTER,
+        store: store_id(place),
+        zone,
+        voters: voters(),
+        map: map(),
+        geometry,
+        limits: StoreLimits::SIMULATION,
+        timing: StoreTiming::DEFAULT,
+        seed: 0,
+    };
+    let disk = SimDisk::new(geometry.capacity);
+    let side = Side::Store(StoreSide { config, machine: None, disk });
+    machine(format!("store-{}", place + 1), Endpoint::Store(store_id(place)), Some(zone), side)
+}
+
+/// The first gateway stands outside all zones.
+fn gateway<M: Maker>(place: usize) -> Machine<M> {
+    let zone = place.checked_sub(1).map(zone);
+    let id = GatewayId(place as u64 + 1);
+    let config = GatewayConfig {
+        cluster: CLUSTER,
+        gateway: id,
+        zone,
+        voters: voters(),
+        map: map(),
+        cut: Cut::SIMULATION,
+        body_budget_bytes: 512 << 10,
+        requests_max: 64,
+        call_timeout: Duration::from_millis(250),
+        hedge_after: Duration::from_millis(50),
+        request_timeout: Duration::from_secs(8),
+        beat: Duration::from_secs(1),
+        nonce: 0,
+        seed: 0,
+    };
+    let requests = BTreeMap::new();
+    let side = Side::Gateway(GatewaySide { config, machine: None, requests, requested: 0 });
+    machine(format!("gw-{}", place + 1), Endpoint::Gateway(id), zone, side)
+}
+
+fn machine<M: Maker>(
+    name: String,
+    endpoint: Endpoint,
+    zone: Option<ZoneId>,
+    side: Side<M>,
+) -> Machine<M> {
+    Machine {
+        name,
+        endpoint,
+        zone,
+        side,
+        clock: Clock::new(0, 0, 0, WALL_MILLIS),
+        life: 0,
+        up: false,
+        holds: 0,
+        pauses: 0,
+        late: Vec::new(),
+        wake: None,
+        disk_failed: false,
+        damaged: false,
+        halt: None,
+    }
+}
+
+fn zone(place: usize) -> ZoneId {
+    ZoneId(u8::try_from(place % 3).expect("there are three zones"))
+}
+
+fn store_id(place: usize) -> StoreId {
+    StoreId(place as u64 + 1)
+}
+
+fn voters() -> Vec<StoreId> {
+    (0..STORES).map(store_id).collect()
+}
+
+fn map() -> ClusterMap {
+    let zones = (0..STORES).map(|place| ZoneMap {
+        zone: zone(place),
+        slots: vec![Slot { store: store_id(place), weight: 100 }],
+    });
+    ClusterMap { epoch: MapEpoch(1), groups: 16, zones: zones.collect() }
+}

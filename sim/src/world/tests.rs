@@ -1,0 +1,98 @@
+//! Worlds of toy machines: what is right runs through, and each bug is caught.
+
+use super::toy::{Bug, Toy};
+use super::{Setup, World};
+use crate::faults::{FaultKind, Hits};
+use crate::run::{Report, run};
+
+fn run_toy(seed: u64, bug: Bug) -> Report {
+    run(Toy::new(bug), Setup::of_seed(seed), None, World::run)
+}
+
+/// The first failure among some seeds.
+fn hunt(bug: Bug) -> String {
+    let found = (0..60).find_map(|seed| run_toy(seed, bug).failure);
+    found.unwrap_or_else(|| panic!("no seed finds {bug:?}"))
+}
+
+#[test]
+fn correct_toys_pass_under_all_faults() {
+    let mut hits = Hits::default();
+    for seed in 0..100 {
+        let report = run_toy(seed, Bug::None);
+        hits.add(&report.counts.hits);
+        assert_eq!(report.failure, None, "{}", report.replay_line());
+        assert!(report.counts.operations > 50, "seed {seed}: {}", report.counts.operations);
+        assert_eq!(report.counts.undecided, 0);
+    }
+    for kind in FaultKind::ALL {
+        assert!(hits.of(*kind) > 0, "{} never happened", kind.name());
+    }
+}
+
+#[test]
+fn same_seed_gives_the_same_trace() {
+    for seed in 0..10 {
+        let (one, other) = (run_toy(seed, Bug::None), run_toy(seed, Bug::None));
+        assert_eq!((one.hash, one.events), (other.hash, other.events));
+    }
+    assert_ne!(run_toy(1, Bug::None).hash, run_toy(2, Bug::None).hash);
+}
+
+#[test]
+fn lost_put_is_found() {
+    assert!(hunt(Bug::LosesPut).contains("is not linearizable"));
+}
+
+#[test]
+fn stale_read_is_found() {
+    assert!(hunt(Bug::StaleRead).contains("is not linearizable"));
+}
+
+#[test]
+fn ignored_condition_is_found() {
+    assert!(hunt(Bug::IgnoresConditions).contains("is not linearizable"));
+}
+
+#[test]
+fn wrong_byte_is_found() {
+    assert!(hunt(Bug::WrongByte).contains("is wrong"));
+}
+
+#[test]
+fn key_missing_in_a_listing_is_found() {
+    let failure = hunt(Bug::ListMisses);
+    assert!(failure.contains("is not linearizable") || failure.contains("anchor"), "{failure}");
+}
+
+#[test]
+fn wrong_range_is_found() {
+    assert!(hunt(Bug::WrongRange).contains("was answered with"));
+}
+
+#[test]
+fn commit_of_a_cancelled_put_is_found() {
+    let failure = hunt(Bug::CommitsCancelled);
+    assert!(failure.contains("linearizable") || failure.contains("written with"), "{failure}");
+}
+
+#[test]
+fn ignored_delete_is_found() {
+    assert!(hunt(Bug::KeepsDeleted).contains("is not linearizable"));
+}
+
+#[test]
+fn missing_sync_is_found_by_a_power_loss() {
+    assert!(hunt(Bug::NoSync).contains("found of"));
+}
+
+#[test]
+fn request_that_is_never_answered_is_a_failure() {
+    let failure = hunt(Bug::NeverAnswers);
+    assert!(failure.contains("stuck") || failure.contains("with one zone failing"), "{failure}");
+}
+
+#[test]
+fn store_that_goes_on_after_a_failed_sync_is_found() {
+    assert!(hunt(Bug::IgnoresFailedSync).contains("goes on after a failed sync"));
+}

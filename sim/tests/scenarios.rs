@@ -1,0 +1,239 @@
+//! Named scenarios on the real machines: one fault, placed where it hurts, and the promise that
+//! must hold then.
+
+use trine_core::cluster::Geometry;
+use trine_core::storage::layout::{JOURNAL_START, SUPERBLOCK_COPIES, superblock_offset};
+use trine_sim::faults::FaultKind;
+use trine_sim::faults::plan::{Episode, Victim};
+use trine_sim::faults::swarm::{Flavour, Swarm};
+use trine_sim::run::{Report, run};
+use trine_sim::world::{GEOMETRY, Real, Setup, World};
+use trine_sim::{MILLISECOND, Nanos, SECOND};
+
+fn busy(duration: Nanos) -> Swarm {
+    let mut swarm = Swarm::calm(duration);
+    swarm.gateways = 3;
+    swarm.clients = 6;
+    swarm.think.high = 60 * MILLISECOND;
+    swarm
+}
+
+fn episode(at: Nanos, lasts: Nanos, kind: FaultKind, victim: Victim) -> Episode {
+    Episode { at, lasts, kind, victim, variant: 0 }
+}
+
+fn assert_clean(report: &Report) {
+    assert_eq!(report.failure, None, "scenario with seed {:#x}", report.seed);
+    assert!(report.counts.operations > 200, "only {} operations", report.counts.operations);
+}
+
+/// One zone fails for most of the run; gateways elsewhere serve on.
+fn one_zone_fails(kind: FaultKind) {
+    for zone in 0..3 {
+        // Which direction is cut is the only choice.
+        let variants = if kind == FaultKind::ZoneCutOneWay { 2 } else { 1 };
+        for variant in 0..variants {
+            let mut swarm = busy(12 * SECOND);
+            swarm.flavour = Flavour::OneZone;
+            let fails = episode(2 * SECOND, 10 * SECOND, kind, Victim::Zone(zone));
+            let plan = vec![Episode { variant, ..fails }];
+            let seed = u64::from(zone) * 2 + variant;
+            assert_clean(&run(
+                Real,
+                Setup { seed, swarm, plan, geometry: GEOMETRY },
+                None,
+                World::run,
+            ));
+        }
+    }
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_zone_killed() {
+    one_zone_fails(FaultKind::ZoneKilled);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_zone_dark() {
+    one_zone_fails(FaultKind::ZonePowerLoss);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_zone_cut_off() {
+    one_zone_fails(FaultKind::ZoneCut);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_zone_cut_one_way() {
+    one_zone_fails(FaultKind::ZoneCutOneWay);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_two_zones_apart() {
+    one_zone_fails(FaultKind::ZonesApart);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_zone_paused() {
+    one_zone_fails(FaultKind::ZonePaused);
+}
+
+#[test]
+fn power_loss_in_all_zones_during_writes_loses_no_acknowledged_write() {
+    for seed in 0..6 {
+        let dark = |at| episode(at, 200 * MILLISECOND, FaultKind::PowerLossEverywhere, Victim::All);
+        let plan = vec![dark(3 * SECOND), dark(5 * SECOND), dark(5_300 * MILLISECOND)];
+        let report = run(
+            Real,
+            Setup { seed, swarm: busy(8 * SECOND), plan, geometry: GEOMETRY },
+            None,
+            World::run,
+        );
+        assert_clean(&report);
+    }
+}
+
+#[test]
+fn all_processes_killed_twenty_times_during_writes_lose_nothing() {
+    let kill = |n: u64| {
+        let at = SECOND + n * 700 * MILLISECOND;
+        episode(at, 100 * MILLISECOND, FaultKind::StoreKilled, Victim::All)
+    };
+    let plan = (0..20).map(kill).collect();
+    let report = run(
+        Real,
+        Setup { seed: 1, swarm: busy(16 * SECOND), plan, geometry: GEOMETRY },
+        None,
+        World::run,
+    );
+    assert_clean(&report);
+}
+
+/// Stop `store` in the middle of a busy run, damage what `choose` finds, start it, run on.
+fn damage(store: usize, choose: impl Fn(&mut World<Real>, usize) -> u64) {
+    let mut swarm = busy(12 * SECOND);
+    swarm.cold_keys = 200;
+    let geometry = GEOMETRY;
+    let setup = Setup { seed: 40 + store as u64, swarm, plan: Vec::new(), geometry };
+    let report = run(Real, setup, None, |world| {
+        world.run_until(6 * SECOND)?;
+        world.stop_store(store);
+        let offset = choose(world, store);
+        world.disk(store).flip(offset);
+        world.start_damaged_store(store);
+        world.run()
+    });
+    assert_clean(&report);
+}
+
+/// The middle one of the sectors of `store` in which an object's key stands.
+fn sector_with_key(world: &mut World<Real>, store: usize, place: impl Fn(u64) -> bool) -> u64 {
+    let mut found = world.disk(store).find(b"hot-0");
+    found.retain(|offset| place(*offset));
+    assert!(!found.is_empty(), "the run has written nothing there");
+    found[found.len() / 2]
+}
+
+#[test]
+fn damaged_middle_of_a_journal_is_repaired_from_the_other_voters() {
+    for store in 0..3 {
+        damage(store, |world, store| {
+            let end = JOURNAL_START + GEOMETRY.journal;
+            sector_with_key(world, store, |offset| offset < end) + 100
+        });
+    }
+}
+
+#[test]
+fn damaged_superblock_copy_is_outvoted_by_another() {
+    for store in 0..3 {
+        damage(store, |world, store| {
+            world.disk(store).written().next().expect("it is formatted") + 8
+        });
+    }
+}
+
+#[test]
+fn store_without_any_superblock_refuses_to_start_while_the_others_serve() {
+    let mut swarm = busy(10 * SECOND);
+    swarm.cold_keys = 200;
+    let setup = Setup { seed: 50, swarm, plan: Vec::new(), geometry: GEOMETRY };
+    let report = run(Real, setup, None, |world| {
+        world.run_until(4 * SECOND)?;
+        world.stop_store(0);
+        for copy in 0..SUPERBLOCK_COPIES {
+            world.disk(0).flip(superblock_offset(copy) + 8);
+        }
+        world.start_damaged_store(0);
+        world.run_until(4_100 * MILLISECOND)?;
+        let refusal = world.last_halt(0).ok_or("store 0 started without a superblock")?;
+        if !refusal.contains("superblock") {
+            return Err(format!("the refusal says too little: {refusal}"));
+        }
+        let served = world.counts().served;
+        world.run_until(9 * SECOND)?;
+        let more = world.counts().served - served;
+        if more < 200 {
+            Err(format!("only {more} requests were served without it"))
+        } else {
+            Ok(())
+        }
+    });
+    assert_clean(&report);
+}
+
+#[test]
+fn damaged_tree_block_ends_in_recovery() {
+    let end = JOURNAL_START + GEOMETRY.journal;
+    damage(1, |world, store| sector_with_key(world, store, |offset| offset >= end) + 100);
+}
+
+#[test]
+fn damaged_chunk_is_served_from_another_zone() {
+    for store in 0..3 {
+        damage(store, |world, store| {
+            let workload = world.workload();
+            let bodies: Vec<_> = (0..workload.values())
+                .filter_map(|value| workload.body_of(value))
+                .filter(|body| body.len() > 8_192)
+                .map(|body| body.slice(4_200..4_264))
+                .collect();
+            let disk = world.disk(store);
+            // The newest are likely to be current still.
+            let found = bodies.iter().rev().find_map(|body| disk.find(body).first().copied());
+            found.expect("some large body is on the disk") + 200
+        });
+    }
+}
+
+/// Clients write until nothing more fits; then they are told so, and go on reading.
+fn filled(geometry: Geometry) {
+    let mut swarm = busy(20 * SECOND);
+    swarm.body_max = 70_000;
+    swarm.cold_keys = 200;
+    let report = run(Real, Setup { seed: 60, swarm, plan: Vec::new(), geometry }, None, |world| {
+        world.run_until(14 * SECOND)?;
+        let (full, served) = (world.counts().refused_full, world.counts().served);
+        if full == 0 {
+            return Err(format!("nothing is full:\n{}", world.status().join("\n")));
+        }
+        world.run_until(19 * SECOND)?;
+        let more = world.counts().served - served;
+        if more < 100 {
+            return Err(format!("only {more} requests were served when full"));
+        }
+        world.run()
+    });
+    assert_clean(&report);
+}
+
+#[test]
+fn full_journal_refuses_writes_and_serves_reads() {
+    filled(Geometry { journal: 2 << 20, ..GEOMETRY });
+}
+
+#[test]
+fn full_disk_refuses_writes_and_serves_reads() {
+    let segments = 40 * GEOMETRY.segment;
+    filled(Geometry { capacity: JOURNAL_START + GEOMETRY.journal + segments, ..GEOMETRY });
+}
