@@ -4,7 +4,7 @@ use trine_core::message::Message;
 
 /// One of the two connections of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub(crate) enum Class {
     /// Consensus, calls on ranges and their answers: small, and urgent.
     Control,
     /// Bytes of chunks: they may fill their connection, and only that one.
