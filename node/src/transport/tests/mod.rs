@@ -8,10 +8,8 @@ use std::time::Duration as StdDuration;
 use bytes::Bytes;
 use trine_core::consensus;
 use trine_core::hash::Checksum;
-use trine_core::ids::{
-    CallId, ChunkId, GatewayId, Incarnation, LogIndex, MapEpoch, RangeId, StoreId, Term,
-};
-use trine_core::message::{ChunkWrite, Envelope, Hello, Message};
+use trine_core::ids::{CallId, ChunkId, GatewayId, LogIndex, MapEpoch, RangeId, StoreId, Term};
+use trine_core::message::{ChunkWrite, Envelope, Message};
 use trine_core::object::Target;
 use trine_core::time::WallTime;
 
