@@ -375,6 +375,7 @@ impl Replica {
     fn role_changed(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
         if self.leads() {
             self.watch_sessions(now, host);
+            self.found_cluster(host);
         } else {
             self.fencing.clear();
             self.commands.lose_leadership(self.id, self.raft.leader(), host, fx);
@@ -408,6 +409,8 @@ impl Replica {
             range.check();
             let may_be = self.committed.max(self.held);
             assert!(range.applied() <= may_be, "only what is committed is applied");
+            let directory = self.directory().map(|directory| directory.version);
+            assert!(directory.is_none_or(|version| version <= range.applied()));
         }
         let in_order = self.persists.iter().zip(self.persists.iter().skip(1));
         for (earlier, later) in in_order {
