@@ -23,7 +23,7 @@ mod toy;
 use trine_core::cluster::Geometry;
 use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects};
-use trine_core::ids::{DiskToken, Endpoint};
+use trine_core::ids::{DiskToken, Endpoint, ZoneId};
 use trine_core::message::{Envelope, Message};
 
 pub use machine::{GatewayMachine, Maker, Real, StoreMachine};
@@ -310,7 +310,8 @@ impl<M: Maker> World<M> {
                 for store in self.stores() {
                     self.compare(store);
                 }
-                if self.agreement.settled(self.stores().len()) {
+                let standing = self.stores().filter(|store| !self.machines[*store].gone).count();
+                if self.agreement.settled(standing) {
                     self.part = Part::Over;
                 }
             }
@@ -449,7 +450,7 @@ impl<M: Maker> World<M> {
     }
 
     fn disk_effect(&mut self, machine: usize, token: DiskToken, op: DiskOp) {
-        let faults = self.part == Part::Faults;
+        let (faults, weak) = (self.part == Part::Faults, self.is_weak(machine));
         let (kind, latency, rare, often) = match &op {
             DiskOp::Read { .. } => (FaultKind::ReadFailed, self.swarm.disk_read, 10, 100),
             DiskOp::Write { .. } | DiskOp::Trim { .. } => {
@@ -462,8 +463,8 @@ impl<M: Maker> World<M> {
         let may_fail = faults
             && match op {
                 DiskOp::Trim { .. } => false,
-                // What cannot be read counts as damaged: only ever on one store.
-                DiskOp::Read { .. } => machine == setup::UNREADABLE_STORE,
+                // What cannot be read counts as damaged: only ever in one zone.
+                DiskOp::Read { .. } => weak,
                 DiskOp::Write { .. } | DiskOp::Sync => true,
             };
         let fails = may_fail && draw.of_ten_thousand(self.swarm.chance(kind, rare, often));
@@ -478,9 +479,10 @@ impl<M: Maker> World<M> {
         let Side::Store(side) = &mut target.side else {
             panic!("{} has no disk", target.name);
         };
+        takes *= side.slow.iter().copied().max().unwrap_or(1);
         if let DiskOp::Read { offset, .. } = &op
             && faults
-            && machine == setup::UNREADABLE_STORE
+            && weak
             && draw.of_ten_thousand(unreadable)
         {
             side.disk.make_unreadable(*offset);
@@ -490,6 +492,11 @@ impl<M: Maker> World<M> {
         side.disk.start(token, op, fails);
         let life = target.life;
         self.queue.push(self.now + takes, Happening::DiskDone { machine, life, token });
+    }
+
+    /// Whether lasting damage may strike there.
+    fn is_weak(&self, machine: usize) -> bool {
+        self.machines[machine].zone == Some(ZoneId(self.swarm.weak_zone))
     }
 
     fn disk_done(&mut self, machine: usize, life: u64, token: DiskToken) {

@@ -17,6 +17,8 @@ use super::queue::Queue;
 use super::{Counts, Happening, Part, Setup, World};
 use crate::checkers::agreement::Agreement;
 use crate::disk::SimDisk;
+use crate::faults::FaultKind;
+use crate::faults::swarm::Swarm;
 use crate::network::Network;
 use crate::random::Draw;
 use crate::trace::Trace;
@@ -24,8 +26,6 @@ use crate::workload::Workload;
 
 /// One store in each zone.
 pub(super) const STORES: usize = 3;
-/// The store whose reads may fail: one at most, so that all can be read elsewhere.
-pub(super) const UNREADABLE_STORE: usize = 1;
 /// The layout of each disk. The journal takes a whole run: as long as nothing shortens it, a run
 /// that fills it would only find that it is full.
 pub const GEOMETRY: Geometry =
@@ -33,12 +33,14 @@ pub const GEOMETRY: Geometry =
 /// The time of day when each run begins: a moment in 2026.
 pub(super) const WALL_MILLIS: u64 = 1_780_000_000_000;
 
+const DEFAULT: StoreTiming = StoreTiming::DEFAULT;
 const CLUSTER: ClusterId = ClusterId(0x0074_7269_6e65);
 
 pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> {
     let Setup { seed, swarm, plan, geometry } = setup;
-    let mut machines: Vec<Machine<M>> = (0..STORES).map(|place| store(place, geometry)).collect();
-    machines.extend((0..swarm.gateways).map(gateway));
+    let mut machines: Vec<Machine<M>> =
+        (0..STORES).map(|place| store(place, &swarm, geometry)).collect();
+    machines.extend((0..swarm.gateways).map(|place| gateway(place, &swarm)));
     let zones = machines.iter().map(|machine| machine.zone).collect();
     let mut queue = Queue::new();
     for (number, episode) in plan.iter().enumerate() {
@@ -69,6 +71,9 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         failure: None,
         swarm,
     };
+    if world.swarm.distances.is_some() {
+        world.counts.hits.hit(FaultKind::ZonesFar);
+    }
     for machine in 0..world.machines.len() {
         world.start(machine);
     }
@@ -76,7 +81,7 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
     world
 }
 
-fn store<M: Maker>(place: usize, geometry: Geometry) -> Machine<M> {
+fn store<M: Maker>(place: usize, swarm: &Swarm, geometry: Geometry) -> Machine<M> {
     let zone = zone(place);
     let config = StoreConfig {
         cluster: CLUSTER,
@@ -86,16 +91,16 @@ fn store<M: Maker>(place: usize, geometry: Geometry) -> Machine<M> {
         map: map(),
         geometry,
         limits: StoreLimits::SIMULATION,
-        timing: StoreTiming::DEFAULT,
+        timing: StoreTiming { election: DEFAULT.election + longest(swarm, 4), ..DEFAULT },
         seed: 0,
     };
     let disk = SimDisk::new(geometry.capacity);
-    let side = Side::Store(StoreSide { config, machine: None, disk });
+    let side = Side::Store(StoreSide { config, machine: None, disk, slow: Vec::new() });
     machine(format!("store-{}", place + 1), Endpoint::Store(store_id(place)), Some(zone), side)
 }
 
 /// The first gateway stands outside all zones.
-fn gateway<M: Maker>(place: usize) -> Machine<M> {
+fn gateway<M: Maker>(place: usize, swarm: &Swarm) -> Machine<M> {
     let zone = place.checked_sub(1).map(zone);
     let id = GatewayId(place as u64 + 1);
     let config = GatewayConfig {
@@ -107,8 +112,8 @@ fn gateway<M: Maker>(place: usize) -> Machine<M> {
         cut: Cut::SIMULATION,
         body_budget_bytes: 512 << 10,
         requests_max: 64,
-        call_timeout: Duration::from_millis(250),
-        hedge_after: Duration::from_millis(50),
+        call_timeout: Duration::from_millis(250) + longest(swarm, 5),
+        hedge_after: Duration::from_millis(50) + longest(swarm, 2),
         request_timeout: Duration::from_secs(8),
         beat: Duration::from_secs(1),
         nonce: 0,
@@ -117,6 +122,13 @@ fn gateway<M: Maker>(place: usize) -> Machine<M> {
     let requests = BTreeMap::new();
     let side = Side::Gateway(GatewaySide { config, machine: None, requests, requested: 0 });
     machine(format!("gw-{}", place + 1), Endpoint::Gateway(id), zone, side)
+}
+
+/// So many times as long as a message takes between the two zones farthest apart: an operator sets
+/// the times of a cluster by that.
+fn longest(swarm: &Swarm, times: u64) -> Duration {
+    let distances = swarm.distances.iter().flatten();
+    Duration::from_nanos(distances.map(|latency| latency.high).max().unwrap_or(0) * times)
 }
 
 fn machine<M: Maker>(
@@ -134,6 +146,7 @@ fn machine<M: Maker>(
         life: 0,
         up: false,
         holds: 0,
+        gone: false,
         pauses: 0,
         late: Vec::new(),
         wake: None,
