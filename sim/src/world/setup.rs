@@ -29,7 +29,7 @@ pub(super) const STORES: usize = 3;
 /// The layout of each disk. The journal takes a whole run: as long as nothing shortens it, a run
 /// that fills it would only find that it is full.
 pub const GEOMETRY: Geometry =
-    Geometry { capacity: 80 << 20, journal: 32 << 20, ..Geometry::SIMULATION };
+    Geometry { capacity: 112 << 20, journal: 64 << 20, ..Geometry::SIMULATION };
 /// The time of day when each run begins: a moment in 2026.
 pub(super) const WALL_MILLIS: u64 = 1_780_000_000_000;
 
