@@ -12,8 +12,8 @@ use trine_core::consensus::{self, MessageBody};
 use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::ids::{
-    CallId, ClusterId, CommitSequence, DiskToken, Endpoint, GatewayId, LogIndex, MapEpoch,
-    RangeEpoch, SessionId, StoreId, TenantId, ZoneId,
+    CallId, ClusterId, CommitSequence, DiskToken, Endpoint, GatewayId, LogIndex, RangeEpoch,
+    SessionId, StoreId, TenantId, ZoneId,
 };
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, Refusal};
 use trine_core::object::{
@@ -64,8 +64,7 @@ impl Cluster {
             cluster: ClusterId(7),
             store: id,
             zone: zone(id.0).zone,
-            voters: (1..=3).map(StoreId).collect(),
-            map: ClusterMap { epoch: MapEpoch(1), groups: 64, zones: (1..=3).map(zone).collect() },
+            map: ClusterMap::bootstrap(64, (1..=3).map(zone).collect()),
             geometry: Geometry {
                 journal: if self.short == Some(id) {
                     1 << 20

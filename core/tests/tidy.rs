@@ -70,6 +70,7 @@ fn modules_of_core_import_only_what_is_read_before_them() {
         "request",
         "cluster",
         "placement",
+        "directory",
         "consensus",
         "range",
         "message",

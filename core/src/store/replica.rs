@@ -77,7 +77,7 @@ impl Replica {
         let flushed = if rebuild { LogIndex(0) } else { recovered.flushed };
         let raft_config = RaftConfig {
             id: config.store,
-            voters: config.voters.clone(),
+            voters: config.map.voters.clone(),
             heartbeat: config.timing.heartbeat,
             election: config.timing.election,
             append_bytes_max: APPEND_BYTES_MAX,

@@ -6,7 +6,7 @@ use trine_core::cluster::{
     ClusterMap, Cut, GatewayConfig, Geometry, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
 use trine_core::effects::Effects;
-use trine_core::ids::{ClusterId, Endpoint, GatewayId, MapEpoch, StoreId, ZoneId};
+use trine_core::ids::{ClusterId, Endpoint, GatewayId, StoreId, ZoneId};
 use trine_core::time::Duration;
 
 use super::clients::Client;
@@ -87,7 +87,6 @@ fn store<M: Maker>(place: usize, swarm: &Swarm, geometry: Geometry) -> Machine<M
         cluster: CLUSTER,
         store: store_id(place),
         zone,
-        voters: voters(),
         map: map(),
         geometry,
         limits: StoreLimits::SIMULATION,
@@ -107,7 +106,6 @@ fn gateway<M: Maker>(place: usize, swarm: &Swarm) -> Machine<M> {
         cluster: CLUSTER,
         gateway: id,
         zone,
-        voters: voters(),
         map: map(),
         cut: Cut::SIMULATION,
         body_budget_bytes: 512 << 10,
@@ -164,14 +162,10 @@ fn store_id(place: usize) -> StoreId {
     StoreId(place as u64 + 1)
 }
 
-fn voters() -> Vec<StoreId> {
-    (0..STORES).map(store_id).collect()
-}
-
 fn map() -> ClusterMap {
     let zones = (0..STORES).map(|place| ZoneMap {
         zone: zone(place),
         slots: vec![Slot { store: store_id(place), weight: 100 }],
     });
-    ClusterMap { epoch: MapEpoch(1), groups: 16, zones: zones.collect() }
+    ClusterMap::bootstrap(16, zones.collect())
 }

@@ -9,8 +9,7 @@ use crate::cluster::{ClusterMap, Cut, Slot, ZoneMap};
 use crate::gateway::*;
 use crate::hash::Checksum;
 use crate::ids::{
-    BucketId, ChunkId, ClusterId, CommitSequence, GatewayId, LogIndex, MapEpoch, Order, TenantId,
-    ZoneId,
+    BucketId, ChunkId, ClusterId, CommitSequence, GatewayId, LogIndex, Order, TenantId, ZoneId,
 };
 use crate::message::{Ask, ChunkData, ChunkError, ChunkWritten, RangeAnswer, RangeCall, Refusal};
 use crate::object::{
@@ -84,8 +83,7 @@ impl Fake {
             cluster: ClusterId(1),
             gateway: GATEWAY,
             zone: Some(ZoneId(0)),
-            voters: vec![StoreId(1), StoreId(2), StoreId(3)],
-            map: ClusterMap { epoch: MapEpoch(1), groups: 64, zones },
+            map: ClusterMap::bootstrap(64, zones),
             cut: CUT,
             body_budget_bytes: 256 << 10,
             requests_max: 64,
