@@ -80,6 +80,8 @@ pub struct Swarm {
     pub clock_skew: Nanos,
     /// How fast or slow a clock may run, in parts per million.
     pub clock_drift_ppm: u64,
+    /// How many stores in each zone; the first of each is a voter.
+    pub stores_per_zone: usize,
     /// How many gateways; the first is outside all zones.
     pub gateways: usize,
     /// How many clients.
@@ -108,6 +110,7 @@ impl Swarm {
         swarm.far.high = swarm.far.low * draw.between(1, 4);
         swarm.disk_write.high = *draw.pick(&[50, 200, 2_000]) * MICROSECOND;
         swarm.disk_sync.high = *draw.pick(&[300, 1_000, 5_000]) * MICROSECOND;
+        swarm.stores_per_zone = *draw.pick(&[1, 1, 2, 3]);
         swarm.gateways = *draw.pick(&[1, 2, 2, 3]);
         swarm.clients = draw.index(6) + 3;
         swarm.hot_keys = draw.between(1, 4);
@@ -168,6 +171,7 @@ impl Swarm {
             disk_sync: Latency { low: 100 * MICROSECOND, high: MILLISECOND },
             clock_skew: 0,
             clock_drift_ppm: 0,
+            stores_per_zone: 1,
             gateways: 2,
             clients: 4,
             hot_keys: 3,
@@ -186,6 +190,11 @@ impl Swarm {
     /// Set how often `kind` happens.
     pub fn set(&mut self, kind: FaultKind, frequency: Frequency) {
         self.knobs[kind as usize] = frequency;
+    }
+
+    /// How many stores there are.
+    pub fn stores(&self) -> usize {
+        3 * self.stores_per_zone
     }
 
     /// The chance of `kind` at each occasion, in parts of 10,000: `rare` or `often`.

@@ -20,7 +20,7 @@ mod tests;
 #[cfg(test)]
 mod toy;
 
-use trine_core::cluster::Geometry;
+use trine_core::cluster::{ClusterMap, Geometry};
 use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint, ZoneId};
@@ -69,7 +69,7 @@ impl Setup {
     /// The run that a seed stands for.
     pub fn of_seed(seed: u64) -> Self {
         let swarm = Swarm::draw(seed);
-        let plan = crate::faults::plan::draw(seed, &swarm, setup::STORES, swarm.gateways);
+        let plan = crate::faults::plan::draw(seed, &swarm, swarm.stores(), swarm.gateways);
         Self { seed, swarm, plan, geometry: GEOMETRY }
     }
 }
@@ -151,6 +151,8 @@ pub struct World<M: Maker> {
     network: Network,
     plan: Vec<Episode>,
     swarm: Swarm,
+    /// The cluster map as the operator knows it.
+    map: ClusterMap,
     clients: Vec<Client>,
     workload: Workload,
     agreement: Agreement,
@@ -310,8 +312,7 @@ impl<M: Maker> World<M> {
                 for store in self.stores() {
                     self.compare(store);
                 }
-                let standing = self.stores().filter(|store| !self.machines[*store].gone).count();
-                if self.agreement.settled(standing) {
+                if self.agreement.settled(self.standing_voters().count()) {
                     self.part = Part::Over;
                 }
             }
@@ -322,6 +323,14 @@ impl<M: Maker> World<M> {
     /// Stores are the first machines.
     fn stores(&self) -> std::ops::Range<usize> {
         0..self.machines.iter().filter(|machine| machine.is_store()).count()
+    }
+
+    /// Stores that are to have a replica of the root range, and are not gone for ever.
+    fn standing_voters(&self) -> impl Iterator<Item = usize> + '_ {
+        self.stores().filter(|store| {
+            let Machine { gone, endpoint, .. } = &self.machines[*store];
+            !gone && matches!(endpoint, Endpoint::Store(id) if self.map.voters.contains(id))
+        })
     }
 
     /// The first failure counts.
@@ -494,9 +503,11 @@ impl<M: Maker> World<M> {
         self.queue.push(self.now + takes, Happening::DiskDone { machine, life, token });
     }
 
-    /// Whether lasting damage may strike there.
+    /// Whether reads may fail there for long.
     fn is_weak(&self, machine: usize) -> bool {
-        self.machines[machine].zone == Some(ZoneId(self.swarm.weak_zone))
+        let damaged =
+            setup::DAMAGE_ELSEWHERE || self.standing_voters().any(|voter| voter == machine);
+        damaged && self.machines[machine].zone == Some(ZoneId(self.swarm.weak_zone))
     }
 
     fn disk_done(&mut self, machine: usize, life: u64, token: DiskToken) {

@@ -1,4 +1,4 @@
-//! How a world is put together: three zones with a store each, gateways, clients, a network.
+//! How a world is put together: three zones with a few stores each, gateways, clients, a network.
 
 use std::collections::BTreeMap;
 
@@ -24,8 +24,11 @@ use crate::random::Draw;
 use crate::trace::Trace;
 use crate::workload::Workload;
 
-/// One store in each zone.
-pub(super) const STORES: usize = 3;
+/// One store of each zone has a replica.
+const VOTERS: usize = 3;
+/// Whether reads fail on stores without a replica too. Off: after damage to its journal such a store
+/// takes itself for a voter and panics (`Raft::new`), until a replica may be no member.
+pub(super) const DAMAGE_ELSEWHERE: bool = false;
 /// The layout of each disk. The journal takes a whole run: as long as nothing shortens it, a run
 /// that fills it would only find that it is full.
 pub const GEOMETRY: Geometry =
@@ -38,9 +41,10 @@ const CLUSTER: ClusterId = ClusterId(0x0074_7269_6e65);
 
 pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> {
     let Setup { seed, swarm, plan, geometry } = setup;
+    let map = map(swarm.stores());
     let mut machines: Vec<Machine<M>> =
-        (0..STORES).map(|place| store(place, &swarm, geometry)).collect();
-    machines.extend((0..swarm.gateways).map(|place| gateway(place, &swarm)));
+        (0..swarm.stores()).map(|place| store(place, &swarm, &map, geometry)).collect();
+    machines.extend((0..swarm.gateways).map(|place| gateway(place, &swarm, &map)));
     let zones = machines.iter().map(|machine| machine.zone).collect();
     let mut queue = Queue::new();
     for (number, episode) in plan.iter().enumerate() {
@@ -56,10 +60,11 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         machines,
         network: Network::new(seed, &swarm, zones),
         plan,
+        map,
         clients: (0..swarm.clients).map(|number| Client::new(seed, number)).collect(),
         workload: Workload::new(seed, &swarm),
         agreement: Agreement::default(),
-        onlooker: Onlooker::new(STORES),
+        onlooker: Onlooker::new(VOTERS, swarm.stores()),
         trace,
         counts: Counts::default(),
         part: Part::Faults,
@@ -81,13 +86,18 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
     world
 }
 
-fn store<M: Maker>(place: usize, swarm: &Swarm, geometry: Geometry) -> Machine<M> {
+fn store<M: Maker>(
+    place: usize,
+    swarm: &Swarm,
+    map: &ClusterMap,
+    geometry: Geometry,
+) -> Machine<M> {
     let zone = zone(place);
     let config = StoreConfig {
         cluster: CLUSTER,
         store: store_id(place),
         zone,
-        map: map(),
+        map: map.clone(),
         geometry,
         limits: StoreLimits::SIMULATION,
         timing: StoreTiming { election: DEFAULT.election + longest(swarm, 4), ..DEFAULT },
@@ -99,14 +109,14 @@ fn store<M: Maker>(place: usize, swarm: &Swarm, geometry: Geometry) -> Machine<M
 }
 
 /// The first gateway stands outside all zones.
-fn gateway<M: Maker>(place: usize, swarm: &Swarm) -> Machine<M> {
+fn gateway<M: Maker>(place: usize, swarm: &Swarm, map: &ClusterMap) -> Machine<M> {
     let zone = place.checked_sub(1).map(zone);
     let id = GatewayId(place as u64 + 1);
     let config = GatewayConfig {
         cluster: CLUSTER,
         gateway: id,
         zone,
-        map: map(),
+        map: map.clone(),
         cut: Cut::SIMULATION,
         body_budget_bytes: 512 << 10,
         requests_max: 64,
@@ -162,10 +172,14 @@ fn store_id(place: usize) -> StoreId {
     StoreId(place as u64 + 1)
 }
 
-fn map() -> ClusterMap {
-    let zones = (0..STORES).map(|place| ZoneMap {
-        zone: zone(place),
-        slots: vec![Slot { store: store_id(place), weight: 100 }],
+/// The first store of each zone is its voter.
+fn map(stores: usize) -> ClusterMap {
+    let zones = (0..3).map(|first| ZoneMap {
+        zone: zone(first),
+        slots: (first..stores)
+            .step_by(3)
+            .map(|place| Slot { store: store_id(place), weight: 100 })
+            .collect(),
     });
     ClusterMap::bootstrap(16, zones.collect())
 }
