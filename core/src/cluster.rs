@@ -16,6 +16,25 @@ pub struct ClusterMap {
     pub groups: u32,
     /// Three zones, ascending.
     pub zones: Vec<ZoneMap>,
+    /// The stores that shall be voters of the (one) range: one of each zone.
+    pub voters: Vec<StoreId>,
+    /// Identities that were replaced. They never come back.
+    pub retired: Vec<StoreId>,
+}
+
+impl ClusterMap {
+    /// The first map of a cluster: the first store of each zone is a voter.
+    ///
+    /// `groups` must be a power of two, and `zones` ascending.
+    pub fn bootstrap(groups: u32, zones: Vec<ZoneMap>) -> Self {
+        let voters = zones.iter().filter_map(|zone| zone.slots.first()).map(|slot| slot.store);
+        Self { epoch: MapEpoch(1), groups, voters: voters.collect(), zones, retired: Vec::new() }
+    }
+
+    /// All stores that fill a slot, with their zones.
+    pub fn stores(&self) -> impl Iterator<Item = (ZoneId, StoreId)> {
+        self.zones.iter().flat_map(|zone| zone.slots.iter().map(|slot| (zone.zone, slot.store)))
+    }
 }
 
 /// The slots of a zone.
@@ -157,9 +176,7 @@ pub struct StoreConfig {
     pub store: StoreId,
     /// Where it is.
     pub zone: ZoneId,
-    /// The voters of the (one) range: one store of each zone.
-    pub voters: Vec<StoreId>,
-    /// The cluster map.
+    /// The cluster map at the start. What the root range says later goes before it.
     pub map: ClusterMap,
     /// Used to format an empty disk; else the superblock's counts.
     pub geometry: Geometry,
@@ -180,9 +197,7 @@ pub struct GatewayConfig {
     pub gateway: GatewayId,
     /// Its zone, if it is in one: reads prefer it.
     pub zone: Option<ZoneId>,
-    /// The voters of the (one) range.
-    pub voters: Vec<StoreId>,
-    /// The cluster map.
+    /// The cluster map at the start. What the root range says later goes before it.
     pub map: ClusterMap,
     /// How to cut blobs.
     pub cut: Cut,

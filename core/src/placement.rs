@@ -107,7 +107,7 @@ fn log2_fixed(x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{BlobId, BlobSequence, MapEpoch, SessionId};
+    use crate::ids::{BlobId, BlobSequence, SessionId};
 
     const GROUPS: u32 = 1 << 14;
 
@@ -124,7 +124,7 @@ mod tests {
                     .collect(),
             })
             .collect();
-        ClusterMap { epoch: MapEpoch(1), groups: GROUPS, zones }
+        ClusterMap::bootstrap(GROUPS, zones)
     }
 
     fn share(map: &ClusterMap, zone: usize, store: u64) -> usize {

@@ -8,12 +8,12 @@ use trine_core::cluster::{
     ClusterMap, Geometry, ROOT_RANGE, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
 use trine_core::consensus::Role;
-use trine_core::consensus::{self, MessageBody};
+use trine_core::consensus::{self, Membership, MessageBody};
 use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::ids::{
-    CallId, ClusterId, CommitSequence, DiskToken, Endpoint, GatewayId, LogIndex, MapEpoch,
-    RangeEpoch, SessionId, StoreId, TenantId, ZoneId,
+    CallId, ClusterId, CommitSequence, DiskToken, Endpoint, GatewayId, LogIndex, RangeEpoch,
+    SessionId, StoreId, TenantId, ZoneId,
 };
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, Refusal};
 use trine_core::object::{
@@ -64,8 +64,7 @@ impl Cluster {
             cluster: ClusterId(7),
             store: id,
             zone: zone(id.0).zone,
-            voters: (1..=3).map(StoreId).collect(),
-            map: ClusterMap { epoch: MapEpoch(1), groups: 64, zones: (1..=3).map(zone).collect() },
+            map: ClusterMap::bootstrap(64, (1..=3).map(zone).collect()),
             geometry: Geometry {
                 journal: if self.short == Some(id) {
                     1 << 20
@@ -321,6 +320,7 @@ fn a_follower_that_gets_a_stray_snapshot_goes_on_following() {
     let body = MessageBody::Snapshot {
         last_index: LogIndex(1_000_000),
         last_term: term,
+        membership: Membership::of((1..=3).map(StoreId).collect()),
         data: Bytes::from_static(b"not a state"),
     };
     let message = consensus::Message { from: leader, to: follower, term, body };

@@ -99,7 +99,7 @@ fn samples() -> Vec<(u8, Message)> {
         (3, call(Ask::Beat)),
         (4, answer(Ok(Answer::Applied(Outcome::Rejected(Rejection::PreconditionFailed))))),
         (4, answer(Ok(Answer::Read(ReadReply::NoSuchBucket)))),
-        (4, answer(Ok(Answer::Beat { live: true }))),
+        (4, answer(Ok(Answer::Beat { live: true, map: MapEpoch(1) }))),
         (4, answer(Err(Refusal::NotLeader { leader: Some(StoreId(2)) }))),
         (
             5,

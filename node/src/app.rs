@@ -101,7 +101,6 @@ impl<R: Runtime> Process<R> {
                 cluster: data.identity().cluster,
                 store: id,
                 zone,
-                voters: voters(data.identity()),
                 map: data.identity().map.clone(),
                 geometry: config.geometry,
                 limits: StoreLimits::PRODUCTION,
@@ -245,7 +244,6 @@ fn gateway_config(runtime: &impl Runtime, identity: &Identity) -> Result<Gateway
         gateway: identity.gateway,
         // The front stands outside all zones: it lives on when any of them is stopped.
         zone: None,
-        voters: voters(identity),
         map: identity.map.clone(),
         cut: Cut::PRODUCTION,
         body_budget_bytes: BODY_BUDGET_BYTES,
@@ -257,10 +255,6 @@ fn gateway_config(runtime: &impl Runtime, identity: &Identity) -> Result<Gateway
         nonce: u128::from_le_bytes(nonce),
         seed: random_u64(runtime)?,
     })
-}
-
-fn voters(identity: &Identity) -> Vec<trine_core::ids::StoreId> {
-    identity.stores().map(|(_, store)| store).collect()
 }
 
 fn random_u64(runtime: &impl Runtime) -> Result<u64, AppError> {

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use trine_core::cluster::{ClusterMap, Slot, ZoneMap};
-use trine_core::ids::{ClusterId, GatewayId, MapEpoch, StoreId, ZoneId};
+use trine_core::ids::{ClusterId, GatewayId, StoreId, ZoneId};
 
 use crate::config::RootKey;
 use crate::files;
@@ -195,7 +195,7 @@ fn map(groups: u32, stores: &[u64]) -> ClusterMap {
         zone: ZoneId(zone),
         slots: vec![Slot { store: StoreId(*store), weight: 1 }],
     };
-    ClusterMap { epoch: MapEpoch(1), groups, zones: (0..).zip(stores).map(zone).collect() }
+    ClusterMap::bootstrap(groups, (0..).zip(stores).map(zone).collect())
 }
 
 fn zone_path(data: &Path, zone: ZoneId) -> PathBuf {

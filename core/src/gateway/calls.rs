@@ -306,7 +306,7 @@ impl Calls {
 
     /// A voter greets. In a new life it knows nothing of what was sent to it before.
     pub(super) fn greeted(&mut self, wires: &mut Wires<'_>, peer: StoreId, life: Incarnation) {
-        if !wires.config.voters.contains(&peer) {
+        if !wires.config.map.voters.contains(&peer) {
             return;
         }
         let last = self.lives.entry(peer).or_insert(Incarnation(0));
@@ -442,7 +442,7 @@ impl Calls {
             self.attempts.remove(&call.attempts.remove(0));
         }
         call.tried.insert(to);
-        if call.tried.len() >= wires.config.voters.len() {
+        if call.tried.len() >= wires.config.map.voters.len() {
             call.tried = BTreeSet::from([to]);
         }
         call.to = to;
@@ -468,7 +468,7 @@ impl Calls {
         from: StoreId,
         leader: Option<StoreId>,
     ) {
-        let leader = leader.filter(|id| *id != from && wires.config.voters.contains(id));
+        let leader = leader.filter(|id| *id != from && wires.config.map.voters.contains(id));
         self.doubt(from);
         if leader.is_some() {
             self.leader = leader;
@@ -549,7 +549,7 @@ fn next_voter(
     tried: &BTreeSet<StoreId>,
     avoid: Option<StoreId>,
 ) -> StoreId {
-    let voters = &config.voters;
+    let voters = &config.map.voters;
     let fits = |voter: &StoreId| !tried.contains(voter) && Some(*voter) != avoid;
     let from = *turn;
     let in_turn = (0..voters.len()).map(|step| voters[(from + step) % voters.len()]);
@@ -562,7 +562,7 @@ fn next_voter(
 mod tests {
     use super::*;
     use crate::cluster::{ClusterMap, Cut};
-    use crate::ids::{ClusterId, GatewayId, MapEpoch};
+    use crate::ids::{ClusterId, GatewayId};
 
     const VOTERS: [StoreId; 3] = [StoreId(1), StoreId(2), StoreId(3)];
 
@@ -578,8 +578,7 @@ mod tests {
             cluster: ClusterId(1),
             gateway: GatewayId(1),
             zone: None,
-            voters: VOTERS.to_vec(),
-            map: ClusterMap { epoch: MapEpoch(1), groups: 64, zones: Vec::new() },
+            map: ClusterMap { voters: VOTERS.to_vec(), ..ClusterMap::bootstrap(64, Vec::new()) },
             cut: Cut::SIMULATION,
             body_budget_bytes: 0,
             requests_max: 1,

@@ -80,7 +80,7 @@ impl Gateway {
     /// chunks or whose inline bodies are larger than a chunk.
     pub fn new(config: GatewayConfig) -> Self {
         let cut = config.cut;
-        assert!(!config.voters.is_empty(), "a range has voters");
+        assert!(!config.map.voters.is_empty(), "a range has voters");
         assert!(cut.block > 0, "blocks have bytes");
         assert!(cut.chunk.is_multiple_of(cut.block), "blocks fill their chunk");
         assert!(cut.inline_max < cut.chunk, "an inline body is smaller than a chunk");

@@ -104,17 +104,18 @@ impl Serving {
             outbox: BTreeMap::new(),
             config,
         };
-        let recovered = opened.ranges.remove(&ROOT_RANGE).unwrap_or_default();
-        let mut replica = Replica::new(now, ROOT_RANGE, &mut host, recovered);
-        replica.start(now, &mut host, fx)?;
+        let mut replicas = BTreeMap::new();
+        let recovered = opened.ranges.remove(&ROOT_RANGE);
+        if recovered.is_some() || host.config.map.voters.contains(&host.config.store) {
+            let recovered = recovered.unwrap_or_default();
+            let mut replica = Replica::new(now, ROOT_RANGE, &mut host, recovered);
+            replica.start(now, &mut host, fx)?;
+            replicas.insert(ROOT_RANGE, replica);
+        }
         for note in opened.notes {
             fx.push(Effect::Note(note));
         }
-        let mut serving = Self {
-            host,
-            replicas: BTreeMap::from([(ROOT_RANGE, replica)]),
-            chunks: Chunks::default(),
-        };
+        let mut serving = Self { host, replicas, chunks: Chunks::default() };
         serving.end_step(now, fx)?;
         Ok(serving)
     }
@@ -205,7 +206,7 @@ impl Serving {
             Message::Hello(hello) => self.on_hello(from, &hello, fx),
             Message::Consensus { wall, messages } => {
                 let Endpoint::Store(peer) = from else { return Ok(()) };
-                if !self.host.config.voters.contains(&peer) {
+                if !self.host.config.map.voters.contains(&peer) {
                     return Ok(());
                 }
                 let clock = self.host.peer_clocks.entry(peer).or_default();

@@ -165,7 +165,7 @@ impl StoreMachine for ToyStore {
             }
             StoreEvent::Deadline if self.due.is_some_and(|due| due <= now.instant) => {
                 self.due = None;
-                for peer in self.config.voters.clone() {
+                for peer in self.config.map.voters.clone() {
                     let hello = Hello {
                         cluster: self.config.cluster,
                         protocol: 1,

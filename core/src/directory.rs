@@ -1,0 +1,178 @@
+//! What every store and gateway knows of the root range: the cluster map and which sessions live.
+
+use crate::cluster::{ClusterMap, Slot, ZoneMap};
+use crate::codec::{DecodeError, Decoder, Encoder, Wire};
+use crate::ids::{LogIndex, SessionId, StoreId};
+
+/// Zones of a map. There are three; a codec's limit leaves room.
+const ZONES_MAX: usize = 16;
+/// Slots of a zone, and stores that were ever replaced.
+const STORES_MAX: usize = 65_536;
+/// Live sessions.
+const SESSIONS_MAX: usize = 65_536;
+/// The form of a map in log entries, rows and messages.
+const MAP_VERSION: u8 = 1;
+/// The form of a directory in messages.
+const DIRECTORY_VERSION: u8 = 1;
+
+/// The root range's word on who is in the cluster. Any voter's applied state is good enough: versions
+/// are totally ordered, and a holder keeps the newest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// The last entry that changed it.
+    pub version: LogIndex,
+    /// The cluster map.
+    pub map: ClusterMap,
+    /// Which sessions live.
+    pub sessions: SessionsView,
+}
+
+/// The session table without its outcomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionsView {
+    /// Ids below it are fenced, all of them.
+    pub floor: SessionId,
+    /// Ids from here on are not given out as of this table: whoever meets one needs a newer table.
+    pub next: SessionId,
+    /// Those that live, ascending.
+    pub live: Vec<SessionId>,
+}
+
+/// What a holder of a [`SessionsView`] makes of a session's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It lives.
+    Live,
+    /// It is over, for ever.
+    Fenced,
+    /// The table is older than the session: a newer one is to be fetched.
+    Unknown,
+}
+
+impl SessionsView {
+    /// What this table says of `session`.
+    pub fn standing(&self, session: SessionId) -> Standing {
+        if session >= self.next {
+            Standing::Unknown
+        } else if session >= self.floor && self.live.binary_search(&session).is_ok() {
+            Standing::Live
+        } else {
+            Standing::Fenced
+        }
+    }
+}
+
+impl Wire for Directory {
+    fn encode(&self, out: &mut Encoder) {
+        out.u8(DIRECTORY_VERSION);
+        self.version.encode(out);
+        self.map.encode(out);
+        self.sessions.floor.encode(out);
+        self.sessions.next.encode(out);
+        out.list(&self.sessions.live);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        input.version("directory", DIRECTORY_VERSION)?;
+        let (version, map) = (Wire::decode(input)?, Wire::decode(input)?);
+        let (floor, next) = (Wire::decode(input)?, Wire::decode(input)?);
+        let live: Vec<SessionId> = input.list("live sessions", SESSIONS_MAX)?;
+        if !live.is_sorted_by(|a, b| a < b) {
+            return Err(DecodeError::Invalid { what: "order of live sessions" });
+        }
+        Ok(Self { version, map, sessions: SessionsView { floor, next, live } })
+    }
+}
+
+impl Wire for ClusterMap {
+    fn encode(&self, out: &mut Encoder) {
+        out.u8(MAP_VERSION);
+        self.epoch.encode(out);
+        out.u32(self.groups);
+        out.list(&self.zones);
+        out.list(&self.voters);
+        out.list(&self.retired);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        input.version("cluster map", MAP_VERSION)?;
+        let (epoch, groups) = (Wire::decode(input)?, input.u32()?);
+        if !groups.is_power_of_two() {
+            return Err(DecodeError::Invalid { what: "number of placement groups" });
+        }
+        let zones: Vec<ZoneMap> = input.list("zones", ZONES_MAX)?;
+        if !zones.is_sorted_by(|a, b| a.zone < b.zone) {
+            return Err(DecodeError::Invalid { what: "order of zones" });
+        }
+        let voters: Vec<StoreId> = input.list("voters", ZONES_MAX)?;
+        let retired = input.list("retired stores", STORES_MAX)?;
+        Ok(Self { epoch, groups, zones, voters, retired })
+    }
+}
+
+impl Wire for ZoneMap {
+    fn encode(&self, out: &mut Encoder) {
+        self.zone.encode(out);
+        out.list(&self.slots);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { zone: Wire::decode(input)?, slots: input.list("slots", STORES_MAX)? })
+    }
+}
+
+impl Wire for Slot {
+    fn encode(&self, out: &mut Encoder) {
+        self.store.encode(out);
+        out.u32(self.weight);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { store: Wire::decode(input)?, weight: input.u32()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{MapEpoch, ZoneId};
+
+    fn directory() -> Directory {
+        let slot = |store| Slot { store: StoreId(store), weight: 100 };
+        let zone = |zone: u8, stores: &[u64]| ZoneMap {
+            zone: ZoneId(zone),
+            slots: stores.iter().copied().map(slot).collect(),
+        };
+        let map = ClusterMap {
+            epoch: MapEpoch(4),
+            groups: 64,
+            zones: vec![zone(0, &[1, 4]), zone(1, &[2]), zone(2, &[7])],
+            voters: vec![StoreId(1), StoreId(2), StoreId(7)],
+            retired: vec![StoreId(3)],
+        };
+        let live = vec![SessionId(5), SessionId(8)];
+        let sessions = SessionsView { floor: SessionId(4), next: SessionId(9), live };
+        Directory { version: LogIndex(77), map, sessions }
+    }
+
+    #[test]
+    fn a_directory_survives_its_bytes_and_refuses_others() {
+        let bytes = directory().to_bytes();
+        assert_eq!(Directory::from_bytes(&bytes), Ok(directory()));
+        for len in 0..bytes.len() {
+            assert!(Directory::from_bytes(&bytes.slice(..len)).is_err());
+        }
+    }
+
+    #[test]
+    fn sessions_live_are_fenced_or_unknown() {
+        let sessions = directory().sessions;
+        assert_eq!(sessions.standing(SessionId(5)), Standing::Live);
+        for fenced in [0, 3, 4, 6, 7] {
+            assert_eq!(sessions.standing(SessionId(fenced)), Standing::Fenced);
+        }
+        for unknown in [9, 10, u64::MAX] {
+            assert_eq!(sessions.standing(SessionId(unknown)), Standing::Unknown);
+        }
+    }
+}
