@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::journal::{Location, Record, RecoverySink};
-use super::shelf::{Shelf, ShelfConfig};
+use super::segment::edit::Installation;
+use super::shelf::{Shelf, ShelfConfig, TableId};
 use crate::consensus::HardState;
 use crate::ids::{LogIndex, RangeId, Term};
 
@@ -16,7 +17,13 @@ pub(crate) struct OpenedRange {
     pub(crate) hard_state: HardState,
     /// First index of each run of entries of one term.
     pub(crate) terms: Vec<(LogIndex, Term)>,
-    /// The last entry; 0 if there is none.
+    /// The log begins after this entry, which a snapshot covers: 0 for a whole log...
+    pub(crate) base_index: LogIndex,
+    /// ...of this term...
+    pub(crate) base_term: Term,
+    /// ...with this configuration, in the encoding of consensus; empty for a whole log.
+    pub(crate) base_membership: Bytes,
+    /// The last entry; `base_index` if there is none.
     pub(crate) last_index: LogIndex,
     /// What the table on disk holds already.
     pub(crate) flushed: LogIndex,
@@ -27,6 +34,30 @@ pub(crate) struct OpenedRange {
 }
 
 impl OpenedRange {
+    /// A snapshot; it replaces the log up to its index, and all of it if the log is another one.
+    fn installed(&mut self, installation: Installation) {
+        let Installation { index, term, membership, .. } = installation;
+        let first_behind = self.terms.partition_point(|(first, _)| *first <= index.next());
+        let term_of = |run: usize| run.checked_sub(1).map(|run| self.terms[run].1);
+        let at_index = self.terms.partition_point(|(first, _)| *first <= index);
+        let at_base = (index, term) == (self.base_index, self.base_term);
+        if at_base {
+            // The rows alone are new.
+        } else if self.last_index >= index && term_of(at_index) == Some(term) {
+            let behind = term_of(first_behind);
+            self.terms.drain(..first_behind);
+            if let Some(term) = behind.filter(|_| self.last_index > index) {
+                self.terms.insert(0, (index.next(), term));
+            }
+        } else {
+            self.terms.clear();
+            self.last_index = index;
+        }
+        self.base_index = index;
+        self.base_term = term;
+        self.base_membership = membership;
+    }
+
     /// An entry; it replaces what is at its index and after.
     fn entry(&mut self, index: LogIndex, term: Term) {
         while self.terms.last().is_some_and(|(first, _)| *first >= index) {
@@ -56,13 +87,21 @@ impl Gathered {
     }
 
     fn edit(&mut self, edit: &Bytes, location: Location) {
-        if let Err(error) = self.shelf.recover_edit(edit)
-            && self.unreadable.is_none()
-        {
-            self.unreadable = Some(format!(
-                "the edit at journal position {} cannot be read: {error}",
-                location.position
-            ));
+        match self.shelf.recover_edit(edit) {
+            Ok(None) => {}
+            Ok(Some(installation)) => {
+                if let TableId::Range(range) = installation.table {
+                    // Also behind damage: what a snapshot covers is committed, and needs no log.
+                    self.ranges.entry(range).or_default().installed(installation);
+                }
+            }
+            Err(error) if self.unreadable.is_none() => {
+                self.unreadable = Some(format!(
+                    "the edit at journal position {} cannot be read: {error}",
+                    location.position
+                ));
+            }
+            Err(_) => {}
         }
     }
 }

@@ -20,6 +20,7 @@ mod probe;
 mod reads;
 mod replica;
 mod serving;
+mod snapshot;
 
 pub use observe::{Observation, needs_durable_state};
 pub use probe::{ReplicaProbe, StoreProbe};

@@ -226,6 +226,26 @@ impl Serving {
             }
             Message::ChunkWrite(write) => self.chunks.write(from, write, &mut self.host, fx),
             Message::ChunkRead(read) => self.chunks.read(from, read, &mut self.host, fx),
+            Message::SnapshotAsk(ask) => {
+                let Endpoint::Store(peer) = from else { return Ok(()) };
+                match self.replicas.get_mut(&ask.range) {
+                    Some(replica) => {
+                        replica.on_snapshot_ask(now, peer, ask, &mut self.host, fx);
+                    }
+                    None => {
+                        if let Some(page) = super::snapshot::gone(&ask) {
+                            self.host.send(from, Message::SnapshotPage(page), fx);
+                        }
+                    }
+                }
+            }
+            Message::SnapshotPage(page) => {
+                if let (Endpoint::Store(peer), Some(replica)) =
+                    (from, self.replicas.get_mut(&page.range))
+                {
+                    replica.on_snapshot_page(now, peer, page, &mut self.host, fx)?;
+                }
+            }
             // Replies go to gateways.
             Message::ChunkWritten(_) | Message::ChunkData(_) => {}
         }
@@ -301,6 +321,18 @@ impl Serving {
                     replica.rebuild_table(now, &mut self.host, fx)?;
                 }
             }
+            StorageEvent::Staged { range } => {
+                if let Some(replica) = self.replicas.get_mut(&range) {
+                    replica.on_staged(now, &mut self.host, fx);
+                }
+            }
+            StorageEvent::IngestFailed { range, reason } => {
+                if let Some(replica) = self.replicas.get_mut(&range) {
+                    replica.give_up(now, &reason, &mut self.host, fx)?;
+                }
+            }
+            // The journal says so too, in its order among the other records.
+            StorageEvent::Installed { .. } => {}
             StorageEvent::ChunkStored { op, result } => {
                 self.chunks.stored(op, result, &self.host, fx);
             }
