@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::journal::{Location, Record, RecoverySink};
 use super::segment::edit::Installation;
 use super::shelf::{Shelf, ShelfConfig, TableId};
-use crate::consensus::HardState;
+use crate::codec::Wire;
+use crate::consensus::{Entry, EntryKind, HardState, Membership};
 use crate::ids::{LogIndex, RangeId, Term};
 
 /// A range's log as the journal holds it.
@@ -19,10 +20,11 @@ pub(crate) struct OpenedRange {
     pub(crate) terms: Vec<(LogIndex, Term)>,
     /// The log begins after this entry, which a snapshot covers: 0 for a whole log...
     pub(crate) base_index: LogIndex,
-    /// ...of this term...
+    /// ...of this term.
     pub(crate) base_term: Term,
-    /// ...with this configuration, in the encoding of consensus; empty for a whole log.
-    pub(crate) base_membership: Bytes,
+    /// The configurations, by index: that of the snapshot, if there is one, and those that entries
+    /// brought.
+    pub(crate) memberships: Vec<(LogIndex, Membership)>,
     /// The last entry; `base_index` if there is none.
     pub(crate) last_index: LogIndex,
     /// What the table on disk holds already.
@@ -35,8 +37,8 @@ pub(crate) struct OpenedRange {
 
 impl OpenedRange {
     /// A snapshot; it replaces the log up to its index, and all of it if the log is another one.
-    fn installed(&mut self, installation: Installation) {
-        let Installation { index, term, membership, .. } = installation;
+    fn installed(&mut self, installation: &Installation, membership: Membership) {
+        let Installation { index, term, .. } = *installation;
         let first_behind = self.terms.partition_point(|(first, _)| *first <= index.next());
         let term_of = |run: usize| run.checked_sub(1).map(|run| self.terms[run].1);
         let at_index = self.terms.partition_point(|(first, _)| *first <= index);
@@ -51,17 +53,22 @@ impl OpenedRange {
             }
         } else {
             self.terms.clear();
+            self.memberships.clear();
             self.last_index = index;
         }
         self.base_index = index;
         self.base_term = term;
-        self.base_membership = membership;
+        self.memberships.retain(|(of, _)| *of > index);
+        self.memberships.insert(0, (index, membership));
     }
 
     /// An entry; it replaces what is at its index and after.
     fn entry(&mut self, index: LogIndex, term: Term) {
         while self.terms.last().is_some_and(|(first, _)| *first >= index) {
             self.terms.pop();
+        }
+        while self.memberships.last().is_some_and(|(first, _)| *first >= index) {
+            self.memberships.pop();
         }
         if self.terms.last().is_none_or(|(_, last)| *last != term) {
             self.terms.push((index, term));
@@ -76,7 +83,7 @@ pub(super) struct Gathered {
     pub(super) ranges: BTreeMap<RangeId, OpenedRange>,
     pub(super) shelf: Shelf,
     shelf_config: ShelfConfig,
-    /// The first edit that could not be read, with its journal position.
+    /// The first edit or membership that could not be read, with its journal position.
     pub(super) unreadable: Option<String>,
 }
 
@@ -90,19 +97,37 @@ impl Gathered {
         match self.shelf.recover_edit(edit) {
             Ok(None) => {}
             Ok(Some(installation)) => {
-                if let TableId::Range(range) = installation.table {
-                    // Also behind damage: what a snapshot covers is committed, and needs no log.
-                    self.ranges.entry(range).or_default().installed(installation);
+                // Also behind damage: what a snapshot covers is committed, and needs no log.
+                match (installation.table, Membership::from_bytes(&installation.membership)) {
+                    (TableId::Range(range), Ok(membership)) => {
+                        self.ranges.entry(range).or_default().installed(&installation, membership);
+                    }
+                    (TableId::Chunks, _) => {}
+                    (_, Err(error)) => self.cannot_read("membership", &error, location),
                 }
             }
-            Err(error) if self.unreadable.is_none() => {
-                self.unreadable = Some(format!(
-                    "the edit at journal position {} cannot be read: {error}",
-                    location.position
-                ));
-            }
-            Err(_) => {}
+            Err(error) => self.cannot_read("edit", &error, location),
         }
+    }
+}
+
+impl Gathered {
+    fn entry(&mut self, range: RangeId, entry: &Entry, location: Location) {
+        let opened = self.ranges.entry(range).or_default();
+        opened.entry(entry.index, entry.term);
+        if entry.kind == EntryKind::Membership {
+            match Membership::from_bytes(&entry.payload) {
+                Ok(membership) => opened.memberships.push((entry.index, membership)),
+                Err(error) => self.cannot_read("membership", &error, location),
+            }
+        }
+    }
+
+    fn cannot_read(&mut self, what: &str, error: &dyn core::fmt::Display, location: Location) {
+        let position = location.position;
+        self.unreadable.get_or_insert_with(|| {
+            format!("the {what} at journal position {position} cannot be read: {error}")
+        });
     }
 }
 
@@ -116,7 +141,7 @@ impl RecoverySink for Gathered {
                 self.ranges.entry(range).or_default().hard_state = HardState { term, vote };
             }
             Record::Entry { range, entry } => {
-                self.ranges.entry(range).or_default().entry(entry.index, entry.term);
+                self.entry(range, &entry, location);
             }
             Record::Suspect { range, number } => {
                 self.ranges.entry(range).or_default().suspect = number;

@@ -16,8 +16,9 @@ use super::probe::ReplicaProbe;
 use super::reads::Reads;
 use super::serving::Host;
 use super::snapshot::{Giver, Taker};
+use crate::codec::Wire;
 use crate::consensus::{
-    Action, Entry, HardState, Message, MessageBody, Output, Persist, Raft, RaftConfig,
+    Action, Entry, HardState, Membership, Message, MessageBody, Output, Persist, Raft, RaftConfig,
     RecoveredLog, Role,
 };
 use crate::effects::{Effect, Effects, Now};
@@ -104,7 +105,6 @@ impl Replica {
         let flushed = if unsound { recovered.base_index } else { recovered.flushed };
         let raft_config = RaftConfig {
             id: config.store,
-            voters: config.map.voters.clone(),
             heartbeat: config.timing.heartbeat,
             election: config.timing.election,
             append_bytes_max: APPEND_BYTES_MAX,
@@ -114,11 +114,17 @@ impl Replica {
             proposals_uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
             seed: config.seed ^ id.0 ^ (host.incarnation.0 << 32),
         };
+        // The range began with these voters; changes of them are entries of the log. Any other store
+        // learns from its log, or with a snapshot, who votes.
+        let founds = recovered.base_index == LogIndex(0) && config.map.voters.contains(&config.store);
+        let first = founds.then(|| (LogIndex(0), Membership::of(config.map.voters.clone())));
+        let memberships = first.into_iter().chain(recovered.memberships).collect();
         let log = RecoveredLog {
             hard_state: recovered.hard_state,
             base_index: recovered.base_index,
             base_term: recovered.base_term,
             terms: recovered.terms,
+            memberships,
             last_index: recovered.last_index,
             committed: flushed,
             suspect: recovered.suspect,
@@ -237,8 +243,8 @@ impl Replica {
                     fx.push(Effect::Note(format!("{}: the log is trusted again", self.id)));
                 }
                 Action::NeedSnapshot { peer } => self.giver.wanted(peer),
-                Action::InstallSnapshot { last_index, last_term, data } => {
-                    let (last, membership) = ((last_index, last_term), Bytes::new());
+                Action::InstallSnapshot { last_index, last_term, membership, data } => {
+                    let (last, membership) = ((last_index, last_term), membership.to_bytes());
                     self.begin_install(now, last, membership, &data, host, fx)?;
                 }
             }
@@ -305,15 +311,13 @@ impl Replica {
     }
 
     /// The configuration at an entry, encoded; `None` if it is not known here.
-    #[allow(clippy::unused_self, reason = "membership")]
-    pub(super) fn membership_at(&self, _index: LogIndex) -> Option<Bytes> {
-        Some(Bytes::new())
+    pub(super) fn membership_at(&self, index: LogIndex) -> Option<Bytes> {
+        self.raft.membership_at(index).filter(|known| known.is_known()).map(Wire::to_bytes)
     }
 
     /// The other replicas.
-    #[allow(clippy::unused_self, reason = "membership")]
-    pub(super) fn peers(&self, _own: StoreId) -> Vec<StoreId> {
-        Vec::new()
+    pub(super) fn peers(&self, own: StoreId) -> Vec<StoreId> {
+        self.raft.membership().all_voters().filter(|id| *id != own).collect()
     }
 
     pub(super) fn fetch(
