@@ -70,7 +70,7 @@ pub(crate) enum StorageEvent {
     /// The snapshot that was being taken is given up.
     IngestFailed { range: RangeId, reason: String },
     /// The snapshot is the range's table now; durable.
-    Installed { range: RangeId },
+    Installed,
     /// For the log.
     Note(String),
     /// The store must stop.
@@ -632,7 +632,7 @@ impl Parts {
                     events.extend(range_of(table).map(failed));
                 }
                 Output::Installed { table } => {
-                    events.extend(range_of(table).map(|range| StorageEvent::Installed { range }));
+                    events.extend(range_of(table).map(|_| StorageEvent::Installed));
                 }
                 Output::ChunkStored { op, result } => {
                     events.push(StorageEvent::ChunkStored { op, result });

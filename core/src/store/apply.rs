@@ -129,6 +129,7 @@ impl Replica {
                 self.machine.set_mark();
                 if self.leads() {
                     self.watch_sessions(now, host);
+                    self.found_cluster(host);
                 }
             }
             Err(RowError::Miss(miss)) => self.machine.miss(miss, host, fx),

@@ -15,6 +15,7 @@ mod apply;
 mod calls;
 mod chunks;
 mod fencing;
+mod membership;
 mod observe;
 mod probe;
 mod reads;

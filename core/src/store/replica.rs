@@ -69,6 +69,8 @@ pub(super) struct Replica {
     /// When that was last asked for, and how often.
     pub(super) asked_at: Instant,
     pub(super) asked: u64,
+    /// The value of `asked` when leadership was last handed over for that.
+    handed_over: u64,
 }
 
 #[derive(Debug)]
@@ -149,6 +151,7 @@ impl Replica {
             lost,
             asked_at: now.instant,
             asked: 0,
+            handed_over: 0,
         }
     }
 
@@ -315,6 +318,29 @@ impl Replica {
         self.raft.membership_at(index).filter(|known| known.is_known()).map(Wire::to_bytes)
     }
 
+    /// A leader whose table is lost cannot answer anything: another one shall lead.
+    fn hand_over_if_lost(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        if !(self.lost && self.leads() && self.handed_over < self.asked) {
+            return Ok(());
+        }
+        // As often as a state is asked for, to one after the other.
+        self.handed_over = self.asked;
+        let others = self.peers(host.config.store);
+        let turn = usize::try_from(self.asked).unwrap_or(0).checked_rem(others.len());
+        match turn.and_then(|turn| others.get(turn)) {
+            Some(to) => {
+                let to = *to;
+                self.consensus(now, host, fx, |raft, out| raft.transfer(now.instant, to, out))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The other replicas.
     pub(super) fn peers(&self, own: StoreId) -> Vec<StoreId> {
         self.raft.membership().all_voters().filter(|id| *id != own).collect()
@@ -444,7 +470,17 @@ impl Replica {
         self.take_on(now, host, fx);
         self.deal_with_failure(now, host, fx)?;
         self.give(now, host, fx)?;
+        self.follow_map(now, host, fx)?;
+        self.hand_over_if_lost(now, host, fx)?;
         self.propose_queued(now, host, fx)
+    }
+
+    /// The replica is given up: nothing of it is left in the store's memory.
+    pub(super) fn close(&mut self, host: &mut Host, fx: &mut Effects) {
+        self.commands.lose_leadership(self.id, self.raft.leader(), host, fx);
+        self.giver.clear(host);
+        self.machine.unpin(host);
+        self.drop_taker(host, fx);
     }
 
     /// Whether this replica leads, as far as it knows.
@@ -455,6 +491,7 @@ impl Replica {
     fn role_changed(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
         if self.leads() {
             self.watch_sessions(now, host);
+            self.found_cluster(host);
         } else {
             self.fencing.clear();
             self.commands.lose_leadership(self.id, self.raft.leader(), host, fx);
@@ -486,6 +523,7 @@ impl Replica {
             commit: self.raft.commit(),
             applied: self.machine.range().map(|range| (range.applied(), range.state_hash())),
             suspect: self.raft.is_suspect(),
+            membership: self.raft.membership().clone(),
         }
     }
 
@@ -495,6 +533,8 @@ impl Replica {
             range.check();
             let may_be = self.committed.max(self.held);
             assert!(range.applied() <= may_be, "only what is committed is applied");
+            let directory = self.directory().map(|directory| directory.version);
+            assert!(directory.is_none_or(|version| version <= range.applied()));
         }
         let in_order = self.persists.iter().zip(self.persists.iter().skip(1));
         for (earlier, later) in in_order {

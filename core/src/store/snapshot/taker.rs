@@ -240,7 +240,7 @@ impl Replica {
         match &taker.stage {
             Stage::Waiting => self.begin_pulling(now, host, fx),
             Stage::Pulling(_) => self.stage_rows(now, host, fx),
-            Stage::Checking { waits: None, .. } => self.check_staged(now, host, fx),
+            Stage::Checking { waits: None, .. } => self.check_staged(host, fx),
             Stage::Committing => self.install_if_committed(host),
             Stage::Finishing | Stage::Checking { .. } | Stage::Installing => {}
         }
@@ -406,15 +406,14 @@ impl Replica {
     }
 
     /// Everything is durable: is it what was promised?
-    pub(in crate::store) fn on_staged(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
+    pub(in crate::store) fn on_staged(&mut self, host: &mut Host, fx: &mut Effects) {
         if let Some(taker) = &mut self.taker {
             taker.stage = Stage::Checking { waits: None, pins: Vec::new() };
-            self.check_staged(now, host, fx);
+            self.check_staged(host, fx);
         }
     }
 
-    fn check_staged(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
-        let _ = now;
+    fn check_staged(&mut self, host: &mut Host, fx: &mut Effects) {
         let Some(taker) = &mut self.taker else { return };
         let Stage::Checking { waits, pins } = &mut taker.stage else { return };
         let loaded = Range::load(self.id, &host.storage.staged_rows());
@@ -511,12 +510,7 @@ impl Replica {
         let Some(mut taker) = self.taker.take_if(|taker| !taker.is_installing()) else {
             return Ok(());
         };
-        for miss in taker.take_pins() {
-            host.storage.release(miss);
-        }
-        if !matches!(taker.stage, Stage::Waiting) && host.storage.is_ingesting(self.id) {
-            host.storage.abort_ingest(fx);
-        }
+        self.clear_away(&mut taker, host, fx);
         let (giver, index) = (taker.giver, taker.index);
         fx.push(Effect::Note(format!(
             "{}: the state of {index} was not taken over from {giver}: {why}",
@@ -526,6 +520,22 @@ impl Replica {
         let ask = SnapshotAsk { range: self.id, want };
         host.send(Endpoint::Store(giver), Message::SnapshotAsk(ask), fx);
         if taker.by_consensus { self.refuse_install(now, host, fx) } else { Ok(()) }
+    }
+
+    fn clear_away(&self, taker: &mut Taker, host: &mut Host, fx: &mut Effects) {
+        for miss in taker.take_pins() {
+            host.storage.release(miss);
+        }
+        if !matches!(taker.stage, Stage::Waiting) && host.storage.is_ingesting(self.id) {
+            host.storage.abort_ingest(fx);
+        }
+    }
+
+    /// The replica is given up, and with it what it takes.
+    pub(in crate::store) fn drop_taker(&mut self, host: &mut Host, fx: &mut Effects) {
+        if let Some(mut taker) = self.taker.take_if(|taker| !taker.is_installing()) {
+            self.clear_away(&mut taker, host, fx);
+        }
     }
 
     /// What went wrong in the middle of something is dealt with at the end of it.
