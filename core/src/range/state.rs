@@ -278,6 +278,11 @@ impl Range {
         self.sessions.is_live(session)
     }
 
+    /// The id that the next session gets.
+    pub fn session_next(&self) -> SessionId {
+        self.header.session_next
+    }
+
     /// The live sessions, and whose they are.
     pub fn live_sessions(&self) -> impl Iterator<Item = (SessionId, GatewayId)> {
         self.sessions.live()

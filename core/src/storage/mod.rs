@@ -23,6 +23,7 @@ pub(crate) mod tree;
 pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
+pub(crate) use shelf::{Look, Looked};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,7 +34,7 @@ use crate::consensus::Entry;
 use crate::disk::{DiskOutput, DiskResult};
 use crate::effects::Effects;
 use crate::hash::Checksum;
-use crate::ids::{DiskToken, Incarnation, LogIndex, RangeId};
+use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, RangeId};
 use crate::message::{ChunkError, ChunkRead, ChunkWrite};
 use crate::rows::{Miss, RowWrite, Rows};
 use io::{DiskQueue, Io, SyncTicket};
@@ -41,6 +42,10 @@ use journal::{Journal, JournalRecovery, Progress};
 use opening::Gathered;
 use shelf::{Output, Shelf, ShelfConfig, TableId};
 use superblock::{CopyFault, Found, Superblock, SuperblockReader, SuperblockWriter};
+
+/// What is distrusted with a disk: the disk itself, by which peers know of it, and the log of the
+/// range, whether or not there is still a trace of it.
+const DOUBTED_TOGETHER: [RangeId; 2] = [opening::NO_RANGE, ROOT_RANGE];
 
 /// What a store hears from its storage.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub(crate) enum StorageEvent {
     ChunkStored { op: u64, result: Result<Durable, ChunkError> },
     /// A chunk read has ended.
     ChunkRead { op: u64, result: Result<(Bytes, Vec<Checksum>), ChunkError> },
+    /// A look at a chunk has ended.
+    ChunkLooked { op: u64, result: Result<Looked, ChunkError> },
     /// A block that a read missed is in memory.
     Fetched(Miss),
     /// A block of a range's table cannot be had.
@@ -70,6 +77,8 @@ pub(crate) enum StorageEvent {
 pub(crate) struct Opened {
     /// Which life this is.
     pub(crate) incarnation: Incarnation,
+    /// The last life that began by distrusting the disk; 0 if there was none.
+    pub(crate) doubted: Incarnation,
     /// The replicas on this disk.
     pub(crate) ranges: BTreeMap<RangeId, OpenedRange>,
     /// For the log.
@@ -271,7 +280,7 @@ impl Storage {
             return self.halt(text.clone());
         }
         let damage = recovered.damage;
-        let mut journal = Journal::start(writer, recovered);
+        let mut journal = Journal::start(writer, recovered, gathered.doubted);
         let incarnation = journal.incarnation().0;
         let mut last_ticket = JournalTicket::default();
         if let Some(damage) = damage {
@@ -280,9 +289,11 @@ impl Storage {
                  suspect until the other zones have vouched for what is lost",
                 damage.position, damage.synced
             ));
-            let range = ROOT_RANGE;
-            gathered.ranges.entry(range).or_default().suspect = incarnation.0;
-            last_ticket = journal.append(Record::Suspect { range, number: incarnation.0 });
+            gathered.ranges.entry(ROOT_RANGE).or_default().suspect = incarnation.0;
+            gathered.doubted = incarnation;
+            for range in DOUBTED_TOGETHER {
+                last_ticket = journal.append(Record::Suspect { range, number: incarnation.0 });
+            }
         }
         for range in gathered.ranges.values_mut().filter(|range| range.suspect > 0) {
             // Peers tell one life of a suspect replica from another by this number.
@@ -300,7 +311,8 @@ impl Storage {
         let mut outputs = Vec::new();
         parts.shelf.recover_start(damage.is_some(), &mut io, &mut outputs);
         let taken = parts.take(outputs);
-        let opened = Opened { incarnation, ranges: gathered.ranges, notes };
+        let (ranges, doubted) = (gathered.ranges, gathered.doubted);
+        let opened = Opened { incarnation, doubted, ranges, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }
@@ -359,6 +371,16 @@ impl Storage {
             }
             phase => self.phase = phase,
         }
+    }
+
+    /// This disk is not what it was: have the next life begin by distrusting it, with an incarnation
+    /// above `above`. The store must not take part any more, and stop when the ticket is durable.
+    pub(crate) fn distrust(&mut self, above: Incarnation) -> JournalTicket {
+        let number = above.0 + 1;
+        for range in DOUBTED_TOGETHER {
+            self.parts().append(Record::Suspect { range, number });
+        }
+        self.parts().last_ticket
     }
 
     /// Put a record into the journal, behind all earlier ones.
@@ -448,11 +470,74 @@ impl Storage {
         self.parts().shelf.release(miss);
     }
 
-    /// Keep a chunk; [`StorageEvent::ChunkStored`] follows.
-    pub(crate) fn write_chunk(&mut self, op: u64, write: &ChunkWrite, fx: &mut Effects) {
+    /// Keep a chunk; [`StorageEvent::ChunkStored`] follows. `replace`: the copy that is there is known
+    /// not to verify.
+    pub(crate) fn write_chunk(
+        &mut self,
+        op: u64,
+        write: &ChunkWrite,
+        replace: bool,
+        fx: &mut Effects,
+    ) {
         let mut outputs = Vec::new();
-        self.with_parts(fx, |parts, io| parts.shelf.write_chunk(op, write, io, &mut outputs));
+        self.with_parts(fx, |parts, io| {
+            parts.shelf.write_chunk(op, write, replace, io, &mut outputs);
+        });
         self.take(outputs);
+    }
+
+    /// Look at the own copy of a chunk; [`StorageEvent::ChunkLooked`] follows.
+    pub(crate) fn look_at_chunk(&mut self, op: u64, chunk: ChunkId, how: Look, fx: &mut Effects) {
+        let mut outputs = Vec::new();
+        self.with_parts(fx, |parts, io| {
+            parts.shelf.look_at_chunk(op, chunk, how, io, &mut outputs);
+        });
+        self.take(outputs);
+    }
+
+    /// The first chunk of the index at or after `from`.
+    ///
+    /// # Errors
+    /// [`Miss`]: fetch it and ask again.
+    pub(crate) fn next_chunk(&mut self, from: ChunkId) -> Result<Option<ChunkId>, Miss> {
+        self.parts().shelf.next_chunk(from)
+    }
+
+    /// Whether the chunk index has a chunk.
+    ///
+    /// # Errors
+    /// [`Miss`]: fetch it and ask again.
+    pub(crate) fn has_chunk(&mut self, chunk: ChunkId) -> Result<bool, Miss> {
+        self.parts().shelf.has_chunk(chunk)
+    }
+
+    /// Whether the chunk index knows all chunks that are there.
+    pub(crate) fn chunk_index_is_complete(&self) -> bool {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.chunk_index_is_complete(),
+            _ => false,
+        }
+    }
+
+    /// Chunk bytes in hand, and how many there may be.
+    pub(crate) fn chunk_bytes(&self) -> (u64, u64) {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.chunk_bytes(),
+            _ => (0, 0),
+        }
+    }
+
+    /// Bytes of the disk, and how many of them are in use.
+    pub(crate) fn space(&self) -> (u64, u64) {
+        match &self.phase {
+            Phase::Open(parts) => {
+                let geometry = self.shelf_config.geometry;
+                let free = parts.shelf.free_segments() as u64 * geometry.segment;
+                let free = free + parts.journal.free_bytes();
+                (geometry.capacity, geometry.capacity.saturating_sub(free))
+            }
+            _ => (0, 0),
+        }
     }
 
     /// Read from a chunk; [`StorageEvent::ChunkRead`] follows.
@@ -605,6 +690,9 @@ impl Parts {
                 }
                 Output::ChunkRead { op, result } => {
                     events.push(StorageEvent::ChunkRead { op, result });
+                }
+                Output::ChunkLooked { op, result } => {
+                    events.push(StorageEvent::ChunkLooked { op, result });
                 }
                 Output::Damaged { table, reason, .. } => {
                     events.push(StorageEvent::Note(reason));

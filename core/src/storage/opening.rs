@@ -7,7 +7,10 @@ use bytes::Bytes;
 use super::journal::{Location, Record, RecoverySink};
 use super::shelf::{Shelf, ShelfConfig};
 use crate::consensus::HardState;
-use crate::ids::{LogIndex, RangeId, Term};
+use crate::ids::{Incarnation, LogIndex, RangeId, Term};
+
+/// No range has this id: what is said of it concerns the disk as a whole.
+pub(super) const NO_RANGE: RangeId = RangeId(0);
 
 /// A range's log as the journal holds it.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +46,8 @@ impl OpenedRange {
 #[derive(Debug)]
 pub(super) struct Gathered {
     pub(super) ranges: BTreeMap<RangeId, OpenedRange>,
+    /// The last life that began, or is to begin, by distrusting the disk.
+    pub(super) doubted: Incarnation,
     pub(super) shelf: Shelf,
     shelf_config: ShelfConfig,
     /// The first edit that could not be read, with its journal position.
@@ -52,7 +57,8 @@ pub(super) struct Gathered {
 impl Gathered {
     pub(super) fn new(shelf_config: ShelfConfig) -> Self {
         let shelf = Shelf::new(shelf_config);
-        Self { ranges: BTreeMap::new(), shelf, shelf_config, unreadable: None }
+        let (ranges, doubted) = (BTreeMap::new(), Incarnation(0));
+        Self { ranges, doubted, shelf, shelf_config, unreadable: None }
     }
 
     fn edit(&mut self, edit: &Bytes, location: Location) {
@@ -78,6 +84,9 @@ impl RecoverySink for Gathered {
             }
             Record::Entry { range, entry } => {
                 self.ranges.entry(range).or_default().entry(entry.index, entry.term);
+            }
+            Record::Suspect { range: NO_RANGE, number } => {
+                self.doubted = self.doubted.max(Incarnation(number));
             }
             Record::Suspect { range, number } => {
                 self.ranges.entry(range).or_default().suspect = number;

@@ -14,7 +14,7 @@ use crate::time::WallTime;
 /// Consensus messages in one frame.
 const CONSENSUS_MESSAGES_MAX: usize = 65_536;
 /// Blocks of one chunk.
-const BLOCKS_MAX: usize = 1024;
+pub(super) const BLOCKS_MAX: usize = 1024;
 
 const HELLO: u8 = 1;
 const CONSENSUS: u8 = 2;
@@ -24,6 +24,15 @@ const CHUNK_WRITE: u8 = 5;
 const CHUNK_WRITTEN: u8 = 6;
 const CHUNK_READ: u8 = 7;
 const CHUNK_DATA: u8 = 8;
+pub(super) const DIRECTORY_ASK: u8 = 11;
+pub(super) const DIRECTORY_ANSWER: u8 = 12;
+pub(super) const CHUNK_PULL: u8 = 13;
+pub(super) const CHUNK_PULLED: u8 = 14;
+pub(super) const CHUNK_REPAIR: u8 = 15;
+pub(super) const CHUNK_CHECK: u8 = 16;
+pub(super) const CHUNK_CHECKED: u8 = 17;
+pub(super) const INVENTORY_ASK: u8 = 18;
+pub(super) const INVENTORY_ANSWER: u8 = 19;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -39,6 +48,18 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
             let bulk = data.result.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();
             (CHUNK_DATA, bulk)
         }
+        Message::ChunkPulled(pulled) => {
+            let bulk = pulled.result.as_ref().map(|copy| copy.data.clone()).unwrap_or_default();
+            (CHUNK_PULLED, bulk)
+        }
+        Message::DirectoryAsk { .. } => (DIRECTORY_ASK, Bytes::new()),
+        Message::DirectoryAnswer(_) => (DIRECTORY_ANSWER, Bytes::new()),
+        Message::ChunkPull(_) => (CHUNK_PULL, Bytes::new()),
+        Message::ChunkRepair(_) => (CHUNK_REPAIR, Bytes::new()),
+        Message::ChunkCheck(_) => (CHUNK_CHECK, Bytes::new()),
+        Message::ChunkChecked(_) => (CHUNK_CHECKED, Bytes::new()),
+        Message::InventoryAsk(_) => (INVENTORY_ASK, Bytes::new()),
+        Message::InventoryAnswer(_) => (INVENTORY_ANSWER, Bytes::new()),
     }
 }
 
@@ -48,8 +69,11 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
         Message::Hello(hello) => {
             hello.cluster.encode(out);
             hello.protocol.encode(out);
-            hello.incarnation.encode(out);
-            hello.synced.encode(out);
+            hello.life.encode(out);
+            hello.began.encode(out);
+            hello.doubted.encode(out);
+            hello.heard.encode(out);
+            hello.wanted.encode(out);
         }
         Message::Consensus { wall, messages } => {
             out.u64(wall.as_millis());
@@ -110,6 +134,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
                 out.list(checksums);
             }
         }
+        repair => super::repair::encode(repair, out),
     }
 }
 
@@ -119,15 +144,18 @@ pub(super) fn decode(
     input: &mut Decoder<'_>,
     bulk: Bytes,
 ) -> Result<Message, DecodeError> {
-    if !matches!(kind, CHUNK_WRITE | CHUNK_DATA) && !bulk.is_empty() {
+    if !matches!(kind, CHUNK_WRITE | CHUNK_DATA | CHUNK_PULLED) && !bulk.is_empty() {
         return Err(DecodeError::Invalid { what: "bulk of a message without any" });
     }
     Ok(match kind {
         HELLO => Message::Hello(Hello {
             cluster: Wire::decode(input)?,
             protocol: Wire::decode(input)?,
-            incarnation: Wire::decode(input)?,
-            synced: Wire::decode(input)?,
+            life: Wire::decode(input)?,
+            began: Wire::decode(input)?,
+            doubted: Wire::decode(input)?,
+            heard: Wire::decode(input)?,
+            wanted: Wire::decode(input)?,
         }),
         CONSENSUS => Message::Consensus {
             wall: WallTime::from_millis(input.u64()?),
@@ -189,7 +217,7 @@ pub(super) fn decode(
                 Err(error) => Err(error),
             },
         }),
-        tag => return Err(DecodeError::Tag { what: "message kind", tag }),
+        kind => super::repair::decode(kind, input, bulk)?,
     })
 }
 
@@ -271,7 +299,7 @@ fn decode_refusal(input: &mut Decoder<'_>) -> Result<Refusal, DecodeError> {
     }
 }
 
-fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
+pub(super) fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
     out.u8(match result {
         Ok(()) => 0,
         Err(ChunkError::Missing) => 1,
@@ -280,10 +308,13 @@ fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
         Err(ChunkError::Full) => 4,
         Err(ChunkError::Overloaded) => 5,
         Err(ChunkError::Invalid) => 6,
+        Err(ChunkError::Fenced) => 7,
     });
 }
 
-fn decode_chunk_result(input: &mut Decoder<'_>) -> Result<Result<(), ChunkError>, DecodeError> {
+pub(super) fn decode_chunk_result(
+    input: &mut Decoder<'_>,
+) -> Result<Result<(), ChunkError>, DecodeError> {
     Ok(match input.u8()? {
         0 => Ok(()),
         1 => Err(ChunkError::Missing),
@@ -292,6 +323,7 @@ fn decode_chunk_result(input: &mut Decoder<'_>) -> Result<Result<(), ChunkError>
         4 => Err(ChunkError::Full),
         5 => Err(ChunkError::Overloaded),
         6 => Err(ChunkError::Invalid),
+        7 => Err(ChunkError::Fenced),
         tag => return Err(DecodeError::Tag { what: "chunk result", tag }),
     })
 }

@@ -547,7 +547,7 @@ impl<M: Maker> World<M> {
 /// A number that differs between most different messages, for the trace's hash.
 fn weight(message: &Message) -> u64 {
     match message {
-        Message::Hello(hello) => hello.incarnation.0 << 8,
+        Message::Hello(hello) => hello.life.incarnation.0 << 8,
         Message::Consensus { messages, wall } => (messages.len() as u64) << 48 ^ wall.as_millis(),
         Message::RangeCall(call) => call.call.0 << 8 | 1,
         Message::RangeAnswer(answer) => answer.call.0 << 8 | 2,
@@ -555,6 +555,17 @@ fn weight(message: &Message) -> u64 {
         Message::ChunkWritten(written) => written.call.0 << 8 | 3,
         Message::ChunkRead(read) => read.call.0 << 8 | 4,
         Message::ChunkData(data) => data.call.0 << 8 | 5,
+        Message::DirectoryAsk { have } => have.0 << 8 | 11,
+        Message::DirectoryAnswer(directory) => {
+            directory.as_ref().map_or(0, |directory| directory.version.0) << 8 | 12
+        }
+        Message::ChunkPull(ask) => ask.call.0 << 8 | 13,
+        Message::ChunkPulled(pulled) => pulled.call.0 << 8 | 14,
+        Message::ChunkRepair(repair) => repair.call.0 << 8 | 15,
+        Message::ChunkCheck(ask) => ask.call.0 << 8 | 16,
+        Message::ChunkChecked(checked) => checked.call.0 << 8 | 17,
+        Message::InventoryAsk(ask) => ask.call.0 << 8 | 18,
+        Message::InventoryAnswer(answer) => answer.call.0 << 8 | 19,
     }
 }
 
