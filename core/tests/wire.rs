@@ -11,14 +11,14 @@ use trine_core::ids::{
 };
 use trine_core::message::{
     Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Envelope, Hello,
-    Message, RangeAnswer, RangeCall, Refusal,
+    Message, Pulse, RangeAnswer, RangeCall, Refusal, Vitals,
 };
 use trine_core::object::{BucketName, ObjectKey, Target, WriteConditions};
 use trine_core::range::command::{
     Command, CommandBody, Origin, Outcome, Read, ReadReply, Rejection, ScanRequest, ScanStart,
 };
 use trine_core::rng::Rng;
-use trine_core::time::WallTime;
+use trine_core::time::{Duration, Instant, WallTime};
 use trine_core::wire::{PREFIX_BYTES, Prefix, decode, encode};
 
 fn target() -> Target {
@@ -45,6 +45,12 @@ fn call(ask: Ask) -> Message {
 fn answer(result: Result<Answer, Refusal>) -> Message {
     let (call, origin, range) = (CallId(1), GatewayId(2), RangeId(0));
     Message::RangeAnswer(RangeAnswer { call, origin, range, result })
+}
+
+fn pulse(measured: Option<Duration>) -> Pulse {
+    let heartbeat = Duration::from_millis(25);
+    let vitals = Vitals { heartbeat, reach: measured, delay: measured };
+    Pulse { sent: Instant::from_nanos(77), vitals }
 }
 
 /// At least one message of each kind, by the number of its kind.
@@ -141,6 +147,8 @@ fn samples() -> Vec<(u8, Message)> {
                 result: Ok((Bytes::from(vec![9; 100]), vec![Checksum(3)])),
             }),
         ),
+        (9, Message::Ping(pulse(None))),
+        (10, Message::Pong(pulse(Some(Duration::from_micros(700))))),
     ]
 }
 

@@ -13,7 +13,7 @@ use super::suspect::Trust;
 use crate::ids::{LogIndex, StoreId, Term};
 use crate::rng::Rng;
 use crate::storage::Durable;
-use crate::time::{Deadline, Instant};
+use crate::time::{Deadline, Duration, Instant};
 
 /// What a replica is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -241,10 +241,31 @@ impl Raft {
         self.flush(out);
     }
 
+    /// New bounds: see [`RaftConfig`]. They may differ between replicas, as long as each election
+    /// timeout is several times every other's heartbeat. A wait that has begun gets shorter, never
+    /// longer, so that calls in any number put no election off.
+    ///
+    /// # Panics
+    /// If an election were no longer than a heartbeat.
+    pub fn set_timing(&mut self, now: Instant, heartbeat: Duration, election: Duration) {
+        assert!(election > heartbeat, "an election takes longer than a heartbeat");
+        (self.config.heartbeat, self.config.election) = (heartbeat, election);
+        match &mut self.state {
+            State::Leader(leader) => {
+                leader.heartbeat_at = leader.heartbeat_at.min(now + heartbeat);
+            }
+            State::Follower { election_at, .. }
+            | State::PreCandidate { election_at, .. }
+            | State::Candidate { election_at, .. } => {
+                *election_at = (*election_at).min(now + election + election);
+            }
+        }
+    }
+
     /// The link to a peer was reset. A follower that loses its leader campaigns soon, by pre-vote;
     /// a leader takes what is in flight for lost.
     pub fn link_down(&mut self, now: Instant, peer: StoreId, out: &mut Output) {
-        let soon = now + self.short_delay();
+        let soon = now + self.short_delay(peer);
         match &mut self.state {
             State::Leader(leader) => {
                 if let Some(progress) = leader.peers.get_mut(&peer) {

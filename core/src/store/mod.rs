@@ -17,6 +17,7 @@ mod chunks;
 mod fencing;
 mod observe;
 mod probe;
+mod pulse;
 mod reads;
 mod replica;
 mod serving;

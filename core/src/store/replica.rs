@@ -11,6 +11,7 @@ use super::calls::Commands;
 use super::fencing::Fencing;
 use super::observe::Observation;
 use super::probe::ReplicaProbe;
+use super::pulse::{ApplyLag, Slowness};
 use super::reads::Reads;
 use super::serving::Host;
 use crate::consensus::{
@@ -19,9 +20,10 @@ use crate::consensus::{
 };
 use crate::effects::{Effect, Effects, Now};
 use crate::ids::{LogIndex, RangeEpoch, RangeId, StoreId, Term};
+use crate::range::Range;
 use crate::rows::Miss;
 use crate::storage::{Durable, JournalTicket, OpenedRange, Record};
-use crate::time::{Deadline, Instant};
+use crate::time::{Deadline, Duration, Instant};
 
 /// Bytes of entries in one append message.
 const APPEND_BYTES_MAX: u64 = 1 << 20;
@@ -52,6 +54,10 @@ pub(super) struct Replica {
     fetches: BTreeMap<LogIndex, Vec<Option<StoreId>>>,
     /// The table did not survive and is to be rebuilt from the log.
     rebuild: bool,
+    apply_lag: ApplyLag,
+    slowness: Slowness,
+    /// The election timeout in force.
+    election: Duration,
 }
 
 #[derive(Debug)]
@@ -59,6 +65,7 @@ struct Persisting {
     ticket: JournalTicket,
     seq: u64,
     then: Vec<Message>,
+    since: Instant,
 }
 
 impl Replica {
@@ -75,11 +82,13 @@ impl Replica {
         // damaged itself. The log is what counts: the table is built again from it.
         let rebuild = recovered.damaged || recovered.flushed > recovered.last_index;
         let flushed = if rebuild { LogIndex(0) } else { recovered.flushed };
+        let election =
+            host.pulse.election(&config.timing, config.store, config.map.voters.iter().copied());
         let raft_config = RaftConfig {
             id: config.store,
             voters: config.map.voters.clone(),
             heartbeat: config.timing.heartbeat,
-            election: config.timing.election,
+            election,
             append_bytes_max: APPEND_BYTES_MAX,
             appends_in_flight_max: APPENDS_IN_FLIGHT_MAX,
             entry_cache_bytes: config.limits.entry_cache_bytes,
@@ -108,6 +117,9 @@ impl Replica {
             persists: VecDeque::new(),
             fetches: BTreeMap::new(),
             rebuild,
+            apply_lag: ApplyLag::default(),
+            slowness: Slowness::default(),
+            election,
         }
     }
 
@@ -152,7 +164,7 @@ impl Replica {
         for action in out.drain() {
             match action {
                 Action::Send(message) => host.post(self.id, message),
-                Action::Persist(persist) => self.persist(persist, host),
+                Action::Persist(persist) => self.persist(now, persist, host),
                 // `advance` applies up to there at the end of the step.
                 Action::Commit(index) => self.committed = index,
                 Action::ReadReady { token, index } => {
@@ -202,7 +214,7 @@ impl Replica {
         Ok(())
     }
 
-    fn persist(&mut self, persist: Persist, host: &mut Host) {
+    fn persist(&mut self, now: Now, persist: Persist, host: &mut Host) {
         host.observer.note(self.id, || Observation::Wrote {
             seq: persist.seq,
             hard_state: persist.hard_state,
@@ -219,7 +231,8 @@ impl Replica {
         }
         // Nothing new to write: what was asked for before must still come first.
         let ticket = ticket.unwrap_or_else(|| host.storage.last_ticket());
-        self.persists.push_back(Persisting { ticket, seq: persist.seq, then: persist.then });
+        let Persist { seq, then, .. } = persist;
+        self.persists.push_back(Persisting { ticket, seq, then, since: now.instant });
     }
 
     /// The journal is durable up to `ticket`.
@@ -234,6 +247,7 @@ impl Replica {
         while let Some(done) = self.persists.pop_front_if(|persisting| persisting.ticket <= ticket)
         {
             host.observer.note(self.id, || Observation::Durable { seq: done.seq });
+            host.pulse.synced(now.instant.since(done.since));
             for message in done.then {
                 host.post(self.id, message);
             }
@@ -360,6 +374,11 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         self.apply_committed(now, host, fx)?;
+        if let Some(applied) = self.machine.range().map(Range::applied)
+            && let Some(took) = self.apply_lag.look(now.instant, self.raft.commit(), applied)
+        {
+            host.pulse.applied(took);
+        }
         self.answer_reads(host, fx)?;
         self.propose_queued(now, host, fx)
     }
@@ -367,6 +386,51 @@ impl Replica {
     /// Whether this replica leads, as far as it knows.
     pub(super) fn leads(&self) -> bool {
         self.raft.role() == Role::Leader
+    }
+
+    /// Who takes part in the range.
+    pub(super) fn members(&self) -> impl Iterator<Item = StoreId> {
+        self.raft.voters()
+    }
+
+    /// How long the oldest thing that the disk or the state machine has to do has taken so far.
+    pub(super) fn in_hand(&self, now: Now) -> Duration {
+        let write = self.persists.front().map(|persisting| now.instant.since(persisting.since));
+        write.unwrap_or_default().max(self.apply_lag.waits(now.instant))
+    }
+
+    /// Follow what is measured of the voters.
+    pub(super) fn follow_pulse(&mut self, now: Now, host: &Host) {
+        let timing = &host.config.timing;
+        let election = host.pulse.election(timing, host.config.store, self.members());
+        if election != self.election {
+            self.election = election;
+            self.raft.set_timing(now.instant, timing.heartbeat, election);
+        }
+    }
+
+    /// One look at whether this leader is slow.
+    pub(super) fn hand_over_if_slow(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let commit = self.raft.commit();
+        let keeps_up = |peer| self.raft.held_by(peer).is_some_and(|held| held >= commit);
+        let successor =
+            self.leads().then(|| host.pulse.successor(now.instant, &host.config.timing, keeps_up));
+        let successor = successor.flatten();
+        if self.slowness.look(successor.is_some())
+            && let Some(to) = successor
+        {
+            fx.push(Effect::Note(format!(
+                "{}: this store has become slow; handing leadership over to {to}",
+                self.id
+            )));
+            self.consensus(now, host, fx, |raft, out| raft.transfer(now.instant, to, out))?;
+        }
+        Ok(())
     }
 
     fn role_changed(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {

@@ -1,14 +1,15 @@
 //! A store at work: it hands each event to the part that it concerns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunks::Chunks;
 use super::observe::{Observation, Observer, needs_durable_state};
+use super::pulse::Pulse;
 use super::replica::Replica;
 use crate::cluster::{ROOT_RANGE, StoreConfig};
 use crate::effects::{Effect, Effects, Now, StoreEvent};
 use crate::ids::{Endpoint, Incarnation, RangeId, StoreId};
-use crate::message::{Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
+use crate::message::{self, Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
 use crate::storage::{Opened, Storage, StorageEvent};
 use crate::time::{Deadline, WallTime};
 
@@ -33,6 +34,8 @@ pub(super) struct Host {
     pub(super) peer_clocks: BTreeMap<StoreId, WallTime>,
     /// The highest journal position that each peer told us it has synced.
     peer_synced: BTreeMap<StoreId, u64>,
+    /// What is measured of the peers and of this store.
+    pub(super) pulse: Pulse,
     /// What an onlooker may see.
     pub(super) observer: Observer,
     /// Consensus messages of this step, sent together: one message per peer.
@@ -100,6 +103,7 @@ impl Serving {
             storage,
             peer_clocks: BTreeMap::new(),
             peer_synced: BTreeMap::new(),
+            pulse: Pulse::default(),
             observer: Observer::default(),
             outbox: BTreeMap::new(),
             config,
@@ -116,6 +120,7 @@ impl Serving {
             fx.push(Effect::Note(note));
         }
         let mut serving = Self { host, replicas, chunks: Chunks::default() };
+        serving.beat(now, fx)?;
         serving.end_step(now, fx)?;
         Ok(serving)
     }
@@ -150,6 +155,9 @@ impl Serving {
                 for replica in self.replicas.values_mut() {
                     replica.on_deadline(now, &mut self.host, fx)?;
                 }
+                if self.host.pulse.ping_at.is_some_and(|at| at <= now.instant) {
+                    self.beat(now, fx)?;
+                }
             }
             StoreEvent::Message(envelope) => self.on_message(now, envelope, fx)?,
             StoreEvent::LinkUp(peer) => {
@@ -172,11 +180,53 @@ impl Serving {
         fx: &mut Effects,
     ) -> Result<(), String> {
         if let Endpoint::Store(peer) = peer {
+            self.host.pulse.link_changed(peer, stands);
             for replica in self.replicas.values_mut() {
                 replica.link_changed(now, peer, stands, &mut self.host, fx)?;
             }
         }
         Ok(())
+    }
+
+    /// Ping the peers, and look at what has been measured.
+    fn beat(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
+        let own = self.host.config.store;
+        let replicas = self.replicas.values();
+        let peers: BTreeSet<StoreId> =
+            replicas.clone().flat_map(Replica::members).filter(|peer| *peer != own).collect();
+        let in_hand = replicas.map(|replica| replica.in_hand(now)).max().unwrap_or_default();
+        let timing = self.host.config.timing;
+        let due = self.host.pulse.beat(now.instant, &timing, peers.into_iter(), in_hand);
+        let vitals = self.host.pulse.vitals(&timing);
+        for peer in due {
+            let pulse = message::Pulse { sent: now.instant, vitals };
+            self.host.send(Endpoint::Store(peer), Message::Ping(pulse), fx);
+        }
+        for replica in self.replicas.values_mut() {
+            replica.follow_pulse(now, &self.host);
+            replica.hand_over_if_slow(now, &mut self.host, fx)?;
+        }
+        Ok(())
+    }
+
+    fn on_pulse(&mut self, now: Now, from: Endpoint, message: Message, fx: &mut Effects) {
+        let Endpoint::Store(peer) = from else { return };
+        match message {
+            Message::Ping(pulse) => {
+                self.host.pulse.told(now.instant, peer, pulse.vitals);
+                let vitals = self.host.pulse.vitals(&self.host.config.timing);
+                let pulse = message::Pulse { sent: pulse.sent, vitals };
+                self.host.send(from, Message::Pong(pulse), fx);
+            }
+            Message::Pong(pulse) => {
+                self.host.pulse.answered(now.instant, peer, pulse.sent);
+                self.host.pulse.told(now.instant, peer, pulse.vitals);
+            }
+            _ => {}
+        }
+        for replica in self.replicas.values_mut() {
+            replica.follow_pulse(now, &self.host);
+        }
     }
 
     /// Whatever the event was: hear what storage has to say, apply and propose, start what can be
@@ -226,6 +276,9 @@ impl Serving {
             }
             Message::ChunkWrite(write) => self.chunks.write(from, write, &mut self.host, fx),
             Message::ChunkRead(read) => self.chunks.read(from, read, &mut self.host, fx),
+            message @ (Message::Ping(_) | Message::Pong(_)) => {
+                self.on_pulse(now, from, message, fx)
+            }
             // Replies go to gateways.
             Message::ChunkWritten(_) | Message::ChunkData(_) => {}
         }
@@ -315,7 +368,8 @@ impl Serving {
 
     pub(super) fn next_deadline(&self) -> Option<Deadline> {
         let deadlines = self.replicas.values().map(|replica| replica.next_deadline(&self.host));
-        deadlines.fold(None, Deadline::earlier)
+        let ping = self.host.pulse.ping_at.map(|at| Deadline { at, reason: "ping" });
+        deadlines.fold(ping, Deadline::earlier)
     }
 
     pub(super) fn check(&self) {

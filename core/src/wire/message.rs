@@ -6,10 +6,10 @@ use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::hash::Checksum;
 use crate::ids::StoreId;
 use crate::message::{
-    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, Message,
-    RangeAnswer, RangeCall, Refusal,
+    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, Message, Pulse,
+    RangeAnswer, RangeCall, Refusal, Vitals,
 };
-use crate::time::WallTime;
+use crate::time::{Duration, Instant, WallTime};
 
 /// Consensus messages in one frame.
 const CONSENSUS_MESSAGES_MAX: usize = 65_536;
@@ -24,6 +24,8 @@ const CHUNK_WRITE: u8 = 5;
 const CHUNK_WRITTEN: u8 = 6;
 const CHUNK_READ: u8 = 7;
 const CHUNK_DATA: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -39,6 +41,8 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
             let bulk = data.result.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();
             (CHUNK_DATA, bulk)
         }
+        Message::Ping(_) => (PING, Bytes::new()),
+        Message::Pong(_) => (PONG, Bytes::new()),
     }
 }
 
@@ -110,6 +114,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
                 out.list(checksums);
             }
         }
+        Message::Ping(pulse) | Message::Pong(pulse) => encode_pulse(pulse, out),
     }
 }
 
@@ -189,8 +194,32 @@ pub(super) fn decode(
                 Err(error) => Err(error),
             },
         }),
+        PING => Message::Ping(decode_pulse(input)?),
+        PONG => Message::Pong(decode_pulse(input)?),
         tag => return Err(DecodeError::Tag { what: "message kind", tag }),
     })
+}
+
+fn encode_pulse(pulse: &Pulse, out: &mut Encoder) {
+    let Pulse { sent, vitals: Vitals { heartbeat, reach, delay } } = pulse;
+    out.u64(sent.as_nanos());
+    out.u64(nanos(*heartbeat));
+    // 0 stands for "unknown": whatever was measured took a nanosecond at least.
+    for measured in [reach, delay] {
+        out.u64(measured.map_or(0, |measured| nanos(measured).max(1)));
+    }
+}
+
+fn decode_pulse(input: &mut Decoder<'_>) -> Result<Pulse, DecodeError> {
+    let sent = Instant::from_nanos(input.u64()?);
+    let heartbeat = Duration::from_nanos(input.u64()?);
+    let [reach, delay] =
+        [input.u64()?, input.u64()?].map(|n| (n > 0).then(|| Duration::from_nanos(n)));
+    Ok(Pulse { sent, vitals: Vitals { heartbeat, reach, delay } })
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn encode_ask(ask: &Ask, out: &mut Encoder) {

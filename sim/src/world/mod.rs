@@ -555,6 +555,8 @@ fn weight(message: &Message) -> u64 {
         Message::ChunkWritten(written) => written.call.0 << 8 | 3,
         Message::ChunkRead(read) => read.call.0 << 8 | 4,
         Message::ChunkData(data) => data.call.0 << 8 | 5,
+        Message::Ping(pulse) => pulse.sent.as_nanos() << 8 | 6,
+        Message::Pong(pulse) => pulse.sent.as_nanos() << 8 | 7,
     }
 }
 
