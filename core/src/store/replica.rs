@@ -15,7 +15,7 @@ use super::pulse::{ApplyLag, Slowness};
 use super::reads::Reads;
 use super::serving::Host;
 use crate::consensus::{
-    Action, Entry, HardState, Message, MessageBody, Output, Persist, Raft, RaftConfig,
+    Action, Entry, HardState, Membership, Message, MessageBody, Output, Persist, Raft, RaftConfig,
     RecoveredLog, Role,
 };
 use crate::effects::{Effect, Effects, Now};
@@ -86,7 +86,6 @@ impl Replica {
             host.pulse.election(&config.timing, config.store, config.map.voters.iter().copied());
         let raft_config = RaftConfig {
             id: config.store,
-            voters: config.map.voters.clone(),
             heartbeat: config.timing.heartbeat,
             election,
             append_bytes_max: APPEND_BYTES_MAX,
@@ -95,11 +94,15 @@ impl Replica {
             proposals_uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
             seed: config.seed ^ id.0 ^ (host.incarnation.0 << 32),
         };
+        // The range began with these voters; changes of them are entries of the log.
+        let mut memberships = vec![(LogIndex(0), Membership::of(config.map.voters.clone()))];
+        memberships.extend(recovered.memberships);
         let log = RecoveredLog {
             hard_state: recovered.hard_state,
             base_index: LogIndex(0),
             base_term: Term(0),
             terms: recovered.terms,
+            memberships,
             last_index: recovered.last_index,
             committed: flushed,
             suspect: recovered.suspect,
@@ -390,7 +393,7 @@ impl Replica {
 
     /// Who takes part in the range.
     pub(super) fn members(&self) -> impl Iterator<Item = StoreId> {
-        self.raft.voters()
+        self.raft.membership().members()
     }
 
     /// How long the oldest thing that the disk or the state machine has to do has taken so far.
@@ -402,7 +405,8 @@ impl Replica {
     /// Follow what is measured of the voters.
     pub(super) fn follow_pulse(&mut self, now: Now, host: &Host) {
         let timing = &host.config.timing;
-        let election = host.pulse.election(timing, host.config.store, self.members());
+        let voters = self.raft.membership().all_voters();
+        let election = host.pulse.election(timing, host.config.store, voters);
         if election != self.election {
             self.election = election;
             self.raft.set_timing(now.instant, timing.heartbeat, election);
@@ -416,11 +420,15 @@ impl Replica {
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
-        let commit = self.raft.commit();
-        let keeps_up = |peer| self.raft.held_by(peer).is_some_and(|held| held >= commit);
+        let (commit, membership) = (self.raft.commit(), self.raft.membership());
+        // A swap of voters is not to be disturbed: it ends by itself.
+        let may_look = self.leads() && !membership.is_joint();
+        let keeps_up = |peer| {
+            membership.is_voter(peer) && self.raft.held_by(peer).is_some_and(|held| held >= commit)
+        };
+        let timing = &host.config.timing;
         let successor =
-            self.leads().then(|| host.pulse.successor(now.instant, &host.config.timing, keeps_up));
-        let successor = successor.flatten();
+            may_look.then(|| host.pulse.successor(now.instant, timing, keeps_up)).flatten();
         if self.slowness.look(successor.is_some())
             && let Some(to) = successor
         {
