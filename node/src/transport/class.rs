@@ -21,17 +21,18 @@ impl Class {
     }
 }
 
-/// The connection that a message takes. A message that carries bytes of objects apart from the log
-/// is bulk; all others, and above all what consensus says, are control.
+/// The connection that a message takes. A message that carries bytes of objects apart from the log,
+/// or a range's rows by the page, is bulk; all others, and above all what consensus says, are control.
 pub(crate) fn class_of(message: &Message) -> Class {
     match message {
-        Message::ChunkWrite(_) | Message::ChunkData(_) => Class::Bulk,
+        Message::ChunkWrite(_) | Message::ChunkData(_) | Message::SnapshotPage(_) => Class::Bulk,
         Message::Hello(_)
         | Message::Consensus { .. }
         | Message::RangeCall(_)
         | Message::RangeAnswer(_)
         | Message::ChunkWritten(_)
-        | Message::ChunkRead(_) => Class::Control,
+        | Message::ChunkRead(_)
+        | Message::SnapshotAsk(_) => Class::Control,
     }
 }
 
@@ -46,5 +47,7 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
         Message::ChunkWritten(_) => "ChunkWritten",
         Message::ChunkRead(_) => "ChunkRead",
         Message::ChunkData(_) => "ChunkData",
+        Message::SnapshotAsk(_) => "SnapshotAsk",
+        Message::SnapshotPage(_) => "SnapshotPage",
     }
 }
