@@ -22,6 +22,7 @@
 //! | `timing R HEARTBEAT ELECTION` | new bounds, in milliseconds |
 //! | `fail-install R` | R gives up the snapshot that it is installing |
 //! | `propose R TEXT...`, `read R TOKEN`, `transfer R S`, `link-down R S`, `link-up R S`, `compact R I` | calls |
+//! | `quiet COMMAND` | the same, with nothing said |
 //! | `status` | all replicas |
 
 #![allow(clippy::unwrap_used, reason = "a script that makes no sense fails its test")]
@@ -267,6 +268,9 @@ impl Group {
                 });
             }
             "compact" => self.compact(replica, LogIndex(peer.0)),
+            "quiet" => {
+                self.run(command.trim_start_matches("quiet").trim_start());
+            }
             "status" => {
                 for replica in self.replicas.values() {
                     writeln!(self.said, "{}", replica.raft.status()).unwrap();

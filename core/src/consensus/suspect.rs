@@ -4,28 +4,49 @@
 //! it is restored, the replica neither votes nor campaigns, and says in every reply that it is
 //! suspect, with a number that is higher in each of its lives.
 //!
+//! # The rule
+//! On first hearing of a life of S, a leader L of term T begins a round of heartbeats and notes the end
+//! of its log. Neither S's acknowledgements nor its rounds count until **all other voters**, themselves
+//! not suspect, have acknowledged that round or a later one and hold an entry of term T durably; so
+//! must L itself. All voters are those of both halves of L's configuration and, while that one is not
+//! known to be committed, those of the former one too. Learners are not asked. Then L says `Restore`:
+//! S is trusted when it holds L's log up to the noted index, durably, and has its vote in T given away.
+//! A suspect learner is restored by the same rule, and gets no vote before it is.
+//!
 //! # Why no acknowledged entry and no vote is lost
-//! On first hearing of a life, a leader L of term T begins a round of heartbeats and waits until
-//! **all other voters** have acknowledged that round or a later one, themselves not suspect. Until
-//! then neither the suspect replica's acknowledgements nor its rounds count for L. Then:
-//!
 //! - *Forgotten votes.* Each candidate's own vote is durable before it asks for others. A vote
-//!   that the replica S forgot was for a candidate C in some term U. If U > T, then C was in term U
-//!   before S restarted, and could not have acknowledged a round of term T after it. So U ≤ T; and S
-//!   comes back in term T with its vote given away. It can help no second leader in any term ≤ T.
+//!   that S forgot was for a candidate C in some term U. If U > T, then C was in term U before S
+//!   restarted, and could not have acknowledged a round of term T after it. So, if C was asked, U ≤ T;
+//!   and S comes back in term T with its vote given away. It can help no second leader in any term ≤ T.
+//! - *Candidates who are not asked* win nothing, with S's vote or without. Such a C goes by a
+//!   configuration that is not L's: an older one, or one that L never got. An older one lacks the
+//!   newest committed one, of which others of any quorum know. (While L has left a joint phase and
+//!   that is not committed, they need not know yet: 1 leads, left 1 2 3 for 1 2 4, and S = 2 forgot a
+//!   vote for 3 in T + 1. If 4 alone were asked, 1 would commit with 2, and then 4 could elect 3. So
+//!   the former voters are asked too.) A configuration that L never got was appended by a leader
+//!   before T, and half of its voters are voters of L's: with an entry of term T they refuse C.
+//!   (Else: 1 leads 1 2 4 and learner 5. A former leader sent 5 the entry that swaps 5 for 1, and S = 2
+//!   forgot a vote for 5 in T + 1. If 4 had only heard heartbeats, 1 would commit with 2, and then 4
+//!   could elect 5, whom nobody asked.)
 //! - *Forgotten entries.* Older leaders can commit nothing more, on stale acknowledgements of S
-//!   either: each is a voter that has moved on to term T. What they did commit, L has (S had voted
-//!   with its whole log, or had not voted). What L itself may still commit on stale acknowledgements
-//!   of S is at or below the end of L's log when L heard of the damage. S is trusted only when it
-//!   holds L's log up to that very index, durably. (The commit index would be too low: with
-//!   acknowledgements of an earlier life still under way, L would commit more, and S, trusted again,
-//!   could elect the third replica, which lacks it.)
-//! - *Why acknowledgements do not count before the round is complete.* S may have voted in T + 1
-//!   and forgotten it. If L, cut off, could count S's new acknowledgements, it would commit an entry
-//!   that the leader of T + 1 lacks. The same holds for reads confirmed by S.
+//!   either: each is a voter that has moved on to term T, or goes by a configuration as above. What
+//!   they did commit, L has (S had voted with its whole log, or had not voted). What L itself may still
+//!   commit on stale acknowledgements of S is at or below the end of L's log when L heard of the
+//!   damage. S is trusted only when it holds L's log up to that very index. (The commit index would be
+//!   too low: with acknowledgements of an earlier life still under way, L would commit more, and S,
+//!   trusted again, could elect the third replica, which lacks it.)
+//! - *Why acknowledgements do not count before that.* S may have voted in T + 1 and forgotten it. If L,
+//!   cut off, could count S's new acknowledgements, it would commit an entry that the leader of T + 1
+//!   lacks. The same holds for reads confirmed by S.
+//! - *Stale votes for S.* S may have campaigned in U > T and forgotten it, and campaign in U again.
+//!   Who votes for its former self after the round holds an entry of term T, so that self had one too:
+//!   its log was part of L's, and S's log by now goes further.
 //!
-//! Two suspect voters of five wait for each other; replacing one by a joint swap is the way out.
-//! A suspect voter of one has nobody to restore it.
+//! # Limits
+//! Two suspect voters wait for each other; replacing one by a joint swap is the way out, if the rest is
+//! a majority. A suspect voter of one has nobody to restore it. A wiped store that comes back as the
+//! same replica must come back suspect, with nothing in its log; or it is removed, and comes back
+//! under another id.
 
 use super::membership::Membership;
 use super::message::MessageBody;
