@@ -50,6 +50,7 @@
 
 use super::membership::Membership;
 use super::message::MessageBody;
+use super::mutants::Mutant;
 use super::output::{Action, Output};
 use super::progress::Progress;
 use super::raft::{Leader, Raft, State};
@@ -135,15 +136,20 @@ impl Raft {
         let known = progress.suspicion.life;
         if suspect > known {
             // What it acknowledged in earlier lives may be gone.
-            progress.forget_matched(last, now);
+            if !self.config.mutated(Mutant::SuspectMatchKept) {
+                progress.forget_matched(last, now);
+            }
             progress.probe_from(last.next(), now);
             let round = Some(reads.begin_round());
-            progress.suspicion = Suspicion { life: suspect, round, index: last };
+            let commit = self.config.mutated(Mutant::SuspectToCommit);
+            let index = if commit { self.commit } else { last };
+            progress.suspicion = Suspicion { life: suspect, round, index };
             transfer.take_if(|transfer| transfer.to == from);
             self.broadcast_heartbeat(now, out);
             self.send_appends(now, from, true, out);
-        } else if (suspect != 0 && suspect < known)
-            || (suspect == 0 && progress.suspicion.is_open())
+        } else if ((suspect != 0 && suspect < known)
+            || (suspect == 0 && progress.suspicion.is_open()))
+            && !self.config.mutated(Mutant::SuspectStaleHeard)
         {
             // Said by an earlier life: without this leader's word it is not trusted again.
             return false;
@@ -181,18 +187,25 @@ impl Raft {
     /// While the newest configuration is not committed, the voters of the former one are asked too.
     fn all_others_vouch(&self, suspect: StoreId, round: u64) -> bool {
         let State::Leader(leader) = &self.state else { return false };
-        let former = self.members.former().filter(|_| !self.is_membership_committed());
+        let former = self.members.former().filter(|_| {
+            !(self.is_membership_committed() || self.config.mutated(Mutant::SuspectFormerNotAsked))
+        });
+        let by_heartbeat = self.config.mutated(Mutant::SuspectByHeartbeat);
+        let round = round - u64::from(self.config.mutated(Mutant::SuspectOldRound));
         let voters = self.members.latest().all_voters();
         let mut voters = voters.chain(former.into_iter().flat_map(Membership::all_voters));
-        voters.all(|id| {
+        let vouches = |id| {
             if id == self.config.id {
-                return self.durable >= leader.term_start;
+                return self.durable >= leader.term_start || by_heartbeat;
             }
-            let vouches = leader.peers.get(&id).is_some_and(|progress| {
-                progress.round >= round && progress.counted() >= leader.term_start
-            });
-            id == suspect || vouches
-        })
+            leader.peers.get(&id).is_some_and(|progress| {
+                progress.round >= round && (progress.counted() >= leader.term_start || by_heartbeat)
+            })
+        };
+        if self.config.mutated(Mutant::SuspectKnownByMajority) {
+            return self.members.latest().reached(|id| id != suspect && vouches(id));
+        }
+        voters.all(|id| id == suspect || vouches(id))
     }
 
     /// Tell a suspect peer what makes it trusted, if that is settled. It is told again with every
@@ -227,12 +240,18 @@ impl Raft {
     pub(super) fn regain_trust(&mut self, persisted: u64, out: &mut Output) {
         match self.trust {
             Trust::Restoring { life, leader, index }
-                if self.durable.min(self.verified) >= index && self.installing.is_none() =>
+                if (self.durable >= index && self.installing.is_none())
+                    && (self.verified >= index
+                        || self.config.mutated(Mutant::SuspectUncompared)) =>
             {
                 // In this term it counts as having voted for this leader, unless it remembers a
                 // vote for one who lost: either way it has no vote left to give.
-                self.vote = self.vote.or(Some(leader));
-                if self.durable_state == self.hard_state() {
+                if !self.config.mutated(Mutant::SuspectVoteLeft) {
+                    self.vote = self.vote.or(Some(leader));
+                }
+                if self.durable_state == self.hard_state()
+                    || self.config.mutated(Mutant::SuspectVoteUnsettled)
+                {
                     self.trust = Trust::Trusted;
                     out.push(Action::Trusted);
                 } else {
