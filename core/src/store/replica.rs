@@ -19,8 +19,8 @@ use super::serving::Host;
 use super::snapshot::{Giver, Taker};
 use crate::codec::Wire;
 use crate::consensus::{
-    Action, Entry, HardState, Membership, Message, MessageBody, Output, Persist, Raft, RaftConfig,
-    RecoveredLog, Role,
+    Action, Entry, HardState, Membership, Message, MessageBody, Mutants, Output, Persist, Raft,
+    RaftConfig, RecoveredLog, Role,
 };
 use crate::effects::{Effect, Effects, Now};
 use crate::ids::{LogIndex, RangeEpoch, RangeId, StoreId};
@@ -127,6 +127,7 @@ impl Replica {
             entry_cache_bytes: config.limits.entry_cache_bytes,
             proposals_uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
             seed: config.seed ^ id.0 ^ (host.incarnation.0 << 32),
+            mutants: Mutants::none(),
         };
         // The range began with these voters; changes of them are entries of the log. Any other store
         // learns from its log, or with a snapshot, who votes.

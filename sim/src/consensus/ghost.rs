@@ -15,6 +15,7 @@
 //! | what commits is durable in a quorum | [`Ghost::commits`] |
 //! | one change of membership at a time, by way of a joint configuration | [`Ghost::wrote`], [`Ghost::commits`] |
 //! | a snapshot brings the configuration of its last entry | [`Ghost::installed`] |
+//! | a replica goes by the newest configuration of its log | [`Ghost::goes_by`] |
 //! | committed entries never change | [`Ghost::commits`], [`Ghost::recovered`] |
 //! | a read is no older than what was committed when it was asked | [`Ghost::read_ready`] |
 
@@ -482,6 +483,21 @@ impl Ghost {
                     log(*at).is_some_and(|seen| seen.term == *term) && config.is_quorum(&holders)
                 }));
         if is_quorum { Ok(()) } else { Err(holders) }
+    }
+
+    /// A replica goes by this configuration; without voters if it knows of none.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub fn goes_by(&self, replica: u64, config: &Config) -> Result<(), Broken> {
+        let empty = Image::default();
+        let image = self.memory.get(&replica).unwrap_or(&empty);
+        let (at, in_force) = self.config_at(|index| image.get(index), image.log.len() as u64);
+        let knows_none = at == 0 && config.voters.is_empty();
+        if in_force == config || knows_none {
+            return Ok(());
+        }
+        Err(format!("configuration: {replica} goes by {config:?}; its log says {in_force:?}"))
     }
 
     /// A replica took a read, which it calls `token`.
