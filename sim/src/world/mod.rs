@@ -24,7 +24,7 @@ use trine_core::cluster::Geometry;
 use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint};
-use trine_core::message::{Envelope, Message};
+use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
 
 pub use machine::{GatewayMachine, Maker, Real, StoreMachine};
 pub use setup::GEOMETRY;
