@@ -53,9 +53,14 @@ impl Clients {
         Self { bin }
     }
 
+    /// Where a client's program is.
+    pub fn path(&self, program: &str) -> PathBuf {
+        self.bin.join(program)
+    }
+
     /// A client's command, with credentials for `server` and nothing else of our environment.
     pub fn command(&self, program: &str, server: &Server) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+        let mut command = Command::new(self.path(program));
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -1,7 +1,7 @@
 //! A `trine` process of our own, or an endpoint that runs already.
 
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -36,12 +36,9 @@ impl Server {
             let mut parts = given.split(',').map(str::to_owned);
             let mut part = || parts.next().expect("TRINE_TEST_ENDPOINT=host:port,access,secret");
             let (address, access_key, secret_key) = (part(), part(), part());
-            return Self { address, access_key, secret_key, process: None };
+            return Self::at(address, &access_key, &secret_key);
         }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("loopback has a free port")
-            .port();
+        let port = crate::free_port();
         let mut server = Self {
             address: format!("127.0.0.1:{port}"),
             access_key: "compat".to_owned(),
@@ -50,6 +47,12 @@ impl Server {
         };
         server.process = Some(server.spawn(data));
         server
+    }
+
+    /// An endpoint that somebody else runs.
+    pub fn at(address: String, access_key: &str, secret_key: &str) -> Self {
+        let (access_key, secret_key) = (access_key.to_owned(), secret_key.to_owned());
+        Self { address, access_key, secret_key, process: None }
     }
 
     /// `host:port`.
@@ -126,7 +129,10 @@ impl Drop for Server {
 }
 
 /// The `trine` binary of this build's profile, built once if need be.
-fn binary() -> &'static Path {
+///
+/// # Panics
+/// If it cannot be built.
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let profile = if cfg!(debug_assertions) { "dev" } else { "release" };

@@ -14,8 +14,11 @@ def refused(code, call, **arguments):
 b = 'boto3-bucket'
 s3.create_bucket(Bucket=b)
 refused('BucketAlreadyOwnedByYou', s3.create_bucket, Bucket=b)
-refused('NoSuchBucket', s3.put_object, Bucket='no-such-bucket', Key='k', Body=b'x')
-refused('NoSuchKey', s3.get_object, Bucket=b, Key='missing')
+# botocore asks for 100-continue, is refused and never sends the body: the connection must not be used
+# again, and the answer must say so, or the next request meets a closing connection.
+for _ in range(30):
+    refused('NoSuchBucket', s3.put_object, Bucket='no-such-bucket', Key='k', Body=b'x')
+    refused('NoSuchKey', s3.get_object, Bucket=b, Key='missing')
 refused('404', s3.head_object, Bucket=b, Key='missing')
 
 # Sizes at the edges: inline, one chunk, several.

@@ -21,8 +21,10 @@ use trine_core::time::Instant;
 
 use crate::runtime::{Listener, Runtime};
 
+mod linger;
 mod progress;
 
+use linger::Lingering;
 use progress::Counted;
 
 /// Connections at a time. More wait in the kernel's backlog. Each costs two tasks' memory and up to
@@ -123,6 +125,7 @@ where
         match accepted {
             Ok((stream, _peer)) => {
                 let (stream, moves) = Counted::new(stream);
+                let stream = Lingering::new(stream, &runtime, stopped.clone());
                 let connection = connection(&runtime, stream, service.clone(), stopped.clone());
                 let stalled = moves.stalled(runtime.clone(), patience.stall);
                 runtime.spawn("http connection", async move {

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 use std::task::{Context as TaskContext, Poll};
 
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) broken: OnceLock<String>,
     /// What is left of a body that was dropped before its end.
     pub(crate) leftover: Mutex<Option<Body>>,
+    /// Set when the body has been read to its end. Else the connection ends with the answer.
+    pub(crate) body_ended: AtomicBool,
 }
 
 /// What can be wrong with a body on the level of HTTP and `aws-chunked`.

@@ -14,23 +14,30 @@
 mod apply;
 mod calls;
 mod chunks;
+mod directory;
 mod fencing;
+mod gate;
+mod hello;
 mod membership;
 mod observe;
 mod probe;
 mod reads;
+mod repair;
 mod replica;
+mod report;
 mod serving;
 mod snapshot;
 
 pub use observe::{Observation, needs_durable_state};
 pub use probe::{ReplicaProbe, StoreProbe};
+pub use repair::RepairReport;
+pub use report::{DiskReport, RangeReport, StoreLife, StoreReport};
 
 use crate::cluster::StoreConfig;
 use crate::effects::{Effect, Effects, Now, StoreEvent};
-use crate::ids::Endpoint;
 #[cfg(feature = "invariants")]
 use crate::ids::RangeId;
+use crate::ids::{Endpoint, ZoneId};
 use crate::storage::{Opened, Storage, StorageEvent};
 use crate::time::Deadline;
 use serving::Serving;
@@ -133,8 +140,10 @@ impl Store {
         fx: &mut Effects,
     ) -> Life {
         match Serving::new(now, self.config.clone(), storage, opened, fx) {
-            Ok(serving) => {
-                serving.greet(links, fx);
+            Ok(mut serving) => {
+                for link in links {
+                    serving.greet(now, *link, false, fx);
+                }
                 Life::Serving(Box::new(serving))
             }
             Err(reason) => self.halt(reason, fx),
@@ -175,6 +184,11 @@ impl Store {
             Life::Serving(serving) => format!("{id} {}", serving.status()),
             Life::Halted(reason) => format!("{id} halted: {reason}"),
         }
+    }
+
+    /// Where it stands.
+    pub fn zone(&self) -> ZoneId {
+        self.config.zone
     }
 
     /// Whether the disk is recovered and the store takes part.

@@ -114,3 +114,26 @@ async fn a_connection_on_which_nothing_moves_is_broken_and_a_slow_one_is_not() {
     let _ = mute.read_to_end(&mut rest).await;
     assert_eq!(rest, b"");
 }
+
+#[tokio::test]
+async fn an_answer_arrives_though_the_body_is_never_read() {
+    let runtime = TokioRuntime::new();
+    let listener = runtime.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address().unwrap();
+    let (_switch, stopped) = StopSwitch::new();
+    let refuse = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b'x'; 100_000]))))
+    });
+    tokio::spawn(serve(runtime, listener, refuse, stopped, Patience::new(Duration::ZERO)));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let body = vec![b'b'; 1 << 20];
+    let head = format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The client sends on while the answer waits to be read, as clients do. A server that closed at
+    // once would reset the connection under it.
+    for piece in body.chunks(body.len() / 4) {
+        stream.write_all(piece).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(to_end(&mut stream).await.ends_with("xxxx"));
+}

@@ -26,8 +26,13 @@ impl Ending {
         }
     }
 
-    /// Add ids, complete error documents, take away bodies that HTTP forbids.
-    pub(super) fn finish(self, mut response: http::Response<Body>) -> http::Response<Body> {
+    /// Add ids, complete error documents, take away bodies that HTTP forbids. `reusable` is whether the
+    /// request was read to its end: if not, the connection closes, and the client must know.
+    pub(super) fn finish(
+        self,
+        mut response: http::Response<Body>,
+        reusable: bool,
+    ) -> http::Response<Body> {
         let status = response.status();
         let error = status.is_client_error() || status.is_server_error();
         if status == StatusCode::NOT_MODIFIED || (self.head && error) {
@@ -48,6 +53,9 @@ impl Ending {
         {
             let value = HeaderValue::from_str(value).expect("hexadecimal and base64 are ASCII");
             headers.insert(HeaderName::from_static(name), value);
+        }
+        if !reusable {
+            headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         headers.insert(http::header::SERVER, HeaderValue::from_static("Trine"));
         response

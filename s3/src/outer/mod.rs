@@ -94,7 +94,7 @@ impl S3Http {
         if response.status().is_client_error() || response.status().is_server_error() {
             watched::drain(&shared).await;
         }
-        Ok(ending.finish(response))
+        Ok(ending.finish(response, watched::is_over(&shared)))
     }
 }
 

@@ -4,10 +4,16 @@
 //! the request is refused early and the connection closed, the bytes on their way meet a closed
 //! socket, which resets the connection, and the client sees that instead of the answer. So what is
 //! left of a refused body is read and thrown away before the answer goes out, up to a bound.
+//!
+//! What is not read even then would be taken for the next request, so that hyper closes the
+//! connection after the answer. The answer must say so (`Connection: close`, RFC 9112, section 9.6):
+//! a client that keeps the connection would send its next request just as it is closed, and could not
+//! know whether that took effect.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use bytes::Bytes;
@@ -37,7 +43,15 @@ impl Watched {
         B::Error: Into<StdError>,
     {
         let inner = Body::http_body_unsync(Boxed(Box::pin(body)));
-        Self { inner, held_back: expects, shared }
+        let watched = Self { inner, held_back: expects, shared };
+        watched.note_end(false);
+        watched
+    }
+
+    fn note_end(&self, ended: bool) {
+        if ended || self.inner.is_end_stream() {
+            self.shared.body_ended.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -79,6 +93,7 @@ impl http_body::Body for Watched {
     ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         self.held_back = false;
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        self.note_end(frame.is_none());
         Poll::Ready(frame.map(|result| {
             result.inspect_err(|_| {
                 // The first fault is the cause of the others.
@@ -115,9 +130,20 @@ pub(super) async fn drain(shared: &Shared) {
         return;
     }
     let mut left = DRAIN_BYTES_MAX;
-    while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let len = frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
-        let Some(rest) = left.checked_sub(len) else { return };
-        left = rest;
+    loop {
+        match poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            Some(Ok(frame)) => {
+                let len = frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+                let Some(rest) = left.checked_sub(len) else { return };
+                left = rest;
+            }
+            Some(Err(_)) => return,
+            None => return shared.body_ended.store(true, Ordering::Relaxed),
+        }
     }
+}
+
+/// Whether the body is read to its end, so that the connection can take another request.
+pub(super) fn is_over(shared: &Shared) -> bool {
+    shared.body_ended.load(Ordering::Relaxed)
 }

@@ -111,9 +111,9 @@ impl Proof {
 }
 
 impl Onlooker {
-    /// One that has seen nothing. `voters` replicas in each range, one for each store.
-    pub(super) fn new(voters: usize) -> Self {
-        let stores = (0..voters).map(|_| Watched::default()).collect();
+    /// One that has seen nothing. `voters` replicas in each range, on the first of `stores` stores.
+    pub(super) fn new(voters: usize, stores: usize) -> Self {
+        let stores = (0..stores).map(|_| Watched::default()).collect();
         Self { voters, ghosts: BTreeMap::new(), stores }
     }
 
@@ -340,7 +340,7 @@ mod tests {
 
     /// Store 0 has written its vote, and what its disk did with it is durable.
     fn voted() -> Onlooker {
-        let mut onlooker = Onlooker::new(3);
+        let mut onlooker = Onlooker::new(3, 3);
         onlooker.step(0, vec![(RANGE, wrote(1))]).unwrap();
         let (offset, parts) = (layout::JOURNAL_START, Vec::new());
         let write = DiskOp::Write { offset, parts };

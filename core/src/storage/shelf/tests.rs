@@ -3,4 +3,5 @@
 mod crash;
 mod ingest;
 mod model;
+mod repair;
 pub(super) mod rig;
