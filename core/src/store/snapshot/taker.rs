@@ -195,7 +195,7 @@ impl Replica {
                 return self.refuse_install(now, host, fx);
             }
         };
-        self.begin_taking(now, true, offer, (index, term), membership, host, fx);
+        self.begin_taking(now, true, offer, (index, term, membership), host, fx);
         Ok(())
     }
 
@@ -213,8 +213,7 @@ impl Replica {
         now: Now,
         by_consensus: bool,
         offer: SnapshotOffer,
-        (index, term): (LogIndex, Term),
-        membership: Bytes,
+        (index, term, membership): (LogIndex, Term, Bytes),
         host: &mut Host,
         fx: &mut Effects,
     ) {
@@ -308,7 +307,7 @@ impl Replica {
                 let wanted = self.lost && self.taker.is_none() && offer.snapshot.store == from;
                 // The log must go on from there.
                 if wanted && index >= self.raft.base_index() && index > LogIndex(0) {
-                    self.begin_taking(now, false, offer, (index, term), membership, host, fx);
+                    self.begin_taking(now, false, offer, (index, term, membership), host, fx);
                 }
                 Ok(())
             }
