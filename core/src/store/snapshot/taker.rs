@@ -195,7 +195,7 @@ impl Replica {
                 return self.refuse_install(now, host, fx);
             }
         };
-        self.begin_taking(now, true, offer, (index, term), membership, host, fx);
+        self.begin_taking(now, true, offer, (index, term, membership), host, fx);
         Ok(())
     }
 
@@ -213,8 +213,7 @@ impl Replica {
         now: Now,
         by_consensus: bool,
         offer: SnapshotOffer,
-        (index, term): (LogIndex, Term),
-        membership: Bytes,
+        (index, term, membership): (LogIndex, Term, Bytes),
         host: &mut Host,
         fx: &mut Effects,
     ) {
@@ -246,8 +245,8 @@ impl Replica {
         match &taker.stage {
             Stage::Waiting => self.begin_pulling(now, host, fx),
             Stage::Pulling(_) => self.stage_rows(now, host, fx),
-            Stage::Checking { waits: None, .. } => self.check_staged(now, host, fx),
-            Stage::Committing => self.install_if_committed(now, host),
+            Stage::Checking { waits: None, .. } => self.check_staged(host, fx),
+            Stage::Committing => self.install_if_committed(host),
             Stage::Finishing | Stage::Checking { .. } | Stage::Installing => {}
         }
     }
@@ -308,7 +307,7 @@ impl Replica {
                 let wanted = self.lost && self.taker.is_none() && offer.snapshot.store == from;
                 // The log must go on from there.
                 if wanted && index >= self.raft.base_index() && index > LogIndex(0) {
-                    self.begin_taking(now, false, offer, (index, term), membership, host, fx);
+                    self.begin_taking(now, false, offer, (index, term, membership), host, fx);
                 }
                 Ok(())
             }
@@ -412,14 +411,14 @@ impl Replica {
     }
 
     /// Everything is durable: is it what was promised?
-    pub(in crate::store) fn on_staged(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
+    pub(in crate::store) fn on_staged(&mut self, host: &mut Host, fx: &mut Effects) {
         if let Some(taker) = &mut self.taker {
             taker.stage = Stage::Checking { waits: None, pins: Vec::new() };
-            self.check_staged(now, host, fx);
+            self.check_staged(host, fx);
         }
     }
 
-    fn check_staged(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
+    fn check_staged(&mut self, host: &mut Host, fx: &mut Effects) {
         let Some(taker) = &mut self.taker else { return };
         let Stage::Checking { waits, pins } = &mut taker.stage else { return };
         let loaded = Range::load(self.id, &host.storage.staged_rows());
@@ -449,7 +448,7 @@ impl Replica {
         match right {
             Ok(()) => {
                 taker.stage = Stage::Committing;
-                self.install_if_committed(now, host);
+                self.install_if_committed(host);
             }
             Err(why) => {
                 // Whatever is wrong with the base, all rows do not need it.
@@ -459,7 +458,7 @@ impl Replica {
         }
     }
 
-    fn install_if_committed(&mut self, now: Now, host: &mut Host) {
+    fn install_if_committed(&mut self, host: &mut Host) {
         let Some(taker) = &mut self.taker else { return };
         let known = taker.by_consensus
             || (self.committed >= taker.index
@@ -467,7 +466,14 @@ impl Replica {
         if known {
             taker.stage = Stage::Installing;
             let ticket = host.storage.install(taker.term, taker.membership.clone());
-            self.install_after(now.instant, ticket);
+            let (index, membership) = (taker.index, taker.membership.clone());
+            let replaces_log = taker.by_consensus;
+            host.observer.note(self.id, || Observation::Installing {
+                index,
+                membership,
+                replaces_log,
+            });
+            self.install_after(ticket);
         }
     }
 
@@ -480,7 +486,7 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         let taker = self.taker.take().expect("an installation ends by itself");
-        let (index, term) = (taker.index, taker.term);
+        let index = taker.index;
         fx.push(Effect::Note(format!("{}: took over the state of {index}", self.id)));
         if let Some(range) = self.machine.range() {
             self.reads.restart(range.applied(), host);
@@ -491,7 +497,7 @@ impl Replica {
         (self.lost, self.take_all) = (false, false);
         self.held = self.held.max(index);
         if taker.by_consensus {
-            host.observer.note(self.id, || Observation::Installed { index, term });
+            host.observer.note(self.id, || Observation::Installed { index });
             self.committed = self.committed.max(index);
             self.consensus(now, host, fx, |raft, out| {
                 raft.snapshot_installed(now.instant, durable, out);
@@ -504,11 +510,33 @@ impl Replica {
         self.load(now, host, fx)
     }
 
-    /// It cannot be taken: the old state stays.
+    /// It cannot be taken: the old state stays, and another one is asked for.
     pub(in crate::store) fn give_up(
         &mut self,
         now: Now,
         why: &str,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        self.put_away(now, why, false, host, fx)
+    }
+
+    /// The same, but the next one would fare no better now: it is asked for an election timeout later.
+    pub(in crate::store) fn give_up_for_now(
+        &mut self,
+        now: Now,
+        why: &str,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        self.put_away(now, why, true, host, fx)
+    }
+
+    fn put_away(
+        &mut self,
+        now: Now,
+        why: &str,
+        later: bool,
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
@@ -524,7 +552,14 @@ impl Replica {
         let want = SnapshotWant::Nothing { snapshot: taker.offer.snapshot };
         let ask = SnapshotAsk { range: self.id, want };
         host.send(Endpoint::Store(giver), Message::SnapshotAsk(ask), fx);
-        if taker.by_consensus { self.refuse_install(now, host, fx) } else { Ok(()) }
+        if !taker.by_consensus {
+            return Ok(());
+        }
+        if later {
+            self.refuse_at = Some(now.instant + host.config.timing.election);
+            return Ok(());
+        }
+        self.refuse_install(now, host, fx)
     }
 
     fn clear_away(&self, taker: &mut Taker, host: &mut Host, fx: &mut Effects) {
@@ -551,7 +586,7 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         match self.failed.take() {
-            Some(why) => self.give_up(now, &why, host, fx),
+            Some(why) => self.give_up_for_now(now, &why, host, fx),
             None => Ok(()),
         }
     }
@@ -584,7 +619,10 @@ impl Replica {
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
-        let election = self.election;
+        let election = host.config.timing.election;
+        if self.refuse_at.take_if(|at| *at <= now.instant).is_some() {
+            return self.refuse_install(now, host, fx);
+        }
         if let Some(taker) = &mut self.taker {
             if !taker.waits_for_giver() || taker.asked_at + election > now.instant {
                 return Ok(());
@@ -618,11 +656,14 @@ impl Replica {
         }
     }
 
-    pub(in crate::store) fn taker_next_deadline(&self) -> Option<Deadline> {
-        let election = self.election;
+    pub(in crate::store) fn taker_next_deadline(&self, host: &Host) -> Option<Deadline> {
+        let election = host.config.timing.election;
         match &self.taker {
             Some(taker) if taker.waits_for_giver() => {
                 Some(Deadline { at: taker.asked_at + election, reason: "a page was not answered" })
+            }
+            None if self.refuse_at.is_some() => {
+                self.refuse_at.map(|at| Deadline { at, reason: "another state may be tried" })
             }
             None if self.lost => {
                 Some(Deadline { at: self.asked_at + election, reason: "the state is lost" })
