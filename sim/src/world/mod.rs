@@ -15,6 +15,7 @@ mod onlooker;
 mod power;
 mod queue;
 mod setup;
+mod steer;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
 
 pub use machine::{GatewayMachine, Maker, Real, StoreMachine};
 pub use setup::GEOMETRY;
+pub use steer::Leader;
 
 use self::clients::{Client, ClientEvent};
 use self::links::Links;
