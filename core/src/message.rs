@@ -16,6 +16,9 @@ use crate::range::command::{Command, Outcome, Read, ReadReply};
 use crate::storage::Durable;
 use crate::time::WallTime;
 
+/// Sources that a [`ChunkRepair`] may name.
+pub const REPAIR_SOURCES_MAX: usize = 16;
+
 /// A message with its sender and receiver.
 #[derive(Clone, Debug)]
 pub struct Envelope {
@@ -51,6 +54,12 @@ pub enum Message {
     ChunkRead(ChunkRead),
     /// What was read.
     ChunkData(ChunkData),
+    /// See that you have a sound copy of a chunk. Answered by [`ChunkWritten`].
+    ChunkRepair(ChunkRepair),
+    /// Read your copy of a chunk from the disk and verify it.
+    ChunkCheck(ChunkAsk),
+    /// What the copy is.
+    ChunkChecked(ChunkChecked),
 }
 
 /// Who is there.
@@ -107,6 +116,8 @@ pub struct RangeAnswer {
     pub origin: GatewayId,
     /// Which range.
     pub range: RangeId,
+    /// The replica that answers: the leader, unless it says that it does not lead.
+    pub by: StoreId,
     /// What came of it.
     pub result: Result<Answer, Refusal>,
 }
@@ -269,4 +280,49 @@ pub enum ChunkError {
     Overloaded,
     /// Another chunk of that id is there, with other bytes; or the request contradicts itself.
     Invalid,
+    /// The session is over: nothing is kept for it, and nothing given to it.
+    Fenced,
+}
+
+/// A store is asked about a chunk of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkAsk {
+    /// Names the call at its sender.
+    pub call: CallId,
+    /// Which chunk.
+    pub chunk: ChunkId,
+}
+
+/// A store is told that it should have a chunk. It verifies what it has; what is missing or damaged
+/// it fetches. Answered as stored only when a verified copy is on stable storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkRepair {
+    /// Names the call at its sender; 0 for a hint, which is not answered.
+    pub call: CallId,
+    /// Which chunk.
+    pub chunk: ChunkId,
+    /// Who is thought to have it, best first. Its owners by the map are asked besides.
+    pub sources: Vec<StoreId>,
+}
+
+/// What a verified copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkSummary {
+    /// Bytes.
+    pub length: u32,
+    /// Over its block checksums: equal for equal copies.
+    pub digest: Checksum,
+}
+
+/// What a store found when it read its copy from the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkChecked {
+    /// The call.
+    pub call: CallId,
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Who answers.
+    pub store: StoreId,
+    /// What the copy is, or what is wrong with it.
+    pub result: Result<ChunkSummary, ChunkError>,
 }

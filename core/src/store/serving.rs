@@ -227,7 +227,9 @@ impl Serving {
             Message::ChunkWrite(write) => self.chunks.write(from, write, &mut self.host, fx),
             Message::ChunkRead(read) => self.chunks.read(from, read, &mut self.host, fx),
             // Replies go to gateways.
-            Message::ChunkWritten(_) | Message::ChunkData(_) => {}
+            Message::ChunkWritten(_) | Message::ChunkData(_) | Message::ChunkChecked(_) => {}
+            // The store side of repair is not there yet.
+            Message::ChunkRepair(_) | Message::ChunkCheck(_) => {}
         }
         Ok(())
     }
@@ -265,6 +267,7 @@ impl Serving {
                     call: call.call,
                     origin: call.origin,
                     range: call.range,
+                    by: self.host.config.store,
                     result: Err(Refusal::NotLeader { leader: None }),
                 };
                 self.host.send(from, Message::RangeAnswer(answer), fx);

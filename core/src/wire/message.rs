@@ -6,8 +6,9 @@ use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::hash::Checksum;
 use crate::ids::StoreId;
 use crate::message::{
-    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, Message,
-    RangeAnswer, RangeCall, Refusal,
+    Answer, Ask, ChunkAsk, ChunkChecked, ChunkData, ChunkError, ChunkRead, ChunkRepair,
+    ChunkSummary, ChunkWrite, ChunkWritten, Hello, Message, REPAIR_SOURCES_MAX, RangeAnswer,
+    RangeCall, Refusal,
 };
 use crate::time::WallTime;
 
@@ -24,6 +25,9 @@ const CHUNK_WRITE: u8 = 5;
 const CHUNK_WRITTEN: u8 = 6;
 const CHUNK_READ: u8 = 7;
 const CHUNK_DATA: u8 = 8;
+const CHUNK_REPAIR: u8 = 15;
+const CHUNK_CHECK: u8 = 16;
+const CHUNK_CHECKED: u8 = 17;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -39,6 +43,9 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
             let bulk = data.result.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();
             (CHUNK_DATA, bulk)
         }
+        Message::ChunkRepair(_) => (CHUNK_REPAIR, Bytes::new()),
+        Message::ChunkCheck(_) => (CHUNK_CHECK, Bytes::new()),
+        Message::ChunkChecked(_) => (CHUNK_CHECKED, Bytes::new()),
     }
 }
 
@@ -68,6 +75,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
             answer.call.encode(out);
             answer.origin.encode(out);
             answer.range.encode(out);
+            answer.by.encode(out);
             match &answer.result {
                 Ok(answer) => {
                     out.u8(0);
@@ -110,6 +118,25 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
                 out.list(checksums);
             }
         }
+        Message::ChunkRepair(repair) => {
+            repair.call.encode(out);
+            repair.chunk.encode(out);
+            out.list(&repair.sources);
+        }
+        Message::ChunkCheck(ask) => {
+            ask.call.encode(out);
+            ask.chunk.encode(out);
+        }
+        Message::ChunkChecked(checked) => {
+            checked.call.encode(out);
+            checked.chunk.encode(out);
+            checked.store.encode(out);
+            encode_chunk_result(&checked.result.map(|_| ()), out);
+            if let Ok(summary) = checked.result {
+                summary.length.encode(out);
+                summary.digest.encode(out);
+            }
+        }
     }
 }
 
@@ -146,6 +173,7 @@ pub(super) fn decode(
             call: Wire::decode(input)?,
             origin: Wire::decode(input)?,
             range: Wire::decode(input)?,
+            by: Wire::decode(input)?,
             result: match input.u8()? {
                 0 => Ok(decode_answer(input)?),
                 1 => Err(decode_refusal(input)?),
@@ -185,6 +213,26 @@ pub(super) fn decode(
                 }
                 Err(_) if !bulk.is_empty() => {
                     return Err(DecodeError::Invalid { what: "bulk of a failed read" });
+                }
+                Err(error) => Err(error),
+            },
+        }),
+        CHUNK_REPAIR => Message::ChunkRepair(ChunkRepair {
+            call: Wire::decode(input)?,
+            chunk: Wire::decode(input)?,
+            sources: input.list("sources of a repair", REPAIR_SOURCES_MAX)?,
+        }),
+        CHUNK_CHECK => Message::ChunkCheck(ChunkAsk {
+            call: Wire::decode(input)?,
+            chunk: Wire::decode(input)?,
+        }),
+        CHUNK_CHECKED => Message::ChunkChecked(ChunkChecked {
+            call: Wire::decode(input)?,
+            chunk: Wire::decode(input)?,
+            store: Wire::decode(input)?,
+            result: match decode_chunk_result(input)? {
+                Ok(()) => {
+                    Ok(ChunkSummary { length: Wire::decode(input)?, digest: Wire::decode(input)? })
                 }
                 Err(error) => Err(error),
             },
@@ -281,6 +329,7 @@ fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
         Err(ChunkError::Full) => 4,
         Err(ChunkError::Overloaded) => 5,
         Err(ChunkError::Invalid) => 6,
+        Err(ChunkError::Fenced) => 7,
     });
 }
 
@@ -293,6 +342,7 @@ fn decode_chunk_result(input: &mut Decoder<'_>) -> Result<Result<(), ChunkError>
         4 => Err(ChunkError::Full),
         5 => Err(ChunkError::Overloaded),
         6 => Err(ChunkError::Invalid),
+        7 => Err(ChunkError::Fenced),
         tag => return Err(DecodeError::Tag { what: "chunk result", tag }),
     })
 }
