@@ -555,6 +555,9 @@ fn weight(message: &Message) -> u64 {
         Message::ChunkWritten(written) => written.call.0 << 8 | 3,
         Message::ChunkRead(read) => read.call.0 << 8 | 4,
         Message::ChunkData(data) => data.call.0 << 8 | 5,
+        Message::ChunkRepair(repair) => repair.call.0 << 8 | 15,
+        Message::ChunkCheck(ask) => ask.call.0 << 8 | 16,
+        Message::ChunkChecked(checked) => checked.call.0 << 8 | 17,
     }
 }
 
