@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::calls::Wires;
 use super::context::Timer;
 use crate::ids::{CallId, ChunkId, Endpoint, RequestId, StoreId};
-use crate::message::{ChunkRead, ChunkRepair, ChunkWrite, Envelope, Message};
+use crate::message::{ChunkAsk, ChunkRead, ChunkRepair, ChunkWrite, Envelope, Message};
 use crate::time::{Duration, Instant};
 
 /// Late bytes that one store may have in flight, in chunks. It bounds what a slow zone can keep in
@@ -43,6 +43,8 @@ pub(super) enum Kind {
     Read,
     /// See that the chunk is there.
     Repair,
+    /// Verify what is on the disk.
+    Check,
 }
 
 /// All attempts in flight, and what they taught about stores.
@@ -108,18 +110,31 @@ impl Chunks {
         send(wires, store, repair.call, Message::ChunkRepair(repair))
     }
 
-    /// An answer came: the attempt, if it is open and of this store, chunk and kind.
+    /// Ask a store to verify its copy; the call id is given out here.
+    pub(super) fn check_copy(
+        &mut self,
+        wires: &mut Wires<'_>,
+        request: RequestId,
+        store: StoreId,
+        mut ask: ChunkAsk,
+    ) -> CallId {
+        ask.call = wires.ids.next();
+        self.start(wires, ask.call, request, store, ask.chunk, Kind::Check);
+        send(wires, store, ask.call, Message::ChunkCheck(ask))
+    }
+
+    /// An answer came: the attempt, if it is open, of this store and chunk, and of a kind that it answers.
     pub(super) fn answered(
         &mut self,
         wires: &mut Wires<'_>,
         call: CallId,
         store: StoreId,
         chunk: ChunkId,
-        is_read: bool,
+        answers: impl Fn(Kind) -> bool,
     ) -> Option<ChunkCall> {
         self.heard.insert(store, wires.now);
         let open = self.open.get(&call)?;
-        if open.store != store || open.chunk != chunk || (open.kind == Kind::Read) != is_read {
+        if open.store != store || open.chunk != chunk || !answers(open.kind) {
             return None;
         }
         self.take(wires, call)

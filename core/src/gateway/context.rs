@@ -13,7 +13,9 @@ use crate::cluster::{ClusterMap, GatewayConfig};
 use crate::effects::{Effect, Effects};
 use crate::hash::Checksum;
 use crate::ids::{BlobId, BlobSequence, CallId, ChunkId, MapEpoch, RequestId, SessionId, StoreId};
-use crate::message::{Answer, ChunkError, ChunkRead, ChunkRepair, ChunkWrite};
+use crate::message::{
+    Answer, ChunkAsk, ChunkError, ChunkRead, ChunkRepair, ChunkSummary, ChunkWrite,
+};
 use crate::range::command::{CommandBody, Read};
 use crate::request::{ApiError, BodyDigest, Reply};
 use crate::rng::Rng;
@@ -129,6 +131,13 @@ pub(super) enum Input {
     Written { number: u32, store: StoreId, call: CallId, result: Result<(), ChunkFailure> },
     /// An attempt to read from a chunk ended.
     Data { call: CallId, store: StoreId, result: Result<(Bytes, Vec<Checksum>), ChunkFailure> },
+    /// An attempt to have a copy checked ended.
+    Checked {
+        chunk: ChunkId,
+        store: StoreId,
+        call: CallId,
+        result: Result<ChunkSummary, ChunkFailure>,
+    },
     /// The reservation that was waited for is granted.
     Admitted,
     /// Bytes of the body.
@@ -213,6 +222,11 @@ impl Context<'_> {
     pub(super) fn repair_chunk(&mut self, store: StoreId, repair: ChunkRepair) -> CallId {
         let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
         chunks.repair(&mut wires, self.id, store, repair)
+    }
+
+    pub(super) fn check_chunk(&mut self, store: StoreId, ask: ChunkAsk) -> CallId {
+        let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
+        chunks.check_copy(&mut wires, self.id, store, ask)
     }
 
     /// A store that answers has no sound copy of a chunk; another one has.

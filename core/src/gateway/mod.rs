@@ -11,6 +11,7 @@
 //! `delete` and `simple` are the requests' machines over them; `context` is what they share.
 
 mod answers;
+mod audit;
 mod buckets;
 mod budget;
 mod calls;
@@ -231,7 +232,8 @@ impl Gateway {
         let Some(Open { work, since, timer_at }) = self.open.remove(&id) else { return };
         let is_progress = !matches!(input, Input::Wake)
             && !matches!(input, Input::Written { result: Err(_), .. })
-            && !matches!(input, Input::Data { result: Err(_), .. });
+            && !matches!(input, Input::Data { result: Err(_), .. })
+            && !matches!(input, Input::Checked { result: Err(ChunkFailure::Silent), .. });
         let mut cx = Context { id, now, shared: &mut self.shared, fx };
         let work = work.on(&mut cx, input);
         self.put_back(if is_progress { now } else { since }, id, timer_at, work, fx);
@@ -361,7 +363,8 @@ impl Gateway {
             Message::ChunkWritten(written) => {
                 let (_, chunks, mut wires) = self.shared.wired(now, fx);
                 let (call, chunk) = (written.call, written.chunk);
-                let open = chunks.answered(&mut wires, call, written.store, chunk, false);
+                let kinds = |kind| matches!(kind, Kind::Write { .. } | Kind::Repair);
+                let open = chunks.answered(&mut wires, call, written.store, chunk, kinds);
                 let Some(open) = open else { return };
                 if *written.result() == Err(ChunkError::Fenced) {
                     return self.fenced(now, None, fx);
@@ -374,7 +377,9 @@ impl Gateway {
             }
             Message::ChunkData(data) => {
                 let (_, chunks, mut wires) = self.shared.wired(now, fx);
-                let open = chunks.answered(&mut wires, data.call, data.store, data.chunk, true);
+                let (call, store, chunk) = (data.call, data.store, data.chunk);
+                let open =
+                    chunks.answered(&mut wires, call, store, chunk, |kind| kind == Kind::Read);
                 let Some(open) = open else { return };
                 if data.result == Err(ChunkError::Fenced) {
                     return self.fenced(now, None, fx);
@@ -382,6 +387,15 @@ impl Gateway {
                 let result = data.result.map_err(ChunkFailure::Refused);
                 let input = Input::Data { call: data.call, store: open.store, result };
                 self.input(now, open.request, input, fx);
+            }
+            Message::ChunkChecked(checked) => {
+                let (_, chunks, mut wires) = self.shared.wired(now, fx);
+                let (call, store, chunk) = (checked.call, checked.store, checked.chunk);
+                let open =
+                    chunks.answered(&mut wires, call, store, chunk, |kind| kind == Kind::Check);
+                let Some(open) = open else { return };
+                let result = checked.result.map_err(ChunkFailure::Refused);
+                self.input(now, open.request, Input::Checked { chunk, store, call, result }, fx);
             }
             Message::Hello(hello) => {
                 if hello.cluster == self.shared.config.cluster {
@@ -395,8 +409,7 @@ impl Gateway {
             | Message::ChunkWrite(_)
             | Message::ChunkRead(_)
             | Message::ChunkRepair(_)
-            | Message::ChunkCheck(_)
-            | Message::ChunkChecked(_) => {}
+            | Message::ChunkCheck(_) => {}
         }
     }
 
@@ -415,6 +428,11 @@ impl Gateway {
         match over.kind {
             Kind::Write { .. } | Kind::Repair => {
                 self.chunk_written(now, call, over, Err(ChunkFailure::Silent), fx);
+            }
+            Kind::Check => {
+                let (chunk, store, result) = (over.chunk, over.store, Err(ChunkFailure::Silent));
+                let input = Input::Checked { chunk, store, call, result };
+                self.input(now, over.request, input, fx);
             }
             Kind::Read => {
                 let result = Err(ChunkFailure::Silent);

@@ -5,7 +5,7 @@ use super::fake::*;
 use crate::gateway::*;
 use crate::ids::{ChunkId, MapEpoch};
 use crate::object::Body;
-use crate::request::Reply;
+use crate::request::{AuditError, AuditPage, Reply};
 
 /// Fill a slot with another store, as the range does.
 fn replace(fake: &mut Fake, old: u64, new: u64) {
@@ -173,4 +173,62 @@ fn a_slow_answer_of_a_store_that_lives_starts_no_search() {
     fake.hold_answers = false;
     assert!(matches!(fake.wait(id), Ok(Reply::Put { .. })));
     assert_eq!(fake.applied, 2, "it took effect once");
+}
+
+fn audit(fake: &mut Fake, after: Option<bytes::Bytes>, limit: u32) -> AuditPage {
+    match fake.ask(Request::Audit { after, limit }) {
+        Ok(Reply::Audit(page)) => *page,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_audit_looks_at_every_copy_and_says_what_is_wrong_with_it() {
+    let mut fake = Fake::with_bucket(8);
+    for (key, chunks) in [("a", 2), ("b", 0), ("c", 40)] {
+        fake.put(key, &bytes(chunks * CUT.chunk as usize + 1)).unwrap();
+    }
+    let all = audit(&mut fake, None, 100);
+    assert_eq!((all.objects, all.chunks, all.copies_good), (3, 44, 132));
+    assert_eq!((all.bad.len(), all.unreachable.len(), all.next), (0, 0, None));
+    // Page by page.
+    let first = audit(&mut fake, None, 2);
+    assert_eq!((first.objects, first.chunks), (2, 3));
+    let rest = audit(&mut fake, first.next.clone(), 2);
+    assert!(first.next.is_some());
+    assert_eq!((rest.objects, rest.chunks, rest.next), (1, 41, None));
+
+    let chunk = |fake: &Fake, store: u64, at: usize| {
+        *fake.chunks.keys().filter(|(id, _)| *id == StoreId(store)).nth(at).unwrap()
+    };
+    let (lost, short, other) = (chunk(&fake, 1, 0), chunk(&fake, 2, 1), chunk(&fake, 3, 2));
+    fake.chunks.remove(&lost);
+    let copy = fake.chunks.get_mut(&short).unwrap();
+    copy.0 = copy.0.slice(1..);
+    fake.chunks.get_mut(&other).unwrap().1[0].0 ^= 1;
+    let found = audit(&mut fake, None, 100);
+    let mut bad: Vec<_> = found.bad.iter().map(|it| ((it.store, it.chunk), it.error)).collect();
+    bad.sort_by_key(|(copy, _)| *copy);
+    let expected = u64::from(CUT.chunk);
+    let length = AuditError::Length { found: expected - 1, expected };
+    let wanted = [(lost, AuditError::Missing), (short, length), (other, AuditError::Differs)];
+    assert_eq!(bad, wanted);
+    assert_eq!(found.copies_good, 129);
+    assert!(found.bad.iter().all(|it| it.key == "bucket/a"), "{:?}", found.bad);
+    fake.rotten.insert(StoreId(2));
+    assert_eq!(
+        audit(&mut fake, None, 100).bad.len(),
+        47,
+        "all copies of store 2, and of two that differ neither counts"
+    );
+}
+
+#[test]
+fn an_audit_names_the_stores_that_do_not_answer() {
+    let mut fake = Fake::with_bucket(9);
+    fake.put("a", &bytes(30 * CUT.chunk as usize)).unwrap();
+    fake.dead.insert(StoreId(3));
+    let found = audit(&mut fake, None, 100);
+    assert_eq!((found.chunks, found.copies_good), (30, 60));
+    assert_eq!((found.bad.len(), found.unreachable), (0, vec![StoreId(3)]));
 }

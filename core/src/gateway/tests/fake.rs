@@ -12,14 +12,18 @@ use crate::hash::Checksum;
 use crate::ids::{
     BucketId, ChunkId, ClusterId, CommitSequence, GatewayId, LogIndex, Order, TenantId, ZoneId,
 };
-use crate::message::{Ask, ChunkData, ChunkRead, ChunkWritten, RangeAnswer, RangeCall, Refusal};
+use crate::message::{
+    Ask, ChunkChecked, ChunkData, ChunkRead, ChunkSummary, ChunkWritten, RangeAnswer, RangeCall,
+    Refusal,
+};
 use crate::object::{
     Attributes, Body, BucketName, BucketRecord, ETag, NewBody, ObjectKey, ObjectRecord,
     Owner as User, PartRef, WriteConditions,
 };
 use crate::range::OUTCOMES_PER_SESSION_MAX;
 use crate::range::command::{
-    Command, CommandBody, Origin, Read, ReadReply, ScanRequest, ScanStart, Scanned,
+    AuditRow, AuditRows, Command, CommandBody, Origin, Read, ReadReply, ScanRequest, ScanStart,
+    Scanned,
 };
 use crate::request::{
     BodyDigest, BucketPath, ByteRange, GetRequest, ListEntry, ListedObject, ObjectPath, PutRequest,
@@ -308,6 +312,15 @@ impl Fake {
                 }
                 Some(Message::ChunkWritten(ChunkWritten::received(call, chunk, store, result)))
             }
+            Message::ChunkCheck(ask) => {
+                let copy = self.chunks.get(&(store, ask.chunk)).ok_or(ChunkError::Missing);
+                let result = copy.and_then(|(data, sums, _)| match self.rotten.contains(&store) {
+                    true => Err(ChunkError::Damaged),
+                    false => Ok(ChunkSummary { length: data.len() as u32, digest: sums[0] }),
+                });
+                let (call, chunk) = (ask.call, ask.chunk);
+                Some(Message::ChunkChecked(ChunkChecked { call, chunk, store, result }))
+            }
             Message::ChunkRead(ChunkRead { call, chunk, session, .. }) if session != self.live => {
                 let result = Err(ChunkError::Fenced);
                 Some(Message::ChunkData(ChunkData { call, chunk, store, result }))
@@ -447,6 +460,24 @@ impl Fake {
                 ReadReply::Object(found.cloned().map(|(record, body)| (Box::new(record), body)))
             }
             Read::Scan(scan) => ReadReply::Scan(self.scan(&scan)),
+            Read::Audit { after, limit } => {
+                let mut rows = self.objects.iter().map(|((_, key), (record, _))| AuditRow {
+                    at: Bytes::from(key.clone()),
+                    bucket: "bucket".to_owned(),
+                    key: ObjectKey::parse(key).unwrap(),
+                    part: None,
+                    blobs: match &record.body {
+                        Body::Inline => Vec::new(),
+                        Body::Blobs(parts) => {
+                            parts.iter().filter_map(|it| it.blob.clone()).collect()
+                        }
+                    },
+                });
+                let after = |row: &AuditRow| after.as_ref().is_none_or(|after| row.at > *after);
+                let found: Vec<_> = rows.by_ref().filter(after).take(limit as usize).collect();
+                let next = rows.next().and(found.last()).map(|row| row.at.clone());
+                ReadReply::Audit(Box::new(AuditRows { rows: found, next }))
+            }
             Read::Directory => {
                 let (version, map) = (LogIndex(self.applied), self.map.clone());
                 let sessions = SessionsView::default();

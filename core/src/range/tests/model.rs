@@ -77,6 +77,10 @@ impl Model {
         self.zones.iter().flatten().copied().collect()
     }
 
+    pub(super) fn bucket_id(&self, name: &str) -> Option<u64> {
+        self.buckets.get(name).map(|(id, _)| *id)
+    }
+
     pub(super) fn sessions_made(&self) -> u64 {
         self.sessions_made
     }
