@@ -77,8 +77,7 @@ impl Leader {
             (*mean, *deviation) = (took, took / 2);
             return;
         }
-        let off = if took > *mean { took - *mean } else { *mean - took };
-        *deviation = (*deviation * 3 + off) / 4;
+        *deviation = (*deviation * 3 + took.abs_diff(*mean)) / 4;
         *mean = (*mean * 7 + took) / 8;
     }
 

@@ -177,14 +177,13 @@ impl Put {
             }
             (Self::Admission(head, bucket), Input::Admitted) => Upload::begin(cx, head, bucket),
             (Self::Body(upload), input) => upload.on(cx, input),
-            (Self::Commit(head, commit), Input::Answer { tag: 0, result })
-                if matches!(
-                    result,
-                    Ok(Answer::Applied(Outcome::Rejected(Rejection::StaleEpoch)))
-                ) =>
-            {
-                Some(Self::outdated(cx, head, commit))
-            }
+            (
+                Self::Commit(head, commit),
+                Input::Answer {
+                    tag: 0,
+                    result: Ok(Answer::Applied(Outcome::Rejected(Rejection::StaleEpoch))),
+                },
+            ) => Some(Self::outdated(cx, head, commit)),
             (Self::Outdated(head, commit), Input::NewMap) => Some(Self::outdated(cx, head, commit)),
             (Self::Verifying(head, commit, _), Input::NewMap) => {
                 Some(Self::verify(cx, head, commit))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::model::Model;
+use super::model::{Model, Plain};
 use super::support::*;
 use crate::codec::Wire;
 use crate::directory::Directory;
@@ -482,7 +482,7 @@ impl World {
 }
 
 /// A directory as the model says it.
-fn plain(directory: Directory) -> (LogIndex, u64, Vec<u64>, Vec<u64>, Vec<u64>, Vec<u64>) {
+fn plain(directory: Directory) -> Plain {
     let Directory { version, map, sessions } = directory;
     let ids = |stores: &[StoreId]| stores.iter().map(|store| store.0).collect::<Vec<u64>>();
     let stores: Vec<StoreId> = map.stores().map(|(_, store)| store).collect();
