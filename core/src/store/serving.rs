@@ -570,6 +570,7 @@ impl Serving {
                     call: call.call,
                     origin: call.origin,
                     range: call.range,
+                    by: self.host.config.store,
                     result: Err(Refusal::NotLeader { leader: None }),
                 };
                 self.host.send(from, Message::RangeAnswer(answer), fx);

@@ -245,8 +245,8 @@ impl Replica {
         match &taker.stage {
             Stage::Waiting => self.begin_pulling(now, host, fx),
             Stage::Pulling(_) => self.stage_rows(now, host, fx),
-            Stage::Checking { waits: None, .. } => self.check_staged(host, fx),
-            Stage::Committing => self.install_if_committed(host),
+            Stage::Checking { waits: None, .. } => self.check_staged(now, host, fx),
+            Stage::Committing => self.install_if_committed(now, host),
             Stage::Finishing | Stage::Checking { .. } | Stage::Installing => {}
         }
     }
@@ -411,14 +411,14 @@ impl Replica {
     }
 
     /// Everything is durable: is it what was promised?
-    pub(in crate::store) fn on_staged(&mut self, host: &mut Host, fx: &mut Effects) {
+    pub(in crate::store) fn on_staged(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
         if let Some(taker) = &mut self.taker {
             taker.stage = Stage::Checking { waits: None, pins: Vec::new() };
-            self.check_staged(host, fx);
+            self.check_staged(now, host, fx);
         }
     }
 
-    fn check_staged(&mut self, host: &mut Host, fx: &mut Effects) {
+    fn check_staged(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
         let Some(taker) = &mut self.taker else { return };
         let Stage::Checking { waits, pins } = &mut taker.stage else { return };
         let loaded = Range::load(self.id, &host.storage.staged_rows());
@@ -448,7 +448,7 @@ impl Replica {
         match right {
             Ok(()) => {
                 taker.stage = Stage::Committing;
-                self.install_if_committed(host);
+                self.install_if_committed(now, host);
             }
             Err(why) => {
                 // Whatever is wrong with the base, all rows do not need it.
@@ -458,7 +458,7 @@ impl Replica {
         }
     }
 
-    fn install_if_committed(&mut self, host: &mut Host) {
+    fn install_if_committed(&mut self, now: Now, host: &mut Host) {
         let Some(taker) = &mut self.taker else { return };
         let known = taker.by_consensus
             || (self.committed >= taker.index
@@ -473,7 +473,7 @@ impl Replica {
                 membership,
                 replaces_log,
             });
-            self.install_after(ticket);
+            self.install_after(now.instant, ticket);
         }
     }
 
@@ -556,7 +556,7 @@ impl Replica {
             return Ok(());
         }
         if later {
-            self.refuse_at = Some(now.instant + host.config.timing.election);
+            self.refuse_at = Some(now.instant + self.election);
             return Ok(());
         }
         self.refuse_install(now, host, fx)
@@ -619,7 +619,7 @@ impl Replica {
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
-        let election = host.config.timing.election;
+        let election = self.election;
         if self.refuse_at.take_if(|at| *at <= now.instant).is_some() {
             return self.refuse_install(now, host, fx);
         }
@@ -656,8 +656,8 @@ impl Replica {
         }
     }
 
-    pub(in crate::store) fn taker_next_deadline(&self, host: &Host) -> Option<Deadline> {
-        let election = host.config.timing.election;
+    pub(in crate::store) fn taker_next_deadline(&self) -> Option<Deadline> {
+        let election = self.election;
         match &self.taker {
             Some(taker) if taker.waits_for_giver() => {
                 Some(Deadline { at: taker.asked_at + election, reason: "a page was not answered" })
