@@ -55,4 +55,5 @@ pub use message::{
 pub use mutants::Mutant;
 pub use mutants::Mutants;
 pub use output::{Action, NotLeader, Output, Persist, ProposeError};
+pub use quorum::Tally;
 pub use raft::{Raft, Role};

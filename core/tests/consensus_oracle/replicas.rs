@@ -8,8 +8,8 @@ use raft::storage::MemStorage;
 use raft::{RawNode, StateRole, Storage};
 use trine_core::codec::Wire;
 use trine_core::consensus::{
-    Action, Change, Entry, EntryKind, HardState, Membership, Message, Output, Raft, RaftConfig,
-    RecoveredLog, Role,
+    Action, Change, Entry, EntryKind, HardState, Membership, Message, Mutants, Output, Raft,
+    RaftConfig, RecoveredLog, Role,
 };
 use trine_core::ids::{LogIndex, StoreId, Term};
 use trine_core::storage::Durable;
@@ -110,9 +110,11 @@ impl Ours {
             election: ELECTION,
             append_bytes_max: 1 << 20,
             appends_in_flight_max: 4,
+            snapshot_lag: u64::MAX,
             entry_cache_bytes: 1 << 20,
             proposals_uncommitted_bytes_max: 1 << 20,
             seed: id,
+            mutants: Mutants::default(),
         };
         Raft::new(config, recovered, now)
     }
