@@ -8,7 +8,7 @@
 //!
 //! | command | effect |
 //! |---|---|
-//! | `start N [spare=N] [in-flight=N] [append=BYTES] [cache=BYTES]` | N voters with empty logs, and replicas that know of no voters |
+//! | `start N [spare=N] [in-flight=N] [append=BYTES] [cache=BYTES] [hold-fetches=1]` | N voters with empty logs, and replicas that know of no voters |
 //! | `recover R terms=1,1,2 [members=I:M] [term=T] [vote=R] [base=I/T] [applied=I] [suspect=N]` | restart R with this on disk; what was under way at R is lost |
 //! | `crash R` | R restarts with what is durable |
 //! | `deadline R` | time goes to R's deadline |
@@ -16,6 +16,7 @@
 //! | `deliver A->B [N]` | the N oldest messages on that link, or all |
 //! | `drop A->B` | all messages on that link |
 //! | `persist R` | R's oldest write is durable |
+//! | `fetched R` | with `hold-fetches`: R's journal answers the oldest read, as of when it was asked |
 //! | `settle` | all writes and messages, until nothing is under way |
 //! | `learner R S`, `remove-learner R S`, `swap R S S'` | changes of membership, proposed at R; S' for S |
 //! | `caught-up R S` | whether R thinks so of S |
@@ -64,6 +65,8 @@ struct Replica {
     raft: Raft,
     disk: Disk,
     pending: VecDeque<Pending>,
+    /// Reads of the journal that are held back.
+    fetches: VecDeque<(StoreId, LogIndex, Vec<Entry>)>,
 }
 
 /// The group of one script.
@@ -218,6 +221,7 @@ impl Group {
                 self.network.retain(|m| format!("{}->{}", m.from.0, m.to.0) != link);
             }
             "persist" => self.persist(replica),
+            "fetched" => self.fetched(replica),
             "settle" => self.settle(),
             "propose" => {
                 let payloads = words[2..].iter().map(|w| Bytes::copy_from_slice(w.as_bytes()));
@@ -300,7 +304,8 @@ impl Group {
             let base_members = if id <= self.count { self.first_members() } else { <_>::default() };
             let disk = Disk { base_members, ..Disk::default() };
             let raft = self.raft(id, disk.recovered());
-            let replica = Replica { raft, disk, pending: VecDeque::new() };
+            let replica =
+                Replica { raft, disk, pending: VecDeque::new(), fetches: VecDeque::new() };
             self.replicas.insert(id, replica);
         }
     }
@@ -332,6 +337,7 @@ impl Group {
         let replica = self.replicas.get_mut(&id).unwrap();
         replica.raft = raft;
         replica.pending.clear();
+        replica.fetches.clear();
         self.call(id, |_, _, _| String::new());
     }
 
@@ -414,12 +420,13 @@ impl Group {
             Action::ReadLost { token } => self.say(id, &format!("read {token} lost")),
             Action::Fetch { peer, from, .. } => {
                 self.say(id, &format!("fetch for {} from {from}", peer.0));
-                let log = &self.replicas[&id].disk.log;
-                let entries = log.iter().filter(|entry| entry.index >= from).cloned().collect();
-                self.call(id, |raft, now, out| {
-                    raft.fetched(now, peer, from, entries, out);
-                    String::new()
-                });
+                let replica = self.replicas.get_mut(&id).unwrap();
+                let log = replica.disk.log.iter();
+                let entries = log.filter(|entry| entry.index >= from).cloned().collect();
+                replica.fetches.push_back((peer, from, entries));
+                if !self.options.contains_key("hold-fetches") {
+                    self.fetched(id);
+                }
             }
             Action::Role { role, leader, term } => {
                 let leader = leader.map_or_else(|| "none".into(), |leader| leader.0.to_string());
@@ -445,6 +452,15 @@ impl Group {
             }
             Action::Poisoned(why) => self.say(id, &format!("poisoned: {why}")),
         }
+    }
+
+    fn fetched(&mut self, id: u64) {
+        let fetch = self.replicas.get_mut(&id).unwrap().fetches.pop_front();
+        let Some((peer, from, entries)) = fetch else { return self.say(id, "nothing to fetch") };
+        self.call(id, |raft, now, out| {
+            raft.fetched(now, peer, from, entries, out);
+            String::new()
+        });
     }
 
     fn deadline(&mut self, id: u64) {

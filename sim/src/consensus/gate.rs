@@ -107,8 +107,20 @@ impl fmt::Display for Verdict {
 }
 
 /// Why a mistake makes no difference, if it makes none.
-fn equivalent(_mutant: Mutant) -> Option<&'static str> {
-    None
+fn equivalent(mutant: Mutant) -> Option<&'static str> {
+    match mutant {
+        Mutant::VoteBesideLeader => Some(
+            "a leader was elected by a quorum whose votes are given and durable; one more vote in that \
+             term, of a replica that gave none, makes no second quorum of a configuration that \
+             overlaps",
+        ),
+        Mutant::SuspectStaleHeard => Some(
+            "what an earlier life acknowledged in this term lies at or below the index that the \
+             suspect replica must hold, counts for nothing while the suspicion is open, and is heard \
+             afterwards anyway; its rounds are older than the one that is waited for",
+        ),
+        _ => None,
+    }
 }
 
 /// Try one mistake.
@@ -125,4 +137,20 @@ pub fn judge(mutant: Mutant, scripts: &Scripts, config: GateConfig) -> Verdict {
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.chars().take(140).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mistake_is_noticed_and_none_where_there_is_none() {
+        let scripts = Scripts::read().unwrap();
+        assert_eq!(scripts.noticed(Mutants::none()), None);
+        let config = GateConfig { walks: 0, walks_alone: 1000 };
+        for mutant in Mutant::ALL {
+            let verdict = judge(*mutant, &scripts, config);
+            assert!(verdict.holds(), "{verdict}");
+        }
+    }
 }

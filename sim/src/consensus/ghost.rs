@@ -265,6 +265,12 @@ impl Ghost {
                  {in_force:?}"
             ));
         }
+        let disk = self.disk.get(&replica);
+        if disk.is_some_and(|disk| disk.get(index) == log(index)) {
+            return Err(format!(
+                "snapshot: {replica} drops what follows entry {index}, which it had already"
+            ));
+        }
         let log: Vec<Seen> = covered.iter().map(|(seen, _)| *seen).collect();
         for (seen, index) in log.iter().zip(1..) {
             self.holders.entry((index, seen.term)).or_default().insert(replica);
@@ -620,8 +626,11 @@ mod tests {
     fn a_snapshot_must_bring_the_configuration_in_force() {
         let mut ghost = ghost();
         ghost.installed(3, 1, &config(&[1, 2, 3], &[])).unwrap();
+        let mut ghost = self::ghost();
         let said = ghost.installed(3, 1, &config(&[1, 2, 4], &[])).expect_err("another one");
-        assert!(said.contains("snapshot"), "{said}");
+        assert!(said.contains("in force"), "{said}");
+        let said = ghost.installed(2, 1, &config(&[1, 2, 3], &[])).expect_err("it has it");
+        assert!(said.contains("drops"), "{said}");
     }
 
     #[test]

@@ -66,7 +66,8 @@ pub(super) struct Node {
     pub(super) raft: Option<Raft>,
     disk: Disk,
     pending: VecDeque<Pending>,
-    pub(super) fetches: VecDeque<(StoreId, LogIndex)>,
+    /// Reads of the journal: for whom, from where, and what stood there when it was asked.
+    pub(super) fetches: VecDeque<(StoreId, LogIndex, Vec<Entry>)>,
     applied: LogIndex,
     life: u64,
 }
@@ -278,7 +279,12 @@ impl World {
             }
             Action::ReadReady { token, index } => self.ghost.read_ready(id, token, index.0)?,
             Action::ReadLost { token } => self.ghost.read_lost(id, token)?,
-            Action::Fetch { peer, from, .. } => self.nodes[node].fetches.push_back((peer, from)),
+            Action::Fetch { peer, from, .. } => {
+                let Node { disk, fetches, .. } = &mut self.nodes[node];
+                let at = disk.log.iter().position(|entry| entry.index == from);
+                let entries = at.map_or_else(Vec::new, |at| vec![disk.log[at].clone()]);
+                fetches.push_back((peer, from, entries));
+            }
             Action::Role { role: Role::Leader, term, .. } => self.ghost.leads(id, term.0)?,
             Action::Role { .. } => {}
             Action::NeedSnapshot { peer } => {
@@ -403,12 +409,8 @@ impl World {
 
     /// The journal answers the oldest fetch.
     pub(super) fn finish_fetch(&mut self, node: usize) -> Result<(), Broken> {
-        let Some((peer, from)) = self.nodes[node].fetches.pop_front() else { return Ok(()) };
-        let disk = &self.nodes[node].disk;
-        let entries: Vec<Entry> =
-            disk.log.iter().filter(|entry| entry.index >= from).take(1).cloned().collect();
-        let first = entries.first().is_some_and(|entry| entry.index == from);
-        let entries = if first { entries } else { Vec::new() };
+        let fetch = self.nodes[node].fetches.pop_front();
+        let Some((peer, from, entries)) = fetch else { return Ok(()) };
         self.call(node, |raft, now, out| raft.fetched(now, peer, from, entries, out))
     }
 
