@@ -7,6 +7,10 @@ use super::FaultKind;
 use crate::random::Draw;
 use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 
+/// Whether stores repair what they have missed. Off until the core does: then every run with faults
+/// must end with all copies in place.
+pub const REPAIRS: bool = false;
+
 /// Kinds that leave their mark on the whole rest of a run.
 const LASTING: [FaultKind; 4] =
     [FaultKind::ZoneGone, FaultKind::ByteRotted, FaultKind::SectorRotted, FaultKind::ZonesFar];
@@ -80,6 +84,8 @@ pub struct Swarm {
     pub clock_skew: Nanos,
     /// How fast or slow a clock may run, in parts per million.
     pub clock_drift_ppm: u64,
+    /// Whether all copies must be there again at the end.
+    pub redundancy: bool,
     /// How many stores in each zone; the first of each is a voter.
     pub stores_per_zone: usize,
     /// How many gateways; the first is outside all zones.
@@ -171,6 +177,7 @@ impl Swarm {
             disk_sync: Latency { low: 100 * MICROSECOND, high: MILLISECOND },
             clock_skew: 0,
             clock_drift_ppm: 0,
+            redundancy: REPAIRS,
             stores_per_zone: 1,
             gateways: 2,
             clients: 4,

@@ -20,6 +20,7 @@ use trine_core::request::{ApiError, BucketPath, ByteRange, ObjectPath, Reply, Re
 
 use crate::checkers::history::History;
 use crate::checkers::listing::Query;
+use crate::checkers::redundancy::Redundancy;
 use crate::checkers::register::{Condition, ValueFacts, ValueId};
 use crate::faults::swarm::Swarm;
 use crate::random::Draw;
@@ -150,6 +151,8 @@ pub struct Workload {
     seed: u64,
     /// What was seen.
     pub history: History,
+    /// What was read back at the end, and where its copies must be.
+    pub redundancy: Redundancy,
     keys: Vec<ObjectKey>,
     hot_keys: u64,
     body_max: u64,
@@ -175,6 +178,7 @@ impl Workload {
         Self {
             seed,
             history: History::default(),
+            redundancy: Redundancy::default(),
             keys: names.map(parse).collect(),
             hot_keys: swarm.hot_keys,
             body_max: swarm.body_max,

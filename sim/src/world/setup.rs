@@ -6,7 +6,7 @@ use trine_core::cluster::{
     ClusterMap, Cut, GatewayConfig, Geometry, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
 use trine_core::effects::Effects;
-use trine_core::ids::{ClusterId, Endpoint, GatewayId, StoreId, ZoneId};
+use trine_core::ids::{ClusterId, Endpoint, GatewayId, SessionId, StoreId, ZoneId};
 use trine_core::time::Duration;
 
 use super::clients::Client;
@@ -61,6 +61,7 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         network: Network::new(seed, &swarm, zones),
         plan,
         map,
+        session: SessionId(0),
         clients: (0..swarm.clients).map(|number| Client::new(seed, number)).collect(),
         workload: Workload::new(seed, &swarm),
         agreement: Agreement::default(),
