@@ -122,6 +122,8 @@ pub enum Answer {
     Beat {
         /// If not, it is fenced: the gateway ends its requests and opens another.
         live: bool,
+        /// Of the cluster map: a gateway that knows an older one reads the directory.
+        map: MapEpoch,
     },
 }
 

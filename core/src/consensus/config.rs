@@ -1,5 +1,6 @@
 //! What a replica is started with.
 
+use super::membership::Membership;
 use crate::ids::{LogIndex, StoreId, Term};
 use crate::time::Duration;
 
@@ -8,9 +9,7 @@ use crate::time::Duration;
 pub struct RaftConfig {
     /// This replica.
     pub id: StoreId,
-    /// All voters, this replica among them: an odd number.
-    pub voters: Vec<StoreId>,
-    /// How often a leader says that it leads.
+    /// How often a leader says that it leads. See also [`Raft::set_timing`](super::Raft::set_timing).
     pub heartbeat: Duration,
     /// The shortest time without a leader before a campaign, and the longest without a quorum
     /// before a leader steps down. Several times `heartbeat`.
@@ -48,6 +47,10 @@ pub struct RecoveredLog {
     pub base_term: Term,
     /// The terms of the entries, run-length: the first index of each term, ascending.
     pub terms: Vec<(LogIndex, Term)>,
+    /// The configurations: first the one in force at `base_index` (for a whole log, the one that
+    /// the range began with), then those of the membership entries, ascending. Without the first,
+    /// the replica does not know who votes until its log or a snapshot says so.
+    pub memberships: Vec<(LogIndex, Membership)>,
     /// The last entry; `base_index` if there is none.
     pub last_index: LogIndex,
     /// What the state machine has applied durably: a lower bound of what is committed. If the log

@@ -10,6 +10,7 @@
 
 mod blobs;
 mod buckets;
+mod cluster;
 pub mod command;
 mod command_codec;
 pub mod keys;

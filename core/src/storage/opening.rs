@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::journal::{Location, Record, RecoverySink};
 use super::shelf::{Shelf, ShelfConfig};
-use crate::consensus::HardState;
+use crate::codec::Wire;
+use crate::consensus::{Entry, EntryKind, HardState, Membership};
 use crate::ids::{LogIndex, RangeId, Term};
 
 /// A range's log as the journal holds it.
@@ -16,6 +17,8 @@ pub(crate) struct OpenedRange {
     pub(crate) hard_state: HardState,
     /// First index of each run of entries of one term.
     pub(crate) terms: Vec<(LogIndex, Term)>,
+    /// The configurations that entries brought, by index.
+    pub(crate) memberships: Vec<(LogIndex, Membership)>,
     /// The last entry; 0 if there is none.
     pub(crate) last_index: LogIndex,
     /// What the table on disk holds already.
@@ -32,6 +35,9 @@ impl OpenedRange {
         while self.terms.last().is_some_and(|(first, _)| *first >= index) {
             self.terms.pop();
         }
+        while self.memberships.last().is_some_and(|(first, _)| *first >= index) {
+            self.memberships.pop();
+        }
         if self.terms.last().is_none_or(|(_, last)| *last != term) {
             self.terms.push((index, term));
         }
@@ -45,7 +51,7 @@ pub(super) struct Gathered {
     pub(super) ranges: BTreeMap<RangeId, OpenedRange>,
     pub(super) shelf: Shelf,
     shelf_config: ShelfConfig,
-    /// The first edit that could not be read, with its journal position.
+    /// The first edit or membership that could not be read, with its journal position.
     pub(super) unreadable: Option<String>,
 }
 
@@ -56,14 +62,29 @@ impl Gathered {
     }
 
     fn edit(&mut self, edit: &Bytes, location: Location) {
-        if let Err(error) = self.shelf.recover_edit(edit)
-            && self.unreadable.is_none()
-        {
-            self.unreadable = Some(format!(
-                "the edit at journal position {} cannot be read: {error}",
-                location.position
-            ));
+        if let Err(error) = self.shelf.recover_edit(edit) {
+            self.cannot_read("edit", &error, location);
         }
+    }
+}
+
+impl Gathered {
+    fn entry(&mut self, range: RangeId, entry: &Entry, location: Location) {
+        let opened = self.ranges.entry(range).or_default();
+        opened.entry(entry.index, entry.term);
+        if entry.kind == EntryKind::Membership {
+            match Membership::from_bytes(&entry.payload) {
+                Ok(membership) => opened.memberships.push((entry.index, membership)),
+                Err(error) => self.cannot_read("membership", &error, location),
+            }
+        }
+    }
+
+    fn cannot_read(&mut self, what: &str, error: &dyn core::fmt::Display, location: Location) {
+        let position = location.position;
+        self.unreadable.get_or_insert_with(|| {
+            format!("the {what} at journal position {position} cannot be read: {error}")
+        });
     }
 }
 
@@ -77,7 +98,7 @@ impl RecoverySink for Gathered {
                 self.ranges.entry(range).or_default().hard_state = HardState { term, vote };
             }
             Record::Entry { range, entry } => {
-                self.ranges.entry(range).or_default().entry(entry.index, entry.term);
+                self.entry(range, &entry, location);
             }
             Record::Suspect { range, number } => {
                 self.ranges.entry(range).or_default().suspect = number;

@@ -105,6 +105,7 @@ impl Replica {
                 self.machine.range = Some(range);
                 if self.leads() {
                     self.watch_sessions(now, host);
+                    self.found_cluster(host);
                 }
             }
             Err(RowError::Miss(miss)) => self.machine.miss(miss, host, fx),

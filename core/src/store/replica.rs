@@ -14,7 +14,7 @@ use super::probe::ReplicaProbe;
 use super::reads::Reads;
 use super::serving::Host;
 use crate::consensus::{
-    Action, Entry, HardState, Message, MessageBody, Output, Persist, Raft, RaftConfig,
+    Action, Entry, HardState, Membership, Message, MessageBody, Output, Persist, Raft, RaftConfig,
     RecoveredLog, Role,
 };
 use crate::effects::{Effect, Effects, Now};
@@ -77,7 +77,6 @@ impl Replica {
         let flushed = if rebuild { LogIndex(0) } else { recovered.flushed };
         let raft_config = RaftConfig {
             id: config.store,
-            voters: config.map.voters.clone(),
             heartbeat: config.timing.heartbeat,
             election: config.timing.election,
             append_bytes_max: APPEND_BYTES_MAX,
@@ -86,11 +85,15 @@ impl Replica {
             proposals_uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
             seed: config.seed ^ id.0 ^ (host.incarnation.0 << 32),
         };
+        // The range began with these voters; changes of them are entries of the log.
+        let mut memberships = vec![(LogIndex(0), Membership::of(config.voters.clone()))];
+        memberships.extend(recovered.memberships);
         let log = RecoveredLog {
             hard_state: recovered.hard_state,
             base_index: LogIndex(0),
             base_term: Term(0),
             terms: recovered.terms,
+            memberships,
             last_index: recovered.last_index,
             committed: flushed,
             suspect: recovered.suspect,
@@ -372,6 +375,7 @@ impl Replica {
     fn role_changed(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
         if self.leads() {
             self.watch_sessions(now, host);
+            self.found_cluster(host);
         } else {
             self.fencing.clear();
             self.commands.lose_leadership(self.id, self.raft.leader(), host, fx);
@@ -405,6 +409,8 @@ impl Replica {
             range.check();
             let may_be = self.committed.max(self.held);
             assert!(range.applied() <= may_be, "only what is committed is applied");
+            let directory = self.directory().map(|directory| directory.version);
+            assert!(directory.is_none_or(|version| version <= range.applied()));
         }
         let in_order = self.persists.iter().zip(self.persists.iter().skip(1));
         for (earlier, later) in in_order {

@@ -226,9 +226,10 @@ fn encode_answer(answer: &Answer, out: &mut Encoder) {
             out.u8(1);
             reply.encode(out);
         }
-        Answer::Beat { live } => {
+        Answer::Beat { live, map } => {
             out.u8(2);
             live.encode(out);
+            map.encode(out);
         }
     }
 }
@@ -237,7 +238,7 @@ fn decode_answer(input: &mut Decoder<'_>) -> Result<Answer, DecodeError> {
     match input.u8()? {
         0 => Ok(Answer::Applied(Wire::decode(input)?)),
         1 => Ok(Answer::Read(Wire::decode(input)?)),
-        2 => Ok(Answer::Beat { live: Wire::decode(input)? }),
+        2 => Ok(Answer::Beat { live: Wire::decode(input)?, map: Wire::decode(input)? }),
         tag => Err(DecodeError::Tag { what: "answer", tag }),
     }
 }

@@ -19,7 +19,7 @@ use trine_core::storage::layout;
 use trine_core::store::{Observation, needs_durable_state};
 
 use crate::consensus::ghost::{Broken, Ghost, Seen};
-use crate::consensus::plain::{PlainState, plain, says, seen};
+use crate::consensus::plain::{PlainState, plain, says, seen, wrote};
 
 /// Looks on in a world.
 #[derive(Debug)]
@@ -187,9 +187,9 @@ impl Watched {
             }
             Observation::Wrote { seq, hard_state, entries } => {
                 self.disk.facts += 1;
+                wrote(ghost, replica, hard_state, &entries)?;
                 let hard_state = hard_state.map(plain);
                 let entries: Vec<_> = entries.iter().map(seen).collect();
-                ghost.wrote(replica, hard_state, &entries)?;
                 let mut records: Vec<_> = hard_state.map(Record::HardState).into_iter().collect();
                 records.extend(entries.iter().map(|(index, seen)| Record::Entry(*index, *seen)));
                 let fact = self.disk.facts;
