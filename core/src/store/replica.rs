@@ -86,7 +86,7 @@ impl Replica {
             seed: config.seed ^ id.0 ^ (host.incarnation.0 << 32),
         };
         // The range began with these voters; changes of them are entries of the log.
-        let mut memberships = vec![(LogIndex(0), Membership::of(config.voters.clone()))];
+        let mut memberships = vec![(LogIndex(0), Membership::of(config.map.voters.clone()))];
         memberships.extend(recovered.memberships);
         let log = RecoveredLog {
             hard_state: recovered.hard_state,
