@@ -11,9 +11,20 @@ use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 /// must end with all copies in place.
 pub const REPAIRS: bool = false;
 
+/// Whether stores are replaced. Off until the core fills a new store from the others.
+pub const REPLACES: bool = false;
+
 /// Kinds that leave their mark on the whole rest of a run.
-const LASTING: [FaultKind; 4] =
-    [FaultKind::ZoneGone, FaultKind::ByteRotted, FaultKind::SectorRotted, FaultKind::ZonesFar];
+const LASTING: [FaultKind; 6] = [
+    FaultKind::ZoneGone,
+    FaultKind::ZoneReplaced,
+    FaultKind::StoreWiped,
+    FaultKind::ByteRotted,
+    FaultKind::SectorRotted,
+    FaultKind::ZonesFar,
+];
+/// Kinds in which new stores take the slots of others.
+pub const REPLACING: [FaultKind; 2] = [FaultKind::ZoneReplaced, FaultKind::StoreWiped];
 
 /// How far apart two zones are: each order of magnitude between 1 and 80 ms alike.
 fn distance(draw: &mut Draw) -> Latency {
@@ -138,6 +149,13 @@ impl Swarm {
                 let seldom = LASTING.contains(kind) && !draw.one_in(5);
                 swarm.set(*kind, if seldom { Frequency::Off } else { frequency });
             }
+            // A zone that is gone for ever has no store that could be replaced, and the other way round.
+            let gone = swarm.knob(FaultKind::ZoneGone) != Frequency::Off;
+            for kind in REPLACING {
+                if gone || !REPLACES {
+                    swarm.set(kind, Frequency::Off);
+                }
+            }
             if swarm.knob(FaultKind::ZonesFar) != Frequency::Off {
                 swarm.distances = Some([(); 3].map(|()| distance(&mut draw)));
             }
@@ -220,7 +238,7 @@ mod tests {
 
     #[test]
     fn each_fault_kind_is_on_in_some_seed_and_off_in_another() {
-        for kind in FaultKind::ALL {
+        for kind in FaultKind::ALL.iter().filter(|kind| REPLACES || !REPLACING.contains(kind)) {
             let on = |seed: &u64| Swarm::draw(*seed).knob(*kind) != Frequency::Off;
             assert!((0..200).any(|seed| on(&seed)), "{} is never on", kind.name());
             assert!((0..200).any(|seed| !on(&seed)), "{} is always on", kind.name());

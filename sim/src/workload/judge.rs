@@ -90,6 +90,8 @@ impl Workload {
                     self.begin_upload(client, upload);
                 }
             }
+            // What is refused as nonsense is none: the operator makes no mistakes.
+            Intent::ReplaceStore => {}
             Intent::Part { .. }
             | Intent::ListParts
             | Intent::ListUploads

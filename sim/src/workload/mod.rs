@@ -14,7 +14,7 @@ mod upload;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use trine_core::ids::TenantId;
+use trine_core::ids::{StoreId, TenantId};
 use trine_core::object::{BucketName, ETag, ObjectKey, Owner};
 use trine_core::request::{ApiError, BucketPath, ByteRange, ObjectPath, Reply, Request};
 
@@ -43,6 +43,14 @@ pub struct Job {
     /// The body that follows, if the request has one.
     pub body: Option<Bytes>,
     intent: Intent,
+}
+
+impl Job {
+    /// The operator's: a new store takes the slot of an old one.
+    pub fn replace(old: StoreId, new: StoreId) -> Self {
+        let request = Request::ReplaceStore { old, new };
+        Self { request, body: None, intent: Intent::ReplaceStore }
+    }
 }
 
 /// What came of a request, as the client knows it.
@@ -118,6 +126,8 @@ enum Intent {
         condition: Condition,
     },
     Abort,
+    /// The operator's.
+    ReplaceStore,
 }
 
 #[derive(Clone, Debug, Default)]

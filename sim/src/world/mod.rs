@@ -13,6 +13,7 @@ mod clients;
 mod links;
 mod machine;
 mod onlooker;
+mod operator;
 mod power;
 mod queue;
 mod setup;
@@ -34,6 +35,7 @@ use self::clients::{Client, ClientEvent};
 use self::links::Links;
 use self::machine::{Input, Machine, Side};
 use self::onlooker::Onlooker;
+use self::operator::Operator;
 use self::queue::Queue;
 use crate::checkers::agreement::Agreement;
 use crate::disk::SimDisk;
@@ -156,6 +158,7 @@ pub struct World<M: Maker> {
     swarm: Swarm,
     /// The cluster map as the operator knows it.
     map: ClusterMap,
+    operator: Operator,
     /// The newest session of a gateway.
     session: SessionId,
     clients: Vec<Client>,
@@ -304,7 +307,9 @@ impl<M: Maker> World<M> {
             self.stuck();
         }
         match self.part {
-            Part::Draining if self.clients.iter().all(|client| !client.is_busy()) => {
+            Part::Draining
+                if self.operator.is_idle() && self.clients.iter().all(|c| !c.is_busy()) =>
+            {
                 self.part = Part::Verifying;
                 self.workload.verify();
             }
@@ -448,6 +453,9 @@ impl<M: Maker> World<M> {
         assert_eq!(envelope.from, sender.endpoint, "{} sends as somebody else", sender.name);
         if envelope.to == audit::AUDITOR {
             return self.audited(envelope);
+        }
+        if self.operator.has_retired(envelope.to) {
+            return;
         }
         let Some(to) = self.machine_of(envelope.to) else {
             return self.fail(format!("{} sends to {}, who is nobody", sender.name, envelope.to));

@@ -13,6 +13,7 @@ use super::clients::Client;
 use super::links::Links;
 use super::machine::{Clock, GatewaySide, Machine, Maker, Side, StoreSide};
 use super::onlooker::Onlooker;
+use super::operator::Operator;
 use super::queue::Queue;
 use super::{Counts, Happening, Part, Setup, World};
 use crate::checkers::agreement::Agreement;
@@ -61,8 +62,10 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         network: Network::new(seed, &swarm, zones),
         plan,
         map,
+        operator: Operator::new(swarm.stores()),
         session: SessionId(0),
-        clients: (0..swarm.clients).map(|number| Client::new(seed, number)).collect(),
+        // The last one is the operator.
+        clients: (0..=swarm.clients).map(|number| Client::new(seed, number)).collect(),
         workload: Workload::new(seed, &swarm),
         agreement: Agreement::default(),
         onlooker: Onlooker::new(VOTERS, swarm.stores()),
@@ -156,6 +159,7 @@ fn machine<M: Maker>(
         up: false,
         holds: 0,
         gone: false,
+        replaceable: false,
         pauses: 0,
         late: Vec::new(),
         wake: None,
