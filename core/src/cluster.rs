@@ -122,6 +122,10 @@ pub struct StoreLimits {
     pub calls_max: usize,
     /// Chunk bytes in hand (being written or read); beyond it calls are refused as overloaded.
     pub chunk_bytes_max: u64,
+    /// A peer that lacks more entries than this gets the state instead of the log.
+    pub snapshot_lag: u64,
+    /// Bytes of rows in one page of a state, but for a single larger row.
+    pub snapshot_page_bytes: usize,
     /// Journal bytes kept back from new data, so that fences and hard states still go in.
     pub journal_reserve: u64,
 }
@@ -134,6 +138,8 @@ impl StoreLimits {
         entry_cache_bytes: 16 << 20,
         calls_max: 16_384,
         chunk_bytes_max: 128 << 20,
+        snapshot_lag: 100_000,
+        snapshot_page_bytes: 256 << 10,
         journal_reserve: 64 << 20,
     };
     /// For simulations: small enough to be reached.
@@ -143,6 +149,8 @@ impl StoreLimits {
         entry_cache_bytes: 64 << 10,
         calls_max: 256,
         chunk_bytes_max: 1 << 20,
+        snapshot_lag: 64,
+        snapshot_page_bytes: 8 << 10,
         journal_reserve: 256 << 10,
     };
 }

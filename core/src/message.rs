@@ -6,10 +6,10 @@ use core::fmt;
 use bytes::Bytes;
 
 use crate::consensus;
-use crate::hash::Checksum;
+use crate::hash::{Checksum, StateHash};
 use crate::ids::{
-    CallId, ChunkId, ClusterId, Endpoint, GatewayId, Incarnation, MapEpoch, RangeEpoch, RangeId,
-    SessionId, StoreId,
+    CallId, ChunkId, ClusterId, Endpoint, GatewayId, Incarnation, LogIndex, MapEpoch, RangeEpoch,
+    RangeId, SessionId, StoreId, Term,
 };
 use crate::object::Target;
 use crate::range::command::{Command, Outcome, Read, ReadReply};
@@ -51,6 +51,10 @@ pub enum Message {
     ChunkRead(ChunkRead),
     /// What was read.
     ChunkData(ChunkData),
+    /// Rows of a range's state, or that state itself, are wanted.
+    SnapshotAsk(SnapshotAsk),
+    /// Here they are.
+    SnapshotPage(SnapshotPage),
 }
 
 /// Who is there.
@@ -252,6 +256,137 @@ impl fmt::Debug for ChunkData {
             Err(error) => write!(f, "ChunkData({} {} {error:?})", self.call, self.chunk),
         }
     }
+}
+
+/// Names the state of a range after some entry, as one store holds it for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SnapshotId {
+    /// Who holds it.
+    pub store: StoreId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// Numbers the states that it held in that life: 1, 2, 3, …
+    pub number: u64,
+}
+
+/// A state of a range that can be pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOffer {
+    /// Which.
+    pub snapshot: SnapshotId,
+    /// The hash of all its logical rows.
+    pub hash: StateHash,
+}
+
+/// One replica pulls from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotAsk {
+    /// Of which range.
+    pub range: RangeId,
+    /// What is asked.
+    pub want: SnapshotWant,
+}
+
+/// What a replica wants of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotWant {
+    /// Its own state is lost, not its log: a state that is no older than this entry.
+    State {
+        /// The first entry of which it still has the log is the next one.
+        at_least: LogIndex,
+    },
+    /// Rows of a state that was offered.
+    Pages {
+        /// Which state.
+        snapshot: SnapshotId,
+        /// Only rows that later entries wrote; 0 for all.
+        newer_than: LogIndex,
+        /// The number of the first page that is not taken yet; those before have been.
+        page: u64,
+        /// The first key that this page covers.
+        from: Bytes,
+        /// Pages that may be sent from this one on.
+        window: u32,
+        /// What was sent from this page on is taken for lost.
+        again: bool,
+    },
+    /// No more of it is needed.
+    Nothing {
+        /// Which state.
+        snapshot: SnapshotId,
+    },
+}
+
+/// An answer to a [`SnapshotAsk`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPage {
+    /// Of which range.
+    pub range: RangeId,
+    /// What there is.
+    pub given: SnapshotGiven,
+}
+
+/// What one replica gives another.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SnapshotGiven {
+    /// The state after `index` can be pulled. (To a replica that asked for a state; consensus offers
+    /// states in messages of its own.)
+    State {
+        /// The entry.
+        index: LogIndex,
+        /// Its term.
+        term: Term,
+        /// The configuration at that entry, in the encoding of consensus.
+        membership: Bytes,
+        /// How to pull it.
+        offer: SnapshotOffer,
+    },
+    /// All rows of an interval of keys.
+    Rows {
+        /// Of which state.
+        snapshot: SnapshotId,
+        /// The number of this page.
+        page: u64,
+        /// The interval begins with this key...
+        from: Bytes,
+        /// ...and ends before this one; `None`: there are no keys behind.
+        to: Option<Bytes>,
+        /// Of the rows' bytes, seeded with the number of the page.
+        checksum: Checksum,
+        /// The rows, encoded by [`SnapshotRow`]; the message's bulk.
+        rows: Bytes,
+    },
+    /// The state is not held any more.
+    Gone {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+}
+
+impl fmt::Debug for SnapshotGiven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State { index, term, offer, .. } => {
+                write!(f, "State({index} {term} {:?})", offer.snapshot)
+            }
+            Self::Rows { snapshot, page, rows, to, .. } => {
+                let end = if to.is_none() { ", the last" } else { "" };
+                write!(f, "Rows({snapshot:?} page {page}{end}, {} bytes)", rows.len())
+            }
+            Self::Gone { snapshot } => write!(f, "Gone({snapshot:?})"),
+        }
+    }
+}
+
+/// A row of a state; deleted ones are there too, so that who takes it can give it on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// The key.
+    pub key: Bytes,
+    /// The entry that wrote it.
+    pub index: LogIndex,
+    /// The value; `None` is a deleted row.
+    pub value: Option<Bytes>,
 }
 
 /// Why a store does not keep or give a chunk.

@@ -310,6 +310,7 @@ impl Group {
             election: Duration::from_millis(100),
             append_bytes_max: option("append", 1 << 20),
             appends_in_flight_max: usize::try_from(option("in-flight", 16)).unwrap(),
+            snapshot_lag: option("lag", u64::MAX),
             entry_cache_bytes: option("cache", 1 << 20),
             proposals_uncommitted_bytes_max: 1 << 20,
             seed: id,

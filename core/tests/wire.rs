@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use trine_core::consensus::{Entry, EntryKind, Message as Raft, MessageBody};
-use trine_core::hash::Checksum;
+use trine_core::codec::Wire;
+use trine_core::hash::{Checksum, StateHash};
 use trine_core::ids::{
     BlobId, BlobSequence, BucketId, CallId, ChunkId, ClusterId, CommitSequence, Endpoint,
     GatewayId, Incarnation, LogIndex, MapEpoch, RangeEpoch, RangeId, SessionId, StoreId, TenantId,
@@ -11,7 +12,8 @@ use trine_core::ids::{
 };
 use trine_core::message::{
     Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Envelope, Hello,
-    Message, RangeAnswer, RangeCall, Refusal,
+    Message, RangeAnswer, RangeCall, Refusal, SnapshotAsk, SnapshotGiven, SnapshotId, SnapshotOffer,
+    SnapshotPage, SnapshotRow, SnapshotWant,
 };
 use trine_core::object::{BucketName, ObjectKey, Target, WriteConditions};
 use trine_core::range::command::{
@@ -141,7 +143,69 @@ fn samples() -> Vec<(u8, Message)> {
                 result: Ok((Bytes::from(vec![9; 100]), vec![Checksum(3)])),
             }),
         ),
+        (20, snapshot_ask(SnapshotWant::State { at_least: LogIndex(5) })),
+        (
+            20,
+            snapshot_ask(SnapshotWant::Pages {
+                snapshot: SNAPSHOT,
+                newer_than: LogIndex(5),
+                page: 6,
+                from: Bytes::from_static(b"from"),
+                window: 4,
+                again: true,
+            }),
+        ),
+        (20, snapshot_ask(SnapshotWant::Nothing { snapshot: SNAPSHOT })),
+        (
+            21,
+            snapshot_page(SnapshotGiven::Rows {
+                snapshot: SNAPSHOT,
+                page: 6,
+                from: Bytes::from_static(b"from"),
+                to: Some(Bytes::from_static(b"to")),
+                checksum: Checksum(9),
+                rows: Bytes::from_static(b"rows"),
+            }),
+        ),
     ]
+}
+
+const SNAPSHOT: SnapshotId =
+    SnapshotId { store: StoreId(3), incarnation: Incarnation(4), number: 5 };
+
+fn snapshot_ask(want: SnapshotWant) -> Message {
+    Message::SnapshotAsk(SnapshotAsk { range: RangeId(1), want })
+}
+
+fn snapshot_page(given: SnapshotGiven) -> Message {
+    Message::SnapshotPage(SnapshotPage { range: RangeId(1), given })
+}
+
+#[test]
+fn pages_without_rows_survive_the_trip_and_rows_are_read_back() {
+    let offer = SnapshotOffer { snapshot: SNAPSHOT, hash: StateHash(77) };
+    assert_eq!(SnapshotOffer::from_bytes(&offer.to_bytes()), Ok(offer.clone()));
+    let (index, term) = (LogIndex(8), Term(2));
+    let state = SnapshotGiven::State { index, term, membership: Bytes::from_static(b"m"), offer };
+    let last = SnapshotGiven::Rows {
+        snapshot: SNAPSHOT,
+        page: 7,
+        from: Bytes::new(),
+        to: None,
+        checksum: Checksum(1),
+        rows: Bytes::from_static(b"rows"),
+    };
+    for given in [state, last, SnapshotGiven::Gone { snapshot: SNAPSHOT }] {
+        let message = snapshot_page(given);
+        let frame = encode(&envelope(message.clone()));
+        let (prefix, header) =
+            (frame.head.slice(..PREFIX_BYTES), frame.head.slice(PREFIX_BYTES..));
+        assert_eq!(decode(&prefix, &header, frame.bulk).expect("our own").message, message);
+    }
+    for value in [None, Some(Bytes::from_static(b"value"))] {
+        let row = SnapshotRow { key: Bytes::from_static(b"key"), index, value };
+        assert_eq!(SnapshotRow::from_bytes(&row.to_bytes()), Ok(row));
+    }
 }
 
 fn envelope(message: Message) -> Envelope {

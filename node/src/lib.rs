@@ -5,8 +5,8 @@
 //!
 //! # Reading order
 //!
-//! [`runtime`] (the outside world and its tokio implementation) → [`driver`] (the loop of the core's
-//! calling contract) → [`http`] → [`config`], [`files`], [`data`] (settings and what is in the data
+//! [`runtime`] (the outside world and its tokio implementation) → [`transport`] (links to other
+//! processes) → [`driver`] (the loop of the core's calling contract) → [`http`] → [`config`], [`files`], [`data`] (settings and what is in the data
 //! directory) → [`app`] (start, serve, stop).
 //!
 //! # What is deliberately absent

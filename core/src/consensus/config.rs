@@ -18,6 +18,8 @@ pub struct RaftConfig {
     pub append_bytes_max: u64,
     /// Appends to one peer that are not acknowledged yet.
     pub appends_in_flight_max: usize,
+    /// A peer that lacks more applied entries than this is offered a snapshot instead.
+    pub snapshot_lag: u64,
     /// Bytes of entries kept in memory once they are durable and committed.
     pub entry_cache_bytes: u64,
     /// Bytes of this leader's proposals that are not committed yet. A single larger one is taken

@@ -175,7 +175,10 @@ impl Raft {
         if !(may_send || ask) || (next > last && !even_empty) {
             return false;
         }
-        let Some(prev_term) = self.log.term_at(next.previous()) else {
+        let lag = self.applied.0.saturating_sub(next.previous().0);
+        let prev_term = self.log.term_at(next.previous());
+        let Some(prev_term) = prev_term.filter(|_| lag <= self.config.snapshot_lag || !may_send)
+        else {
             self.need_snapshot(now, peer, out);
             return false;
         };

@@ -118,6 +118,7 @@ proptest! {
             election: crate::time::Duration::from_millis(500),
             append_bytes_max: 1 << 20,
             appends_in_flight_max: 4,
+            snapshot_lag: u64::MAX,
             entry_cache_bytes: 1 << 20,
             proposals_uncommitted_bytes_max: 1 << 20,
             seed: 1,

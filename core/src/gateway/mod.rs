@@ -371,7 +371,9 @@ impl Gateway {
             Message::Consensus { .. }
             | Message::RangeCall(_)
             | Message::ChunkWrite(_)
-            | Message::ChunkRead(_) => {}
+            | Message::ChunkRead(_)
+            | Message::SnapshotAsk(_)
+            | Message::SnapshotPage(_) => {}
         }
     }
 

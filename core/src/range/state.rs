@@ -283,6 +283,11 @@ impl Range {
         hash
     }
 
+    /// The hash of the rows in the tables alone, without the hot state.
+    pub fn tree_hash(&self) -> StateHash {
+        self.header.tree_hash
+    }
+
     /// How often the range's bounds have changed.
     pub fn epoch(&self) -> RangeEpoch {
         self.header.epoch
@@ -462,6 +467,11 @@ impl Range {
             CommandBody::ReplaceStore { old, new } => cluster::replace(txn, order, *old, *new),
         }
     }
+}
+
+/// Whether the row under `key` counts in [`Range::tree_hash`]: all do but those of the hot state.
+pub fn is_in_tree_hash(key: &[u8]) -> bool {
+    !matches!(Key::decode(key), Ok(Key::Header | Key::Session { .. }))
 }
 
 impl Txn<'_> {

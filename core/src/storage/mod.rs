@@ -15,6 +15,7 @@ pub(crate) mod io;
 pub mod journal;
 pub mod layout;
 mod opening;
+mod snapshots;
 pub(crate) mod segment;
 pub(crate) mod shelf;
 pub mod superblock;
@@ -23,6 +24,8 @@ pub(crate) mod tree;
 pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
+pub(crate) use shelf::{Ingested, ViewError, ViewId};
+pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -42,6 +45,9 @@ use opening::Gathered;
 use shelf::{Output, Shelf, ShelfConfig, TableId};
 use superblock::{CopyFault, Found, Superblock, SuperblockReader, SuperblockWriter};
 
+/// In a record of suspicion: whatever range the store does not know. No range has this id.
+const EVERY_RANGE: RangeId = RangeId(0);
+
 /// What a store hears from its storage.
 #[derive(Debug)]
 pub(crate) enum StorageEvent {
@@ -59,6 +65,12 @@ pub(crate) enum StorageEvent {
     Fetched(Miss),
     /// A block of a range's table cannot be had.
     Damaged { range: RangeId },
+    /// All of the snapshot that is being taken is durable, and can be installed.
+    Staged { range: RangeId },
+    /// The snapshot that was being taken is given up.
+    IngestFailed { range: RangeId, reason: String },
+    /// The snapshot is the range's table now; durable.
+    Installed,
     /// For the log.
     Note(String),
     /// The store must stop.
@@ -72,6 +84,8 @@ pub(crate) struct Opened {
     pub(crate) incarnation: Incarnation,
     /// The replicas on this disk.
     pub(crate) ranges: BTreeMap<RangeId, OpenedRange>,
+    /// The journal was damaged once, and may have held replicas that are not in `ranges`.
+    pub(crate) doubt: bool,
     /// For the log.
     pub(crate) notes: Vec<String>,
 }
@@ -83,6 +97,8 @@ pub(crate) struct Storage {
     shelf_config: ShelfConfig,
     format: Superblock,
     phase: Phase,
+    /// Whether the store is one of the voters that the cluster began with.
+    founder: bool,
     /// What the store has not heard yet.
     events: VecDeque<StorageEvent>,
 }
@@ -142,7 +158,8 @@ impl Storage {
             mark: superblock::SyncedMark::default(),
         };
         let (queue, events) = (DiskQueue::default(), VecDeque::new());
-        Self { queue, shelf_config, format, phase: Phase::New, events }
+        let founder = config.map.voters.contains(&config.store);
+        Self { queue, shelf_config, format, founder, phase: Phase::New, events }
     }
 
     /// Begin recovery, or format an empty disk.
@@ -280,10 +297,16 @@ impl Storage {
                  suspect until the other zones have vouched for what is lost",
                 damage.position, damage.synced
             ));
-            let range = ROOT_RANGE;
-            gathered.ranges.entry(range).or_default().suspect = incarnation.0;
-            last_ticket = journal.append(Record::Suspect { range, number: incarnation.0 });
+            // There may have been a replica of which every record is lost. A founder certainly had
+            // one. Any other store begins none by itself, and one that it is asked for is suspect.
+            let mut doubted: BTreeSet<RangeId> = gathered.ranges.keys().copied().collect();
+            doubted.insert(if self.founder { ROOT_RANGE } else { EVERY_RANGE });
+            for range in doubted {
+                gathered.ranges.entry(range).or_default().suspect = incarnation.0;
+                last_ticket = journal.append(Record::Suspect { range, number: incarnation.0 });
+            }
         }
+        let doubt = gathered.ranges.remove(&EVERY_RANGE).is_some_and(|every| every.suspect > 0);
         for range in gathered.ranges.values_mut().filter(|range| range.suspect > 0) {
             // Peers tell one life of a suspect replica from another by this number.
             range.suspect = incarnation.0;
@@ -300,7 +323,7 @@ impl Storage {
         let mut outputs = Vec::new();
         parts.shelf.recover_start(damage.is_some(), &mut io, &mut outputs);
         let taken = parts.take(outputs);
-        let opened = Opened { incarnation, ranges: gathered.ranges, notes };
+        let opened = Opened { incarnation, ranges: gathered.ranges, doubt, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }
@@ -407,8 +430,9 @@ impl Storage {
     }
 
     /// Begin to write the memtable out; it holds the state up to `through`.
-    pub(crate) fn freeze(&mut self, range: RangeId, through: LogIndex, fx: &mut Effects) {
-        self.with_parts(fx, |parts, io| parts.shelf.freeze(TableId::Range(range), through, io));
+    /// `false`: it cannot be now.
+    pub(crate) fn freeze(&mut self, range: RangeId, through: LogIndex, fx: &mut Effects) -> bool {
+        self.with_parts(fx, |parts, io| parts.shelf.freeze(TableId::Range(range), through, io))
     }
 
     /// Whether the range must not be applied further: its memtables are full and being written.
@@ -600,6 +624,16 @@ impl Parts {
                 Output::Fetched(miss) => events.push(StorageEvent::Fetched(miss)),
                 // Who waits for that looks at `is_stalled` after each step.
                 Output::Flushed { .. } => {}
+                Output::Staged { table } => {
+                    events.extend(range_of(table).map(|range| StorageEvent::Staged { range }));
+                }
+                Output::IngestFailed { table, reason } => {
+                    let failed = |range| StorageEvent::IngestFailed { range, reason };
+                    events.extend(range_of(table).map(failed));
+                }
+                Output::Installed { table } => {
+                    events.extend(range_of(table).map(|_| StorageEvent::Installed));
+                }
                 Output::ChunkStored { op, result } => {
                     events.push(StorageEvent::ChunkStored { op, result });
                 }
@@ -617,5 +651,12 @@ impl Parts {
             }
         }
         Ok(events)
+    }
+}
+
+fn range_of(table: TableId) -> Option<RangeId> {
+    match table {
+        TableId::Range(range) => Some(range),
+        TableId::Chunks => None,
     }
 }

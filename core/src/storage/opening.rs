@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::journal::{Location, Record, RecoverySink};
-use super::shelf::{Shelf, ShelfConfig};
+use super::segment::edit::Installation;
+use super::shelf::{Shelf, ShelfConfig, TableId};
 use crate::codec::Wire;
 use crate::consensus::{Entry, EntryKind, HardState, Membership};
 use crate::ids::{LogIndex, RangeId, Term};
@@ -17,9 +18,14 @@ pub(crate) struct OpenedRange {
     pub(crate) hard_state: HardState,
     /// First index of each run of entries of one term.
     pub(crate) terms: Vec<(LogIndex, Term)>,
-    /// The configurations that entries brought, by index.
+    /// The log begins after this entry, which a snapshot covers: 0 for a whole log...
+    pub(crate) base_index: LogIndex,
+    /// ...of this term.
+    pub(crate) base_term: Term,
+    /// The configurations, by index: that of the snapshot, if there is one, and those that entries
+    /// brought.
     pub(crate) memberships: Vec<(LogIndex, Membership)>,
-    /// The last entry; 0 if there is none.
+    /// The last entry; `base_index` if there is none.
     pub(crate) last_index: LogIndex,
     /// What the table on disk holds already.
     pub(crate) flushed: LogIndex,
@@ -30,6 +36,32 @@ pub(crate) struct OpenedRange {
 }
 
 impl OpenedRange {
+    /// A snapshot; it replaces the log up to its index, and all of it if the log is another one.
+    fn installed(&mut self, installation: &Installation, membership: Membership) {
+        let Installation { index, term, .. } = *installation;
+        let first_behind = self.terms.partition_point(|(first, _)| *first <= index.next());
+        let term_of = |run: usize| run.checked_sub(1).map(|run| self.terms[run].1);
+        let at_index = self.terms.partition_point(|(first, _)| *first <= index);
+        let at_base = (index, term) == (self.base_index, self.base_term);
+        if at_base {
+            // The rows alone are new.
+        } else if self.last_index >= index && term_of(at_index) == Some(term) {
+            let behind = term_of(first_behind);
+            self.terms.drain(..first_behind);
+            if let Some(term) = behind.filter(|_| self.last_index > index) {
+                self.terms.insert(0, (index.next(), term));
+            }
+        } else {
+            self.terms.clear();
+            self.memberships.clear();
+            self.last_index = index;
+        }
+        self.base_index = index;
+        self.base_term = term;
+        self.memberships.retain(|(of, _)| *of > index);
+        self.memberships.insert(0, (index, membership));
+    }
+
     /// An entry; it replaces what is at its index and after.
     fn entry(&mut self, index: LogIndex, term: Term) {
         while self.terms.last().is_some_and(|(first, _)| *first >= index) {
@@ -62,8 +94,19 @@ impl Gathered {
     }
 
     fn edit(&mut self, edit: &Bytes, location: Location) {
-        if let Err(error) = self.shelf.recover_edit(edit) {
-            self.cannot_read("edit", &error, location);
+        match self.shelf.recover_edit(edit) {
+            Ok(None) => {}
+            Ok(Some(installation)) => {
+                // Also behind damage: what a snapshot covers is committed, and needs no log.
+                match (installation.table, Membership::from_bytes(&installation.membership)) {
+                    (TableId::Range(range), Ok(membership)) => {
+                        self.ranges.entry(range).or_default().installed(&installation, membership);
+                    }
+                    (TableId::Chunks, _) => {}
+                    (_, Err(error)) => self.cannot_read("membership", &error, location),
+                }
+            }
+            Err(error) => self.cannot_read("edit", &error, location),
         }
     }
 }

@@ -15,11 +15,13 @@ mod apply;
 mod calls;
 mod chunks;
 mod fencing;
+mod membership;
 mod observe;
 mod probe;
 mod reads;
 mod replica;
 mod serving;
+mod snapshot;
 
 pub use observe::{Observation, needs_durable_state};
 pub use probe::{ReplicaProbe, StoreProbe};

@@ -1,15 +1,17 @@
 //! A store at work: it hands each event to the part that it concerns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunks::Chunks;
 use super::observe::{Observation, Observer, needs_durable_state};
 use super::replica::Replica;
-use crate::cluster::{ROOT_RANGE, StoreConfig};
+use crate::cluster::{ClusterMap, ROOT_RANGE, StoreConfig};
+use crate::consensus::MessageBody;
 use crate::effects::{Effect, Effects, Now, StoreEvent};
 use crate::ids::{Endpoint, Incarnation, RangeId, StoreId};
 use crate::message::{Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
-use crate::storage::{Opened, Storage, StorageEvent};
+use crate::range::Range;
+use crate::storage::{Opened, OpenedRange, Record, Storage, StorageEvent};
 use crate::time::{Deadline, WallTime};
 
 /// The protocol version that hellos announce.
@@ -21,6 +23,10 @@ pub(super) struct Serving {
     pub(super) host: Host,
     pub(super) replicas: BTreeMap<RangeId, Replica>,
     chunks: Chunks,
+    /// What the disk held of ranges that it does not name may be lost.
+    doubt: bool,
+    /// Ranges whose replicas were given up in this life.
+    dropped: BTreeSet<RangeId>,
 }
 
 /// What the replicas of a store share.
@@ -115,7 +121,8 @@ impl Serving {
         for note in opened.notes {
             fx.push(Effect::Note(note));
         }
-        let mut serving = Self { host, replicas, chunks: Chunks::default() };
+        let (doubt, dropped) = (opened.doubt, BTreeSet::new());
+        let mut serving = Self { host, replicas, chunks: Chunks::default(), doubt, dropped };
         serving.end_step(now, fx)?;
         Ok(serving)
     }
@@ -196,6 +203,7 @@ impl Serving {
                 None => break,
             }
         }
+        self.drop_retired(fx);
         self.host.flush_outbox(now, fx);
         Ok(())
     }
@@ -206,13 +214,16 @@ impl Serving {
             Message::Hello(hello) => self.on_hello(from, &hello, fx),
             Message::Consensus { wall, messages } => {
                 let Endpoint::Store(peer) = from else { return Ok(()) };
-                if !self.host.config.map.voters.contains(&peer) {
+                if !self.knows(peer) {
                     return Ok(());
                 }
                 let clock = self.host.peer_clocks.entry(peer).or_default();
                 *clock = (*clock).max(wall);
                 for (range, message) in messages {
                     let addressed = message.from == peer && message.to == self.host.config.store;
+                    if addressed && !self.replicas.contains_key(&range) {
+                        self.replica_on_demand(now, range, &message, fx)?;
+                    }
                     if let (true, Some(replica)) = (addressed, self.replicas.get_mut(&range)) {
                         replica.on_message(now, message, &mut self.host, fx)?;
                     }
@@ -226,10 +237,91 @@ impl Serving {
             }
             Message::ChunkWrite(write) => self.chunks.write(from, write, &mut self.host, fx),
             Message::ChunkRead(read) => self.chunks.read(from, read, &mut self.host, fx),
+            Message::SnapshotAsk(ask) => {
+                let Endpoint::Store(peer) = from else { return Ok(()) };
+                match self.replicas.get_mut(&ask.range) {
+                    Some(replica) => {
+                        replica.on_snapshot_ask(now, peer, ask, &mut self.host, fx);
+                    }
+                    None => {
+                        if let Some(page) = super::snapshot::gone(&ask) {
+                            self.host.send(from, Message::SnapshotPage(page), fx);
+                        }
+                    }
+                }
+            }
+            Message::SnapshotPage(page) => {
+                if let (Endpoint::Store(peer), Some(replica)) =
+                    (from, self.replicas.get_mut(&page.range))
+                {
+                    replica.on_snapshot_page(now, peer, page, &mut self.host, fx)?;
+                }
+            }
             // Replies go to gateways.
             Message::ChunkWritten(_) | Message::ChunkData(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether a store may have a say: by the map of the configuration, the maps that are applied here,
+    /// or the configurations of consensus.
+    fn knows(&self, peer: StoreId) -> bool {
+        let fills_a_slot = |map: &ClusterMap| map.stores().any(|(_, store)| store == peer);
+        fills_a_slot(&self.host.config.map)
+            || self.replicas.values().any(|replica| {
+                replica.raft.membership().members().any(|member| member == peer)
+                    || replica.machine.range().and_then(Range::map).is_some_and(fills_a_slot)
+            })
+    }
+
+    /// A leader speaks of a range that this store has no replica of: it begins an empty one, which
+    /// knows of no voters, and so never campaigns.
+    fn replica_on_demand(
+        &mut self,
+        now: Now,
+        range: RangeId,
+        message: &crate::consensus::Message,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let from_leader = matches!(
+            message.body,
+            MessageBody::Append { .. } | MessageBody::Heartbeat { .. } | MessageBody::Snapshot { .. }
+        );
+        let own = self.host.config.store;
+        let retired = self.host.config.map.retired.contains(&own) || self.dropped.contains(&range);
+        if range != ROOT_RANGE || !from_leader || retired {
+            return Ok(());
+        }
+        let mut opened = OpenedRange::default();
+        if self.doubt {
+            // The journal was damaged, and what it said of this range may be lost.
+            let number = self.host.incarnation.0;
+            opened.suspect = number;
+            self.host.storage.append(Record::Suspect { range, number });
+        }
+        fx.push(Effect::Note(format!("{range}: {} asks for a replica here", message.from)));
+        let mut replica = Replica::new(now, range, &mut self.host, opened);
+        replica.start(now, &mut self.host, fx)?;
+        self.replicas.insert(range, replica);
+        Ok(())
+    }
+
+    /// Replicas of which this store is no member any more, for it was replaced. Their rows and logs
+    /// stay on the disk, as garbage.
+    fn drop_retired(&mut self, fx: &mut Effects) {
+        let host = &self.host;
+        let retired = |replica: &Replica| replica.is_retired(host);
+        let ids: Vec<RangeId> =
+            self.replicas.iter().filter(|(_, r)| retired(r)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(mut replica) = self.replicas.remove(&id) {
+                replica.close(&mut self.host, fx);
+                self.dropped.insert(id);
+                fx.push(Effect::Note(format!(
+                    "{id}: this store was replaced: its replica takes no part any more"
+                )));
+            }
+        }
     }
 
     fn on_hello(&mut self, from: Endpoint, hello: &Hello, fx: &mut Effects) {
@@ -301,6 +393,18 @@ impl Serving {
                     replica.rebuild_table(now, &mut self.host, fx)?;
                 }
             }
+            StorageEvent::Staged { range } => {
+                if let Some(replica) = self.replicas.get_mut(&range) {
+                    replica.on_staged(&mut self.host, fx);
+                }
+            }
+            StorageEvent::IngestFailed { range, reason } => {
+                if let Some(replica) = self.replicas.get_mut(&range) {
+                    replica.give_up(now, &reason, &mut self.host, fx)?;
+                }
+            }
+            // The journal says so too, in its order among the other records.
+            StorageEvent::Installed => {}
             StorageEvent::ChunkStored { op, result } => {
                 self.chunks.stored(op, result, &self.host, fx);
             }

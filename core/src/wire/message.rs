@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
+use super::snapshot;
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::hash::Checksum;
 use crate::ids::StoreId;
 use crate::message::{
     Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, Message,
-    RangeAnswer, RangeCall, Refusal,
+    RangeAnswer, RangeCall, Refusal, SnapshotGiven,
 };
 use crate::time::WallTime;
 
@@ -24,6 +25,8 @@ const CHUNK_WRITE: u8 = 5;
 const CHUNK_WRITTEN: u8 = 6;
 const CHUNK_READ: u8 = 7;
 const CHUNK_DATA: u8 = 8;
+const SNAPSHOT_ASK: u8 = 20;
+const SNAPSHOT_PAGE: u8 = 21;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -39,6 +42,13 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
             let bulk = data.result.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();
             (CHUNK_DATA, bulk)
         }
+        Message::SnapshotAsk(_) => (SNAPSHOT_ASK, Bytes::new()),
+        Message::SnapshotPage(page) => match &page.given {
+            SnapshotGiven::Rows { rows, .. } => (SNAPSHOT_PAGE, rows.clone()),
+            SnapshotGiven::State { .. } | SnapshotGiven::Gone { .. } => {
+                (SNAPSHOT_PAGE, Bytes::new())
+            }
+        },
     }
 }
 
@@ -110,6 +120,8 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
                 out.list(checksums);
             }
         }
+        Message::SnapshotAsk(ask) => snapshot::encode_ask(ask, out),
+        Message::SnapshotPage(page) => snapshot::encode_page(page, out),
     }
 }
 
@@ -119,7 +131,7 @@ pub(super) fn decode(
     input: &mut Decoder<'_>,
     bulk: Bytes,
 ) -> Result<Message, DecodeError> {
-    if !matches!(kind, CHUNK_WRITE | CHUNK_DATA) && !bulk.is_empty() {
+    if !matches!(kind, CHUNK_WRITE | CHUNK_DATA | SNAPSHOT_PAGE) && !bulk.is_empty() {
         return Err(DecodeError::Invalid { what: "bulk of a message without any" });
     }
     Ok(match kind {
@@ -189,6 +201,8 @@ pub(super) fn decode(
                 Err(error) => Err(error),
             },
         }),
+        SNAPSHOT_ASK => Message::SnapshotAsk(snapshot::decode_ask(input)?),
+        SNAPSHOT_PAGE => Message::SnapshotPage(snapshot::decode_page(input, bulk)?),
         tag => return Err(DecodeError::Tag { what: "message kind", tag }),
     })
 }

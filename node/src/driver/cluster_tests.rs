@@ -9,7 +9,7 @@ use trine_core::cluster::{
     ClusterMap, Cut, GatewayConfig, Geometry, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
 use trine_core::gateway::Gateway;
-use trine_core::ids::{ClusterId, MapEpoch, TenantId, ZoneId};
+use trine_core::ids::{ClusterId, TenantId, ZoneId};
 use trine_core::object::{Attributes, BucketName, ObjectKey, Owner, WriteConditions};
 use trine_core::request::{
     BodyDigest, BucketPath, GetRequest, ObjectPath, PutRequest, ReadConditions, Reply, Request,
@@ -37,7 +37,7 @@ fn map() -> ClusterMap {
         let slots = vec![Slot { store: StoreId(u64::from(id) + 1), weight: 1 }];
         ZoneMap { zone: ZoneId(id), slots }
     };
-    ClusterMap { epoch: MapEpoch(1), groups: 64, zones: (0..3).map(zone).collect() }
+    ClusterMap::bootstrap(64, (0..3).map(zone).collect())
 }
 
 fn store_config(id: u64) -> StoreConfig {
@@ -45,7 +45,6 @@ fn store_config(id: u64) -> StoreConfig {
         cluster: ClusterId(5),
         store: StoreId(id),
         zone: ZoneId(u8::try_from(id - 1).unwrap()),
-        voters: (1..=3).map(StoreId).collect(),
         map: map(),
         geometry: GEOMETRY,
         limits: StoreLimits::PRODUCTION,
@@ -59,7 +58,6 @@ fn gateway_config(id: u64) -> GatewayConfig {
         cluster: ClusterId(5),
         gateway: GatewayId(id),
         zone: Some(ZoneId(u8::try_from(id - 1).unwrap())),
-        voters: (1..=3).map(StoreId).collect(),
         map: map(),
         cut: Cut::PRODUCTION,
         body_budget_bytes: 64 << 20,

@@ -12,7 +12,7 @@ use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 pub const REPAIRS: bool = false;
 
 /// Whether stores are replaced. Off until the core fills a new store from the others.
-pub const REPLACES: bool = false;
+pub const REPLACES: bool = true;
 
 /// Kinds that leave their mark on the whole rest of a run.
 const LASTING: [FaultKind; 6] = [

@@ -604,6 +604,16 @@ fn weight(message: &Message) -> u64 {
         Message::ChunkWritten(written) => written.call.0 << 8 | 3,
         Message::ChunkRead(read) => read.call.0 << 8 | 4,
         Message::ChunkData(data) => data.call.0 << 8 | 5,
+        Message::SnapshotAsk(ask) => match &ask.want {
+            SnapshotWant::State { at_least } => at_least.0 << 8 | 20,
+            SnapshotWant::Pages { page, from, .. } => page << 16 ^ from.len() as u64,
+            SnapshotWant::Nothing { snapshot } => snapshot.number << 8 | 21,
+        },
+        Message::SnapshotPage(page) => match &page.given {
+            SnapshotGiven::State { index, .. } => index.0 << 8 | 22,
+            SnapshotGiven::Rows { page, rows, .. } => page << 24 ^ rows.len() as u64,
+            SnapshotGiven::Gone { snapshot } => snapshot.number << 8 | 23,
+        },
     }
 }
 

@@ -87,3 +87,27 @@ async fn a_restart_behind_a_black_hole_is_a_new_life() {
     assert_eq!(high.next().await, "up store-1");
     assert!(high.link().life.is_some_and(|life| life != before));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_stood_still_itself_does_not_take_its_peers_for_dead() {
+    let high = Node::start(2, vec![], SLOW).await;
+    high.host(&[store(2)]);
+    let peers = vec![(2, high.address)];
+    // Node 1 has a thread of its own, and that thread stands still. Node 2 speaks on meanwhile.
+    let standing = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut low = Node::start(1, peers, QUICK).await;
+            low.host(&[store(1)]);
+            assert_eq!(low.next().await, "up store-2");
+            for _ in 0..3 {
+                std::thread::sleep(QUICK.silence * 3);
+                // All its tasks see the new time, more than once.
+                tokio::time::sleep(QUICK.keepalive * 3).await;
+                assert!(low.port.try_next().is_none(), "the link still stands");
+            }
+            assert_eq!(low.link().ups, 1);
+        });
+    });
+    tokio::task::spawn_blocking(|| standing.join()).await.unwrap().unwrap();
+}

@@ -36,10 +36,9 @@ async fn a_flood_of_bulk_does_not_stand_before_control() {
         high.port.send(&heartbeat(2, 1, number));
         assert_eq!(low.next().await, format!("store-2 to store-1: Consensus {number}"));
     }
-    assert!(queued(&low) >= BULK_QUEUE_BYTES_MAX / 4, "bulk still waits");
     // Delivered, chunks make room for all the others.
     let mut taken = permits.len() as u64;
-    assert!(taken < sent, "{taken} of {sent} chunks came");
+    assert!(taken < sent, "{taken} of {sent} chunks came before what was sent after them all");
     permits.clear();
     while taken < sent {
         let line = high.next().await;
@@ -75,7 +74,7 @@ async fn queues_to_a_peer_that_never_reads_stay_bounded_and_drops_are_counted() 
 
 #[test]
 fn heartbeats_find_room_where_appends_find_none() {
-    let drops = std::sync::Arc::new(Drops::default());
+    let drops = Arc::new(Drops::default());
     let link = Link::new(1, NodeId(2), 3, drops.clone());
     let payload = Bytes::from(vec![1; 64 << 10]);
     while drops.all().is_empty() {
@@ -95,7 +94,7 @@ fn heartbeats_find_room_where_appends_find_none() {
 
 #[test]
 fn a_frame_larger_than_the_queue_goes_into_an_empty_one() {
-    let link = Link::new(1, NodeId(2), 3, std::sync::Arc::default());
+    let link = Link::new(1, NodeId(2), 3, Arc::default());
     let payload = Bytes::from(vec![1; 8 * MIB]);
     link.send(&append(1, 2, 0, payload));
     assert!(link.queued_bytes(class::Class::Control) > CONTROL_QUEUE_BYTES_MAX as u64);

@@ -215,7 +215,8 @@ async fn mutated_frames_end_their_link_or_pass_as_frames_and_never_more() {
         }
         let stream = if on_bulk { &mut bulk } else { &mut control };
         stream.write_all(&bytes).await.unwrap();
-        drop((control, bulk));
+        // Not a reset, which would throw away what is not read yet. The node may have ended it.
+        let _ = stream.shutdown().await;
         while high.next().await != "down store-1" {}
         let reason = high.link().reason.unwrap();
         ended += u32::from(reason.contains("no frame"));

@@ -534,6 +534,7 @@ impl World {
             election: Duration::from_millis(100),
             append_bytes_max: limits.append_bytes,
             appends_in_flight_max: limits.in_flight,
+            snapshot_lag: u64::MAX,
             entry_cache_bytes: limits.cache_bytes,
             proposals_uncommitted_bytes_max: limits.uncommitted_bytes,
             seed: seed ^ (node as u64 + 1) ^ (*life << 8),

@@ -94,6 +94,8 @@ pub(super) struct Rig {
     pub(super) flushed: BTreeMap<TableId, LogIndex>,
     pub(super) ready: bool,
     pub(super) completions: u64,
+    pub(super) staged: u32,
+    pub(super) installed: u32,
 }
 
 impl Rig {
@@ -143,6 +145,8 @@ impl Rig {
             flushed: BTreeMap::new(),
             ready: false,
             completions: 0,
+            staged: 0,
+            installed: 0,
         };
         rig.with(|shelf, io, out| shelf.recover_start(gap, io, out));
         rig
@@ -172,6 +176,9 @@ impl Rig {
                     self.ready = true;
                     self.flushed = flushed;
                 }
+                Output::Staged { .. } => self.staged += 1,
+                Output::IngestFailed { reason, .. } => self.notes.push(reason),
+                Output::Installed { .. } => self.installed += 1,
                 Output::Journal { id, edit } => self.edits.push_back((id, edit)),
                 Output::Fetched(miss) => self.fetched.push(miss),
                 Output::Flushed { table, through } => {
