@@ -164,6 +164,10 @@ pub struct StoreTiming {
     pub election: Duration,
     /// The root's leader fences a session after so long without a beat.
     pub session_timeout: Duration,
+    /// Between two comparisons of inventories with the same store, if nothing happens.
+    pub compare_every: Duration,
+    /// Bytes of chunks that a store's repair takes per second, at most.
+    pub repair_bytes_per_second: u64,
 }
 
 impl StoreTiming {
@@ -172,6 +176,8 @@ impl StoreTiming {
         heartbeat: Duration::from_millis(30),
         election: Duration::from_millis(200),
         session_timeout: Duration::from_secs(5),
+        compare_every: Duration::from_secs(600),
+        repair_bytes_per_second: 256 << 20,
     };
 }
 

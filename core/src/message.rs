@@ -5,8 +5,10 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use crate::codec::Wire;
 use crate::consensus;
-use crate::hash::{Checksum, StateHash};
+use crate::directory::Directory;
+use crate::hash::{Checksum, StateHash, ValueHash};
 use crate::ids::{
     CallId, ChunkId, ClusterId, Endpoint, GatewayId, Incarnation, LogIndex, MapEpoch, RangeEpoch,
     RangeId, SessionId, StoreId, Term,
@@ -15,6 +17,11 @@ use crate::object::Target;
 use crate::range::command::{Command, Outcome, Read, ReadReply};
 use crate::storage::Durable;
 use crate::time::WallTime;
+
+/// Chunk ids in one [`InventoryAnswer`]; what lies behind them is asked for next.
+pub const INVENTORY_IDS_MAX: usize = 512;
+/// Sources that a [`ChunkRepair`] may name.
+pub const REPAIR_SOURCES_MAX: usize = 16;
 
 /// A message with its sender and receiver.
 #[derive(Clone, Debug)]
@@ -55,19 +62,57 @@ pub enum Message {
     SnapshotAsk(SnapshotAsk),
     /// Here they are.
     SnapshotPage(SnapshotPage),
+    /// Give me the directory, if yours is newer. To a store.
+    DirectoryAsk {
+        /// The version that the sender has; 0 for none.
+        have: LogIndex,
+    },
+    /// A voter's directory; `None` if it is no newer than what was asked with.
+    DirectoryAnswer(Option<Box<Directory>>),
+    /// Give me your copy of a chunk. Store to store.
+    ChunkPull(ChunkAsk),
+    /// The copy.
+    ChunkPulled(ChunkPulled),
+    /// See that you have a sound copy of a chunk. Answered by [`ChunkWritten`].
+    ChunkRepair(ChunkRepair),
+    /// Read your copy of a chunk from the disk and verify it.
+    ChunkCheck(ChunkAsk),
+    /// What the copy is.
+    ChunkChecked(ChunkChecked),
+    /// Do we have the same chunks?
+    InventoryAsk(InventoryAsk),
+    /// The same, or else which.
+    InventoryAnswer(InventoryAnswer),
 }
 
-/// Who is there.
+/// Who is there. The first message on a link; said again from time to time, and when asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Must be the receiver's own.
     pub cluster: ClusterId,
     /// Of the messages that follow.
     pub protocol: u16,
-    /// Which life of the sender.
+    /// Which life of the sender, and how far its journal is. Of a gateway only the incarnation counts.
+    pub life: StoreMark,
+    /// The journal position that this life began with (0 for a gateway).
+    pub began: u64,
+    /// The last life of the sender that began by distrusting its own disk. What peers remember of
+    /// earlier lives is answered for by that; 0 if there was none.
+    pub doubted: Incarnation,
+    /// The last that the sender has heard of the receiver in this life of its own.
+    pub heard: Option<StoreMark>,
+    /// Whether the sender waits for the receiver's hello.
+    pub wanted: bool,
+}
+
+/// How far a life of a store is known to have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreMark {
+    /// Which life.
     pub incarnation: Incarnation,
-    /// The highest journal position that the sender knows to be synced (0 for a gateway). Peers
-    /// keep the highest that they have heard; a start below it is a restored old image.
+    /// Drawn anew for each life. Two lives of one incarnation are a disk that was set back.
+    pub nonce: u64,
+    /// The highest journal position that it knew to be synced.
     pub synced: u64,
 }
 
@@ -404,4 +449,139 @@ pub enum ChunkError {
     Overloaded,
     /// Another chunk of that id is there, with other bytes; or the request contradicts itself.
     Invalid,
+    /// The session is over: nothing is kept for it, and nothing given to it.
+    Fenced,
+}
+
+/// A store is asked about a chunk of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkAsk {
+    /// Names the call at its sender.
+    pub call: CallId,
+    /// Which chunk.
+    pub chunk: ChunkId,
+}
+
+/// A whole copy of a chunk, as it was written.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChunkCopy {
+    /// Whose blob it is.
+    pub owner: Target,
+    /// The map under which it was placed first.
+    pub epoch: MapEpoch,
+    /// Bytes of each block but the last.
+    pub block_size: u32,
+    /// The bytes.
+    pub data: Bytes,
+    /// One checksum for each block.
+    pub checksums: Vec<Checksum>,
+}
+
+impl fmt::Debug for ChunkCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChunkCopy({} bytes)", self.data.len())
+    }
+}
+
+/// A store gives its copy of a chunk to another. It has verified each block, and so does the taker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkPulled {
+    /// The call.
+    pub call: CallId,
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Who answers.
+    pub store: StoreId,
+    /// The copy, or why not.
+    pub result: Result<ChunkCopy, ChunkError>,
+}
+
+/// A store is told that it should have a chunk. It verifies what it has; what is missing or damaged
+/// it fetches. Answered as stored only when a verified copy is on stable storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkRepair {
+    /// Names the call at its sender; 0 for a hint, which is not answered.
+    pub call: CallId,
+    /// Which chunk.
+    pub chunk: ChunkId,
+    /// Who is thought to have it, best first. Its owners by the map are asked besides.
+    pub sources: Vec<StoreId>,
+}
+
+/// What a verified copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkSummary {
+    /// Bytes.
+    pub length: u32,
+    /// Over its block checksums: equal for equal copies.
+    pub digest: Checksum,
+}
+
+/// What a store found when it read its copy from the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkChecked {
+    /// The call.
+    pub call: CallId,
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Who answers.
+    pub store: StoreId,
+    /// What the copy is, or what is wrong with it.
+    pub result: Result<ChunkSummary, ChunkError>,
+}
+
+/// The chunks of an interval that both sender and receiver have to keep by the map, as the sender has
+/// them. It wants to know what it lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InventoryAsk {
+    /// Names the question.
+    pub call: CallId,
+    /// The map by which chunks belong to both.
+    pub epoch: MapEpoch,
+    /// The first id of the interval.
+    pub from: ChunkId,
+    /// The first id behind it; `None` for no end.
+    pub to: Option<ChunkId>,
+    /// How many chunks.
+    pub count: u64,
+    /// The sum of the hashes of their ids.
+    pub digest: InventoryDigest,
+}
+
+/// The sum, modulo 2^128, of hashes of chunk ids: equal sets have equal sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InventoryDigest(pub u128);
+
+impl InventoryDigest {
+    /// Add a chunk.
+    pub fn add(&mut self, chunk: ChunkId) {
+        self.0 = self.0.wrapping_add(ValueHash::of(&chunk.to_bytes()).0);
+    }
+}
+
+/// The answer to an [`InventoryAsk`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InventoryAnswer {
+    /// The question.
+    pub call: CallId,
+    /// The answerer's map.
+    pub epoch: MapEpoch,
+    /// What it found.
+    pub result: InventoryResult,
+}
+
+/// What a store has in an interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InventoryResult {
+    /// The same.
+    Same,
+    /// Something else: these and no others, in the interval up to `to`.
+    Differs {
+        /// The first id that is not covered; `None` if everything is.
+        to: Option<ChunkId>,
+        /// The chunks, ascending.
+        chunks: Vec<ChunkId>,
+    },
+    /// It cannot say now: its map is another, or its index is not complete.
+    NotNow,
 }

@@ -127,7 +127,8 @@ fn the_leader_itself_is_replaced() {
 /// A crash of giver or taker, or a new leader, at each page: nothing is taken over by halves.
 #[test]
 fn a_crash_or_a_new_leader_at_any_page_only_costs_time() {
-    for fault in [Fault::TakerCrashes, Fault::GiverCrashes, Fault::GiverIsCutOff, Fault::PageIsLost] {
+    for fault in [Fault::TakerCrashes, Fault::GiverCrashes, Fault::GiverIsCutOff, Fault::PageIsLost]
+    {
         let mut at = 1;
         loop {
             let mut cluster = Cluster::new(3);
@@ -201,8 +202,10 @@ fn a_damaged_table_behind_a_cut_log_is_fetched_from_another_replica() {
     cluster.start(taker);
     cluster.write(10, 600);
     cluster.until_equal(&THREE);
-    let asked = |message: &Message| matches!(message, Message::SnapshotAsk(ask)
-        if matches!(ask.want, SnapshotWant::State { .. }));
+    let asked = |message: &Message| {
+        matches!(message, Message::SnapshotAsk(ask)
+        if matches!(ask.want, SnapshotWant::State { .. }))
+    };
     assert!(cluster.count(asked) > 0, "{:?}", cluster.notes);
     // And again from its own disk.
     cluster.start(taker);

@@ -2,18 +2,22 @@
 //! does more than give an error.
 
 use bytes::Bytes;
-use trine_core::consensus::{Entry, EntryKind, Message as Raft, MessageBody};
+use trine_core::cluster::{ClusterMap, Slot, ZoneMap};
 use trine_core::codec::Wire;
+use trine_core::consensus::{Entry, EntryKind, Message as Raft, MessageBody};
+use trine_core::directory::{Directory, SessionsView};
 use trine_core::hash::{Checksum, StateHash};
 use trine_core::ids::{
     BlobId, BlobSequence, BucketId, CallId, ChunkId, ClusterId, CommitSequence, Endpoint,
     GatewayId, Incarnation, LogIndex, MapEpoch, RangeEpoch, RangeId, SessionId, StoreId, TenantId,
-    Term,
+    Term, ZoneId,
 };
 use trine_core::message::{
-    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Envelope, Hello,
-    Message, RangeAnswer, RangeCall, Refusal, SnapshotAsk, SnapshotGiven, SnapshotId, SnapshotOffer,
-    SnapshotPage, SnapshotRow, SnapshotWant,
+    Answer, Ask, ChunkAsk, ChunkChecked, ChunkCopy, ChunkData, ChunkError, ChunkPulled, ChunkRead,
+    ChunkRepair, ChunkSummary, ChunkWrite, ChunkWritten, Envelope, Hello, InventoryAnswer,
+    InventoryAsk, InventoryDigest, InventoryResult, Message, RangeAnswer, RangeCall, Refusal,
+    SnapshotAsk, SnapshotGiven, SnapshotId, SnapshotOffer, SnapshotPage, SnapshotRow, SnapshotWant,
+    StoreMark,
 };
 use trine_core::object::{BucketName, ObjectKey, Target, WriteConditions};
 use trine_core::range::command::{
@@ -84,8 +88,11 @@ fn samples() -> Vec<(u8, Message)> {
             Message::Hello(Hello {
                 cluster: ClusterId(42),
                 protocol: 1,
-                incarnation: Incarnation(6),
-                synced: 8192,
+                life: StoreMark { incarnation: Incarnation(6), nonce: 99, synced: 8192 },
+                began: 4096,
+                doubted: Incarnation(2),
+                heard: Some(StoreMark { incarnation: Incarnation(5), nonce: 98, synced: 12288 }),
+                wanted: true,
             }),
         ),
         (
@@ -168,6 +175,63 @@ fn samples() -> Vec<(u8, Message)> {
             }),
         ),
     ]
+    .into_iter()
+    .chain(repair_samples())
+    .collect()
+}
+
+/// Of the messages about directory, repair and inventories.
+fn repair_samples() -> Vec<(u8, Message)> {
+    let (call, chunk, store) = (CallId(1), chunk(), StoreId(2));
+    let ask = ChunkAsk { call, chunk };
+    let slot = |store| vec![Slot { store: StoreId(store), weight: 1 }];
+    let zone = |zone: u8| ZoneMap { zone: ZoneId(zone), slots: slot(u64::from(zone)) };
+    let directory = Directory {
+        version: LogIndex(77),
+        map: ClusterMap::bootstrap(64, (0..3).map(zone).collect()),
+        sessions: SessionsView {
+            floor: SessionId(2),
+            next: SessionId(9),
+            live: vec![SessionId(5)],
+        },
+    };
+    let copy = ChunkCopy {
+        owner: target(),
+        epoch: MapEpoch(1),
+        block_size: 4096,
+        data: Bytes::from(vec![7; 5000]),
+        checksums: vec![Checksum(1), Checksum(2)],
+    };
+    let pulled = |result| Message::ChunkPulled(ChunkPulled { call, chunk, store, result });
+    let checked = |result| Message::ChunkChecked(ChunkChecked { call, chunk, store, result });
+    let answer =
+        |result| Message::InventoryAnswer(InventoryAnswer { call, epoch: MapEpoch(4), result });
+    let to = chunk.successor();
+    vec![
+        (11, Message::DirectoryAsk { have: LogIndex(5) }),
+        (12, Message::DirectoryAnswer(Some(Box::new(directory)))),
+        (12, Message::DirectoryAnswer(None)),
+        (13, Message::ChunkPull(ask.clone())),
+        (14, pulled(Ok(copy))),
+        (15, Message::ChunkRepair(ChunkRepair { call, chunk, sources: vec![store, StoreId(3)] })),
+        (16, Message::ChunkCheck(ask)),
+        (17, checked(Ok(ChunkSummary { length: 5000, digest: Checksum(8) }))),
+        (17, checked(Err(ChunkError::Damaged))),
+        (
+            18,
+            Message::InventoryAsk(InventoryAsk {
+                call,
+                epoch: MapEpoch(4),
+                from: ChunkId::default(),
+                to,
+                count: 12,
+                digest: InventoryDigest(1 << 100),
+            }),
+        ),
+        (19, answer(InventoryResult::Same)),
+        (19, answer(InventoryResult::Differs { to, chunks: vec![chunk] })),
+        (19, answer(InventoryResult::NotNow)),
+    ]
 }
 
 const SNAPSHOT: SnapshotId =
@@ -198,8 +262,7 @@ fn pages_without_rows_survive_the_trip_and_rows_are_read_back() {
     for given in [state, last, SnapshotGiven::Gone { snapshot: SNAPSHOT }] {
         let message = snapshot_page(given);
         let frame = encode(&envelope(message.clone()));
-        let (prefix, header) =
-            (frame.head.slice(..PREFIX_BYTES), frame.head.slice(PREFIX_BYTES..));
+        let (prefix, header) = (frame.head.slice(..PREFIX_BYTES), frame.head.slice(PREFIX_BYTES..));
         assert_eq!(decode(&prefix, &header, frame.bulk).expect("our own").message, message);
     }
     for value in [None, Some(Bytes::from_static(b"value"))] {

@@ -364,7 +364,7 @@ impl Gateway {
             Message::Hello(hello) => {
                 if hello.cluster == self.shared.config.cluster {
                     let (calls, _, mut wires) = self.shared.wired(now, fx);
-                    calls.greeted(&mut wires, from, hello.incarnation);
+                    calls.greeted(&mut wires, from, hello.life.incarnation);
                 }
             }
             // Not for a gateway.
@@ -373,7 +373,16 @@ impl Gateway {
             | Message::ChunkWrite(_)
             | Message::ChunkRead(_)
             | Message::SnapshotAsk(_)
-            | Message::SnapshotPage(_) => {}
+            | Message::SnapshotPage(_)
+            | Message::DirectoryAsk { .. }
+            | Message::DirectoryAnswer(_)
+            | Message::ChunkPull(_)
+            | Message::ChunkPulled(_)
+            | Message::ChunkRepair(_)
+            | Message::ChunkCheck(_)
+            | Message::ChunkChecked(_)
+            | Message::InventoryAsk(_)
+            | Message::InventoryAnswer(_) => {}
         }
     }
 

@@ -7,9 +7,18 @@ use bytes::Bytes;
 use super::journal::{Location, Record, RecoverySink};
 use super::segment::edit::Installation;
 use super::shelf::{Shelf, ShelfConfig, TableId};
+use crate::cluster::ROOT_RANGE;
 use crate::codec::Wire;
 use crate::consensus::{Entry, EntryKind, HardState, Membership};
-use crate::ids::{LogIndex, RangeId, Term};
+use crate::ids::{Incarnation, LogIndex, RangeId, Term};
+
+/// No range has this id: what is said of it concerns the disk as a whole.
+const NO_RANGE: RangeId = RangeId(0);
+
+/// The record by which a life (or the next one) distrusts the whole disk.
+pub(super) fn distrust(life: Incarnation) -> Record {
+    Record::Suspect { range: NO_RANGE, number: life.0 }
+}
 
 /// A range's log as the journal holds it.
 #[derive(Clone, Debug, Default)]
@@ -81,16 +90,34 @@ impl OpenedRange {
 #[derive(Debug)]
 pub(super) struct Gathered {
     pub(super) ranges: BTreeMap<RangeId, OpenedRange>,
+    /// The last life that began, or is to begin, by distrusting the disk.
+    pub(super) doubted: Incarnation,
     pub(super) shelf: Shelf,
     shelf_config: ShelfConfig,
+    /// Whether this store was a voter from the beginning.
+    founder: bool,
     /// The first edit or membership that could not be read, with its journal position.
     pub(super) unreadable: Option<String>,
 }
 
 impl Gathered {
-    pub(super) fn new(shelf_config: ShelfConfig) -> Self {
+    pub(super) fn new(shelf_config: ShelfConfig, founder: bool) -> Self {
         let shelf = Shelf::new(shelf_config);
-        Self { ranges: BTreeMap::new(), shelf, shelf_config, unreadable: None }
+        let (ranges, doubted) = (BTreeMap::new(), Incarnation(0));
+        Self { ranges, doubted, shelf, shelf_config, founder, unreadable: None }
+    }
+
+    /// Every log on this disk is suspect. There may have been replicas of which every record is lost: a
+    /// founder certainly had one of the root range; any other store begins none by itself, and one
+    /// that it is asked for is suspect from its start.
+    pub(super) fn distrust(&mut self, life: Incarnation) {
+        self.doubted = self.doubted.max(life);
+        if self.founder {
+            self.ranges.entry(ROOT_RANGE).or_default();
+        }
+        for range in self.ranges.values_mut() {
+            range.suspect = life.0;
+        }
     }
 
     fn edit(&mut self, edit: &Bytes, location: Location) {
@@ -143,6 +170,9 @@ impl RecoverySink for Gathered {
             Record::Entry { range, entry } => {
                 self.entry(range, &entry, location);
             }
+            Record::Suspect { range: NO_RANGE, number } => {
+                self.distrust(Incarnation(number));
+            }
             Record::Suspect { range, number } => {
                 self.ranges.entry(range).or_default().suspect = number;
             }
@@ -151,6 +181,6 @@ impl RecoverySink for Gathered {
     }
 
     fn restart(&mut self) {
-        *self = Self::new(self.shelf_config);
+        *self = Self::new(self.shelf_config, self.founder);
     }
 }

@@ -51,7 +51,13 @@ enum Wait {
 
 impl Machine {
     pub(super) fn new() -> Self {
-        Self { range: None, wait: Wait::No, pins: Vec::new(), read_back: Vec::new(), marks: BTreeMap::new() }
+        Self {
+            range: None,
+            wait: Wait::No,
+            pins: Vec::new(),
+            read_back: Vec::new(),
+            marks: BTreeMap::new(),
+        }
     }
 
     /// The state, once it is loaded.

@@ -82,7 +82,8 @@ impl Replica {
         let own = host.config.store;
         let map = self.machine.range().and_then(Range::map);
         let retired = map.is_some_and(|map| map.retired.contains(&own));
-        retired && !self.raft.membership().members().any(|id| id == own)
+        retired
+            && !self.raft.membership().members().any(|id| id == own)
             && self.raft.is_membership_committed()
     }
 }

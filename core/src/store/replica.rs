@@ -82,7 +82,10 @@ struct Persisting {
 /// What is done when it is durable.
 #[derive(Debug)]
 enum Persisted {
-    Persist { seq: u64, then: Vec<Message> },
+    Persist {
+        seq: u64,
+        then: Vec<Message>,
+    },
     /// A state that was taken over.
     Installation,
 }
@@ -118,7 +121,8 @@ impl Replica {
         };
         // The range began with these voters; changes of them are entries of the log. Any other store
         // learns from its log, or with a snapshot, who votes.
-        let founds = recovered.base_index == LogIndex(0) && config.map.voters.contains(&config.store);
+        let founds =
+            recovered.base_index == LogIndex(0) && config.map.voters.contains(&config.store);
         let first = founds.then(|| (LogIndex(0), Membership::of(config.map.voters.clone())));
         let memberships = first.into_iter().chain(recovered.memberships).collect();
         let log = RecoveredLog {
@@ -554,7 +558,8 @@ impl Replica {
             Some(range) => range.applied().to_string(),
             None => "loading".to_owned(),
         };
-        let taker = self.taker.as_ref().map_or(String::new(), |taker| format!(" {}", taker.status()));
+        let taker =
+            self.taker.as_ref().map_or(String::new(), |taker| format!(" {}", taker.status()));
         let lost = if self.lost { " table lost" } else { "" };
         format!("{} {} applied {applied}{lost}{taker}", self.id, self.raft.status())
     }

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::snapshot;
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::hash::Checksum;
 use crate::ids::StoreId;
@@ -15,7 +14,7 @@ use crate::time::WallTime;
 /// Consensus messages in one frame.
 const CONSENSUS_MESSAGES_MAX: usize = 65_536;
 /// Blocks of one chunk.
-const BLOCKS_MAX: usize = 1024;
+pub(super) const BLOCKS_MAX: usize = 1024;
 
 const HELLO: u8 = 1;
 const CONSENSUS: u8 = 2;
@@ -27,6 +26,15 @@ const CHUNK_READ: u8 = 7;
 const CHUNK_DATA: u8 = 8;
 const SNAPSHOT_ASK: u8 = 20;
 const SNAPSHOT_PAGE: u8 = 21;
+pub(super) const DIRECTORY_ASK: u8 = 11;
+pub(super) const DIRECTORY_ANSWER: u8 = 12;
+pub(super) const CHUNK_PULL: u8 = 13;
+pub(super) const CHUNK_PULLED: u8 = 14;
+pub(super) const CHUNK_REPAIR: u8 = 15;
+pub(super) const CHUNK_CHECK: u8 = 16;
+pub(super) const CHUNK_CHECKED: u8 = 17;
+pub(super) const INVENTORY_ASK: u8 = 18;
+pub(super) const INVENTORY_ANSWER: u8 = 19;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -49,6 +57,18 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
                 (SNAPSHOT_PAGE, Bytes::new())
             }
         },
+        Message::ChunkPulled(pulled) => {
+            let bulk = pulled.result.as_ref().map(|copy| copy.data.clone()).unwrap_or_default();
+            (CHUNK_PULLED, bulk)
+        }
+        Message::DirectoryAsk { .. } => (DIRECTORY_ASK, Bytes::new()),
+        Message::DirectoryAnswer(_) => (DIRECTORY_ANSWER, Bytes::new()),
+        Message::ChunkPull(_) => (CHUNK_PULL, Bytes::new()),
+        Message::ChunkRepair(_) => (CHUNK_REPAIR, Bytes::new()),
+        Message::ChunkCheck(_) => (CHUNK_CHECK, Bytes::new()),
+        Message::ChunkChecked(_) => (CHUNK_CHECKED, Bytes::new()),
+        Message::InventoryAsk(_) => (INVENTORY_ASK, Bytes::new()),
+        Message::InventoryAnswer(_) => (INVENTORY_ANSWER, Bytes::new()),
     }
 }
 
@@ -58,8 +78,11 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
         Message::Hello(hello) => {
             hello.cluster.encode(out);
             hello.protocol.encode(out);
-            hello.incarnation.encode(out);
-            hello.synced.encode(out);
+            hello.life.encode(out);
+            hello.began.encode(out);
+            hello.doubted.encode(out);
+            hello.heard.encode(out);
+            hello.wanted.encode(out);
         }
         Message::Consensus { wall, messages } => {
             out.u64(wall.as_millis());
@@ -120,8 +143,9 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
                 out.list(checksums);
             }
         }
-        Message::SnapshotAsk(ask) => snapshot::encode_ask(ask, out),
-        Message::SnapshotPage(page) => snapshot::encode_page(page, out),
+        Message::SnapshotAsk(ask) => super::snapshot::encode_ask(ask, out),
+        Message::SnapshotPage(page) => super::snapshot::encode_page(page, out),
+        repair => super::repair::encode(repair, out),
     }
 }
 
@@ -131,15 +155,19 @@ pub(super) fn decode(
     input: &mut Decoder<'_>,
     bulk: Bytes,
 ) -> Result<Message, DecodeError> {
-    if !matches!(kind, CHUNK_WRITE | CHUNK_DATA | SNAPSHOT_PAGE) && !bulk.is_empty() {
+    let has_bulk = matches!(kind, CHUNK_WRITE | CHUNK_DATA | CHUNK_PULLED | SNAPSHOT_PAGE);
+    if !has_bulk && !bulk.is_empty() {
         return Err(DecodeError::Invalid { what: "bulk of a message without any" });
     }
     Ok(match kind {
         HELLO => Message::Hello(Hello {
             cluster: Wire::decode(input)?,
             protocol: Wire::decode(input)?,
-            incarnation: Wire::decode(input)?,
-            synced: Wire::decode(input)?,
+            life: Wire::decode(input)?,
+            began: Wire::decode(input)?,
+            doubted: Wire::decode(input)?,
+            heard: Wire::decode(input)?,
+            wanted: Wire::decode(input)?,
         }),
         CONSENSUS => Message::Consensus {
             wall: WallTime::from_millis(input.u64()?),
@@ -201,9 +229,9 @@ pub(super) fn decode(
                 Err(error) => Err(error),
             },
         }),
-        SNAPSHOT_ASK => Message::SnapshotAsk(snapshot::decode_ask(input)?),
-        SNAPSHOT_PAGE => Message::SnapshotPage(snapshot::decode_page(input, bulk)?),
-        tag => return Err(DecodeError::Tag { what: "message kind", tag }),
+        SNAPSHOT_ASK => Message::SnapshotAsk(super::snapshot::decode_ask(input)?),
+        SNAPSHOT_PAGE => Message::SnapshotPage(super::snapshot::decode_page(input, bulk)?),
+        kind => super::repair::decode(kind, input, bulk)?,
     })
 }
 
@@ -286,7 +314,7 @@ fn decode_refusal(input: &mut Decoder<'_>) -> Result<Refusal, DecodeError> {
     }
 }
 
-fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
+pub(super) fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
     out.u8(match result {
         Ok(()) => 0,
         Err(ChunkError::Missing) => 1,
@@ -295,10 +323,13 @@ fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
         Err(ChunkError::Full) => 4,
         Err(ChunkError::Overloaded) => 5,
         Err(ChunkError::Invalid) => 6,
+        Err(ChunkError::Fenced) => 7,
     });
 }
 
-fn decode_chunk_result(input: &mut Decoder<'_>) -> Result<Result<(), ChunkError>, DecodeError> {
+pub(super) fn decode_chunk_result(
+    input: &mut Decoder<'_>,
+) -> Result<Result<(), ChunkError>, DecodeError> {
     Ok(match input.u8()? {
         0 => Ok(()),
         1 => Err(ChunkError::Missing),
@@ -307,6 +338,7 @@ fn decode_chunk_result(input: &mut Decoder<'_>) -> Result<Result<(), ChunkError>
         4 => Err(ChunkError::Full),
         5 => Err(ChunkError::Overloaded),
         6 => Err(ChunkError::Invalid),
+        7 => Err(ChunkError::Fenced),
         tag => return Err(DecodeError::Tag { what: "chunk result", tag }),
     })
 }

@@ -15,9 +15,7 @@ use trine_core::ids::{
     BucketId, CallId, ClusterId, CommitSequence, DiskToken, Endpoint, GatewayId, LogIndex,
     RangeEpoch, SessionId, StoreId, TenantId, ZoneId,
 };
-use trine_core::message::{
-    Answer, Ask, Envelope, Message, RangeCall, SnapshotGiven,
-};
+use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, SnapshotGiven};
 use trine_core::object::{
     Attributes, BucketName, ETag, NewBody, NewObject, ObjectKey, Owner, Target, WriteConditions,
 };

@@ -26,7 +26,7 @@ use trine_core::cluster::{ClusterMap, Geometry};
 use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint, SessionId, ZoneId};
-use trine_core::message::{Envelope, Message};
+use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
 
 pub use machine::{GatewayMachine, Maker, Real, StoreMachine};
 pub use setup::GEOMETRY;
@@ -596,7 +596,7 @@ impl<M: Maker> World<M> {
 /// A number that differs between most different messages, for the trace's hash.
 fn weight(message: &Message) -> u64 {
     match message {
-        Message::Hello(hello) => hello.incarnation.0 << 8,
+        Message::Hello(hello) => hello.life.incarnation.0 << 8,
         Message::Consensus { messages, wall } => (messages.len() as u64) << 48 ^ wall.as_millis(),
         Message::RangeCall(call) => call.call.0 << 8 | 1,
         Message::RangeAnswer(answer) => answer.call.0 << 8 | 2,
@@ -614,6 +614,17 @@ fn weight(message: &Message) -> u64 {
             SnapshotGiven::Rows { page, rows, .. } => page << 24 ^ rows.len() as u64,
             SnapshotGiven::Gone { snapshot } => snapshot.number << 8 | 23,
         },
+        Message::DirectoryAsk { have } => have.0 << 8 | 11,
+        Message::DirectoryAnswer(directory) => {
+            directory.as_ref().map_or(0, |directory| directory.version.0) << 8 | 12
+        }
+        Message::ChunkPull(ask) => ask.call.0 << 8 | 13,
+        Message::ChunkPulled(pulled) => pulled.call.0 << 8 | 14,
+        Message::ChunkRepair(repair) => repair.call.0 << 8 | 15,
+        Message::ChunkCheck(ask) => ask.call.0 << 8 | 16,
+        Message::ChunkChecked(checked) => checked.call.0 << 8 | 17,
+        Message::InventoryAsk(ask) => ask.call.0 << 8 | 18,
+        Message::InventoryAnswer(answer) => answer.call.0 << 8 | 19,
     }
 }
 

@@ -233,6 +233,7 @@ impl Watched {
             }
             Observation::ReadReady { token, index } => ghost.read_ready(replica, token, index.0),
             Observation::ReadLost { token } => ghost.read_lost(replica, token),
+            Observation::Takes { .. } | Observation::Installed { .. } => Ok(()),
         }
     }
 }

@@ -110,8 +110,14 @@ impl Shelf {
         }
         assert!(through >= rows.active.last(), "rows of an entry after {through} are in memory");
         let (previous, segments) = (rows.newest_run(), &mut self.segments);
-        let image =
-            run_writer::build(self.layout, table, previous, (through, false), &rows.active, segments);
+        let image = run_writer::build(
+            self.layout,
+            table,
+            previous,
+            (through, false),
+            &rows.active,
+            segments,
+        );
         let Some(RunImage { run, body, headers }) = image else { return false };
         rows.frozen = Some(Frozen { rows: std::mem::take(&mut rows.active), through });
         self.flush = Some(Flush::new(table, through, run, (body.len(), headers), Content::Frozen));

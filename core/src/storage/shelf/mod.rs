@@ -50,6 +50,7 @@ use super::tree::table::Table;
 use super::tree::value::{self, PIECE_HEADER_BYTES, Piece};
 use super::tree::view::TableView;
 use chunks::Job;
+pub(crate) use chunks::{Look, Looked};
 use flush::Flush;
 use ingest::Ingest;
 pub(crate) use ingest::Ingested;
@@ -131,8 +132,15 @@ pub(crate) enum Output {
     ChunkRead {
         /// Which.
         op: u64,
-        /// The bytes of the blocks and their checksums as they were sent; or why not.
+        /// The bytes of the blocks, which verify, and their checksums as they were sent; or why not.
         result: Result<(Bytes, Vec<Checksum>), ChunkError>,
+    },
+    /// What came of a look at a chunk.
+    ChunkLooked {
+        /// Which.
+        op: u64,
+        /// What was found.
+        result: Result<Looked, ChunkError>,
     },
     /// Rows of a range cannot be read; the fetches that needed them get no [`Output::Fetched`]. The
     /// caller calls [`Shelf::reset_table`] and applies the log again.
@@ -167,6 +175,8 @@ enum SyncPurpose {
     Chunk(ChunkId),
     /// A chunk that was there already: op, and bytes in hand.
     Present(u64, u64),
+    /// A chunk that was read and verified: op.
+    Proven(u64),
     Flush,
     Open(SegmentId, Generation),
     Wiped(SegmentId),
@@ -389,7 +399,7 @@ impl Shelf {
                     self.sync(SyncPurpose::Chunk(chunk), io);
                 }
             }
-            DiskPurpose::ChunkRead(reading) => self.chunk_was_read(reading, result, out),
+            DiskPurpose::ChunkRead(reading) => self.chunk_was_read(reading, result, io, out),
             DiskPurpose::Fetch(miss) => self.fetched(miss, result, io, out),
             DiskPurpose::Flush => {
                 if self.written(result, "rows", out) {
@@ -428,6 +438,9 @@ impl Shelf {
         match purpose {
             SyncPurpose::Chunk(chunk) => self.chunk_is_durable(chunk, durable, out),
             SyncPurpose::Present(op, bytes) => self.answer_write(op, bytes, Ok(durable), out),
+            SyncPurpose::Proven(op) => {
+                out.push(Output::ChunkLooked { op, result: Ok(Looked::Proven(durable)) });
+            }
             SyncPurpose::Flush => self.flush_synced(io, out),
             SyncPurpose::Open(segment, generation) => {
                 let edit = Edit::SegmentOpened { segment, generation };

@@ -478,11 +478,14 @@ impl Shelf {
         for (chunk, record) in found {
             // A record that the journal has is in the memtable or in a run. What is in a run would
             // have to be read to be known; it is recorded once more, which changes nothing.
+            // Another place than the journal's is that of a repaired copy whose record was not journaled
+            // any more. The scan has verified it; the one before it was damaged.
             let table = self.tables.entry(TableId::Chunks).or_default();
-            let known = table.active.get(&chunk_key(chunk)).is_some();
-            if !known {
+            let bytes = record.to_bytes();
+            let row = table.active.get(&chunk_key(chunk)).and_then(|row| row.value.as_ref());
+            if row != Some(&bytes) {
                 let sequence = self.chunks.sequence();
-                table.active.write(sequence, chunk_key(chunk), Some(record.to_bytes()));
+                table.active.write(sequence, chunk_key(chunk), Some(bytes));
                 self.chunks.recovered_record(chunk, record);
             }
         }

@@ -226,9 +226,16 @@ impl Replica {
                     stream.unpin(host);
                 }
             }
-            SnapshotWant::Pages { snapshot, newer_than, page, from: ref from_key, window, again } => {
-                let own = (snapshot.store, snapshot.incarnation)
-                    == (host.config.store, host.incarnation);
+            SnapshotWant::Pages {
+                snapshot,
+                newer_than,
+                page,
+                from: ref from_key,
+                window,
+                again,
+            } => {
+                let own =
+                    (snapshot.store, snapshot.incarnation) == (host.config.store, host.incarnation);
                 let view = self.giver.views.get_mut(&snapshot.number).filter(|_| own);
                 let room = |view: &View| {
                     view.streams.contains_key(&from) || view.streams.len() < STREAMS_MAX
@@ -260,7 +267,9 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         self.giver.expire(now.instant, host);
-        if !self.giver.wanted.is_empty() && self.taker.is_none() && !host.storage.is_ingesting(self.id)
+        if !self.giver.wanted.is_empty()
+            && self.taker.is_none()
+            && !host.storage.is_ingesting(self.id)
         {
             self.offer_states(now, host, fx)?;
         }
@@ -268,12 +277,7 @@ impl Replica {
         Ok(())
     }
 
-    fn offer_states(
-        &mut self,
-        now: Now,
-        host: &mut Host,
-        fx: &mut Effects,
-    ) -> Result<(), String> {
+    fn offer_states(&mut self, now: Now, host: &mut Host, fx: &mut Effects) -> Result<(), String> {
         let Some(applied) = self.machine.range().map(crate::range::Range::applied) else {
             return Ok(());
         };
@@ -286,9 +290,10 @@ impl Replica {
                 Wanted::ByConsensus => LogIndex(0),
                 Wanted::ByPeer(at_least) => at_least,
             };
-            let pulled = self.giver.pulled_by(peer, now.instant, pulling).filter(|number| {
-                self.giver.views[number].index >= floor
-            });
+            let pulled = self
+                .giver
+                .pulled_by(peer, now.instant, pulling)
+                .filter(|number| self.giver.views[number].index >= floor);
             let Some(number) = pulled.or_else(|| self.recent_view(now, applied, floor, host, fx))
             else {
                 // Asked for again below, when the memtable is written out.

@@ -68,7 +68,10 @@ enum Stage {
     /// The last run is being written.
     Finishing,
     /// The rows are loaded as the state they should be.
-    Checking { waits: Option<Miss>, pins: Vec<Miss> },
+    Checking {
+        waits: Option<Miss>,
+        pins: Vec<Miss>,
+    },
     /// This replica does not know yet that the last entry is committed.
     Committing,
     /// The edit is on its way.
@@ -229,7 +232,10 @@ impl Replica {
             asked_at: now.instant,
             silent: 0,
         };
-        fx.push(Effect::Note(format!("{}: taking over the state of {index} from {giver}", self.id)));
+        fx.push(Effect::Note(format!(
+            "{}: taking over the state of {index} from {giver}",
+            self.id
+        )));
         self.taker = Some(taker);
         self.take_on(now, host, fx);
     }
@@ -425,11 +431,9 @@ impl Replica {
                 return;
             }
             Err(RowError::Damaged(damaged)) => Err(damaged.to_string()),
-            Ok(range) if range.applied() != taker.index => Err(format!(
-                "it is the state of {}, not of {}",
-                range.applied(),
-                taker.index
-            )),
+            Ok(range) if range.applied() != taker.index => {
+                Err(format!("it is the state of {}, not of {}", range.applied(), taker.index))
+            }
             // The header says what the rows should add up to; the rows were added up as they came.
             Ok(range) if range.tree_hash() != taker.hash => {
                 Err("its rows do not add up to its hash".to_owned())
@@ -458,7 +462,8 @@ impl Replica {
     fn install_if_committed(&mut self, host: &mut Host) {
         let Some(taker) = &mut self.taker else { return };
         let known = taker.by_consensus
-            || (self.committed >= taker.index && self.raft.term_at(taker.index) == Some(taker.term));
+            || (self.committed >= taker.index
+                && self.raft.term_at(taker.index) == Some(taker.term));
         if known {
             taker.stage = Stage::Installing;
             let ticket = host.storage.install(taker.term, taker.membership.clone());
