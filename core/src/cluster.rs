@@ -158,10 +158,15 @@ impl StoreLimits {
 /// Times of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreTiming {
-    /// Between two heartbeats of a leader.
+    /// Between two heartbeats of a leader. The same however far the zones are apart: distance
+    /// delays heartbeats, it does not spread them.
     pub heartbeat: Duration,
-    /// A follower that hears nothing for this long (up to twice, at random) campaigns.
-    pub election: Duration,
+    /// A follower that hears nothing for an election timeout (up to twice, at random) campaigns.
+    /// The timeout is some measured round trips between the voters, but at least this long: long
+    /// enough for a process to wait for its turn on a busy machine.
+    pub election_min: Duration,
+    /// And at most this long. Voters more than a quarter of it apart have no stable leader.
+    pub election_max: Duration,
     /// The root's leader fences a session after so long without a beat.
     pub session_timeout: Duration,
     /// Between two comparisons of inventories with the same store, if nothing happens.
@@ -171,10 +176,12 @@ pub struct StoreTiming {
 }
 
 impl StoreTiming {
-    /// For zones up to some 10 ms apart.
+    /// For zones up to some 300 ms apart (one way). Where they are near, the loss of a leader that
+    /// goes silent is noticed within 150 to 300 ms.
     pub const DEFAULT: Self = Self {
-        heartbeat: Duration::from_millis(30),
-        election: Duration::from_millis(200),
+        heartbeat: Duration::from_millis(25),
+        election_min: Duration::from_millis(150),
+        election_max: Duration::from_secs(3),
         session_timeout: Duration::from_secs(5),
         compare_every: Duration::from_secs(600),
         repair_bytes_per_second: 256 << 20,

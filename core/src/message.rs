@@ -16,7 +16,7 @@ use crate::ids::{
 use crate::object::Target;
 use crate::range::command::{Command, Outcome, Read, ReadReply};
 use crate::storage::Durable;
-use crate::time::WallTime;
+use crate::time::{Duration, Instant, WallTime};
 
 /// Chunk ids in one [`InventoryAnswer`]; what lies behind them is asked for next.
 pub const INVENTORY_IDS_MAX: usize = 512;
@@ -83,6 +83,31 @@ pub enum Message {
     InventoryAsk(InventoryAsk),
     /// The same, or else which.
     InventoryAnswer(InventoryAnswer),
+    /// A store asks another for a sign of life.
+    Ping(Pulse),
+    /// Here it is.
+    Pong(Pulse),
+}
+
+/// What stores that share a range tell each other again and again, to measure round trips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// When the ping was sent, by the clock of its sender: nobody else can make use of it. A pong
+    /// gives it back.
+    pub sent: Instant,
+    /// How the sender of this message is.
+    pub vitals: Vitals,
+}
+
+/// How a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// Between two heartbeats of the ranges that it leads.
+    pub heartbeat: Duration,
+    /// What its round trips to peers hardly exceed; `None` if it has measured none.
+    pub reach: Option<Duration>,
+    /// How long its journal or its state machine takes for an entry; `None` if they have had none.
+    pub delay: Option<Duration>,
 }
 
 /// Who is there. The first message on a link; said again from time to time, and when asked for.

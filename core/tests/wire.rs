@@ -15,16 +15,16 @@ use trine_core::ids::{
 use trine_core::message::{
     Answer, Ask, ChunkAsk, ChunkChecked, ChunkCopy, ChunkData, ChunkError, ChunkPulled, ChunkRead,
     ChunkRepair, ChunkSummary, ChunkWrite, ChunkWritten, Envelope, Hello, InventoryAnswer,
-    InventoryAsk, InventoryDigest, InventoryResult, Message, RangeAnswer, RangeCall, Refusal,
-    SnapshotAsk, SnapshotGiven, SnapshotId, SnapshotOffer, SnapshotPage, SnapshotRow, SnapshotWant,
-    StoreMark,
+    InventoryAsk, InventoryDigest, InventoryResult, Message, Pulse, RangeAnswer, RangeCall,
+    Refusal, SnapshotAsk, SnapshotGiven, SnapshotId, SnapshotOffer, SnapshotPage, SnapshotRow,
+    SnapshotWant, StoreMark, Vitals,
 };
 use trine_core::object::{BucketName, ObjectKey, Target, WriteConditions};
 use trine_core::range::command::{
     Command, CommandBody, Origin, Outcome, Read, ReadReply, Rejection, ScanRequest, ScanStart,
 };
 use trine_core::rng::Rng;
-use trine_core::time::WallTime;
+use trine_core::time::{Duration, Instant, WallTime};
 use trine_core::wire::{PREFIX_BYTES, Prefix, decode, encode};
 
 fn target() -> Target {
@@ -51,6 +51,12 @@ fn call(ask: Ask) -> Message {
 fn answer(result: Result<Answer, Refusal>) -> Message {
     let (call, origin, range) = (CallId(1), GatewayId(2), RangeId(0));
     Message::RangeAnswer(RangeAnswer { call, origin, range, result })
+}
+
+fn pulse(measured: Option<Duration>) -> Pulse {
+    let heartbeat = Duration::from_millis(25);
+    let vitals = Vitals { heartbeat, reach: measured, delay: measured };
+    Pulse { sent: Instant::from_nanos(77), vitals }
 }
 
 /// At least one message of each kind, by the number of its kind.
@@ -174,6 +180,8 @@ fn samples() -> Vec<(u8, Message)> {
                 rows: Bytes::from_static(b"rows"),
             }),
         ),
+        (9, Message::Ping(pulse(None))),
+        (10, Message::Pong(pulse(Some(Duration::from_micros(700))))),
     ]
     .into_iter()
     .chain(repair_samples())

@@ -29,6 +29,14 @@ pub struct RaftConfig {
     pub seed: u64,
 }
 
+impl RaftConfig {
+    /// After this long, what was not answered is taken for lost: an election timeout is several
+    /// round trips, a heartbeat's interval may be less than one.
+    pub(super) fn retry(&self) -> Duration {
+        self.heartbeat.max(self.election / 4)
+    }
+}
+
 /// What a replica must not forget beside its log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {

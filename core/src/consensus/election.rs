@@ -23,10 +23,17 @@ impl Raft {
         now + election + self.random(election)
     }
 
-    /// How long to wait after news that the leader is gone: long enough that two followers seldom
-    /// campaign at once.
-    pub(super) fn short_delay(&mut self) -> Duration {
-        self.random(self.config.election / 4)
+    /// How long to wait after news that the leader `lost` is gone. Followers take turns by their ids,
+    /// half an election timeout apart, so that the second hears of the first one's campaign before
+    /// its own turn comes; it has a turn, because the first may be gone too, or lack entries. The
+    /// first waits a little: who has not had the news yet would not answer it.
+    pub(super) fn short_delay(&mut self, lost: StoreId) -> Duration {
+        let own = self.config.id;
+        let others = self.other_voters().into_iter();
+        let before = others.filter(|id| *id < own && *id != lost).count();
+        let turn = u32::try_from(before).unwrap_or(u32::MAX);
+        let unit = self.config.election / 16;
+        (unit * 8).saturating_mul(turn) + unit + self.random(unit)
     }
 
     fn random(&mut self, below: Duration) -> Duration {

@@ -78,6 +78,14 @@ impl Raft {
         self.members.at(index)
     }
 
+    /// What a peer of this leader is known to hold durably, equal to the leader's log. `None` if
+    /// this replica does not lead, or distrusts what the peer says.
+    pub fn held_by(&self, peer: StoreId) -> Option<LogIndex> {
+        let State::Leader(leader) = &self.state else { return None };
+        let progress = leader.peers.get(&peer)?;
+        (!progress.suspicion.is_open()).then_some(progress.matched)
+    }
+
     /// Whether the replica distrusts its log.
     pub fn is_suspect(&self) -> bool {
         self.trust.life() != 0

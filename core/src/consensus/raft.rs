@@ -274,7 +274,7 @@ impl Raft {
     /// The link to a peer was reset. A follower that loses its leader campaigns soon, by pre-vote;
     /// a leader takes what is in flight for lost.
     pub fn link_down(&mut self, now: Instant, peer: StoreId, out: &mut Output) {
-        let soon = now + self.short_delay();
+        let soon = now + self.short_delay(peer);
         match &mut self.state {
             State::Leader(leader) => {
                 if let Some(progress) = leader.peers.get_mut(&peer) {

@@ -169,7 +169,7 @@ impl Raft {
         let last = self.log.last_index();
         let next = progress.next;
         let may_send =
-            progress.may_send(now, self.config.heartbeat, self.config.appends_in_flight_max);
+            progress.may_send(now, self.config.retry(), self.config.appends_in_flight_max);
         // With the pipe full, an empty append shows whether what is in flight was lost.
         let ask = even_empty && matches!(progress.flow, Flow::Replicate { .. });
         if !(may_send || ask) || (next > last && !even_empty) {
@@ -334,7 +334,7 @@ impl Raft {
         let Some(progress) = leader.peers.get_mut(&peer) else { return };
         progress.measure_catching_up(self.log.last_index(), now, self.config.election);
         let lags = progress.matched < self.log.last_index();
-        if lags && progress.moved_at + self.config.heartbeat <= now {
+        if lags && progress.moved_at + self.config.retry() <= now {
             progress.moved_at = now;
             self.send_appends(now, peer, true, out);
         }

@@ -382,7 +382,9 @@ impl Gateway {
             | Message::ChunkCheck(_)
             | Message::ChunkChecked(_)
             | Message::InventoryAsk(_)
-            | Message::InventoryAnswer(_) => {}
+            | Message::InventoryAnswer(_)
+            | Message::Ping(_)
+            | Message::Pong(_) => {}
         }
     }
 

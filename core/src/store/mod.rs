@@ -21,6 +21,7 @@ mod hello;
 mod membership;
 mod observe;
 mod probe;
+mod pulse;
 mod reads;
 mod repair;
 mod replica;

@@ -13,6 +13,7 @@ use super::calls::Commands;
 use super::fencing::Fencing;
 use super::observe::Observation;
 use super::probe::ReplicaProbe;
+use super::pulse::{ApplyLag, Slowness};
 use super::reads::Reads;
 use super::serving::Host;
 use super::snapshot::{Giver, Taker};
@@ -23,9 +24,10 @@ use crate::consensus::{
 };
 use crate::effects::{Effect, Effects, Now};
 use crate::ids::{LogIndex, RangeEpoch, RangeId, StoreId};
+use crate::range::Range;
 use crate::rows::Miss;
 use crate::storage::{Durable, JournalTicket, OpenedRange, Record};
-use crate::time::{Deadline, Instant};
+use crate::time::{Deadline, Duration, Instant};
 
 /// Bytes of entries in one append message.
 const APPEND_BYTES_MAX: u64 = 1 << 20;
@@ -71,11 +73,16 @@ pub(super) struct Replica {
     pub(super) asked: u64,
     /// The value of `asked` when leadership was last handed over for that.
     handed_over: u64,
+    apply_lag: ApplyLag,
+    slowness: Slowness,
+    /// The election timeout in force.
+    pub(super) election: Duration,
 }
 
 #[derive(Debug)]
 struct Persisting {
     ticket: JournalTicket,
+    since: Instant,
     what: Persisted,
 }
 
@@ -108,10 +115,12 @@ impl Replica {
         let rebuild = unsound && recovered.base_index == LogIndex(0);
         let lost = unsound && !rebuild;
         let flushed = if unsound { recovered.base_index } else { recovered.flushed };
+        let election =
+            host.pulse.election(&config.timing, config.store, config.map.voters.iter().copied());
         let raft_config = RaftConfig {
             id: config.store,
             heartbeat: config.timing.heartbeat,
-            election: config.timing.election,
+            election,
             append_bytes_max: APPEND_BYTES_MAX,
             appends_in_flight_max: APPENDS_IN_FLIGHT_MAX,
             snapshot_lag: config.limits.snapshot_lag,
@@ -156,6 +165,9 @@ impl Replica {
             asked_at: now.instant,
             asked: 0,
             handed_over: 0,
+            apply_lag: ApplyLag::default(),
+            slowness: Slowness::default(),
+            election,
         }
     }
 
@@ -222,7 +234,7 @@ impl Replica {
         for action in out.drain() {
             match action {
                 Action::Send(message) => host.post(self.id, message),
-                Action::Persist(persist) => self.persist(persist, host),
+                Action::Persist(persist) => self.persist(now, persist, host),
                 // `advance` applies up to there at the end of the step.
                 Action::Commit(index) => self.committed = index,
                 Action::ReadReady { token, index } => {
@@ -261,7 +273,7 @@ impl Replica {
         Ok(())
     }
 
-    fn persist(&mut self, persist: Persist, host: &mut Host) {
+    fn persist(&mut self, now: Now, persist: Persist, host: &mut Host) {
         host.observer.note(self.id, || Observation::Wrote {
             seq: persist.seq,
             hard_state: persist.hard_state,
@@ -279,7 +291,7 @@ impl Replica {
         // Nothing new to write: what was asked for before must still come first.
         let ticket = ticket.unwrap_or_else(|| host.storage.last_ticket());
         let what = Persisted::Persist { seq: persist.seq, then: persist.then };
-        self.persists.push_back(Persisting { ticket, what });
+        self.persists.push_back(Persisting { ticket, since: now.instant, what });
     }
 
     /// The journal is durable up to `ticket`.
@@ -301,6 +313,7 @@ impl Replica {
                 }
             };
             host.observer.note(self.id, || Observation::Durable { seq });
+            host.pulse.synced(now.instant.since(done.since));
             for message in then {
                 host.post(self.id, message);
             }
@@ -313,8 +326,9 @@ impl Replica {
     }
 
     /// A state is in place once this record is durable.
-    pub(super) fn install_after(&mut self, ticket: JournalTicket) {
-        self.persists.push_back(Persisting { ticket, what: Persisted::Installation });
+    pub(super) fn install_after(&mut self, now: Instant, ticket: JournalTicket) {
+        let what = Persisted::Installation;
+        self.persists.push_back(Persisting { ticket, since: now, what });
     }
 
     /// The configuration at an entry, encoded; `None` if it is not known here.
@@ -470,6 +484,11 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         self.apply_committed(now, host, fx)?;
+        if let Some(applied) = self.machine.range().map(Range::applied)
+            && let Some(took) = self.apply_lag.look(now.instant, self.raft.commit(), applied)
+        {
+            host.pulse.applied(took);
+        }
         self.answer_reads(host, fx)?;
         self.take_on(now, host, fx);
         self.deal_with_failure(now, host, fx)?;
@@ -492,6 +511,56 @@ impl Replica {
         self.raft.role() == Role::Leader
     }
 
+    /// Who takes part in the range.
+    pub(super) fn members(&self) -> impl Iterator<Item = StoreId> {
+        self.raft.membership().members()
+    }
+
+    /// How long the oldest thing that the disk or the state machine has to do has taken so far.
+    pub(super) fn in_hand(&self, now: Now) -> Duration {
+        let write = self.persists.front().map(|persisting| now.instant.since(persisting.since));
+        write.unwrap_or_default().max(self.apply_lag.waits(now.instant))
+    }
+
+    /// Follow what is measured of the voters.
+    pub(super) fn follow_pulse(&mut self, now: Now, host: &Host) {
+        let timing = &host.config.timing;
+        let voters = self.raft.membership().all_voters();
+        let election = host.pulse.election(timing, host.config.store, voters);
+        if election != self.election {
+            self.election = election;
+            self.raft.set_timing(now.instant, timing.heartbeat, election);
+        }
+    }
+
+    /// One look at whether this leader is slow.
+    pub(super) fn hand_over_if_slow(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let (commit, membership) = (self.raft.commit(), self.raft.membership());
+        // A swap of voters is not to be disturbed: it ends by itself.
+        let may_look = self.leads() && !membership.is_joint();
+        let keeps_up = |peer| {
+            membership.is_voter(peer) && self.raft.held_by(peer).is_some_and(|held| held >= commit)
+        };
+        let timing = &host.config.timing;
+        let successor =
+            may_look.then(|| host.pulse.successor(now.instant, timing, keeps_up)).flatten();
+        if self.slowness.look(successor.is_some())
+            && let Some(to) = successor
+        {
+            fx.push(Effect::Note(format!(
+                "{}: this store has become slow; handing leadership over to {to}",
+                self.id
+            )));
+            self.consensus(now, host, fx, |raft, out| raft.transfer(now.instant, to, out))?;
+        }
+        Ok(())
+    }
+
     fn role_changed(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
         if self.leads() {
             self.watch_sessions(now, host);
@@ -507,12 +576,12 @@ impl Replica {
             at: Instant::ZERO,
             reason: "committed entries are left to apply",
         });
-        let election = host.config.timing.election;
+        let election = self.election;
         [
             backlog,
             self.fencing.next_deadline(),
             self.giver.next_deadline(election),
-            self.taker_next_deadline(host),
+            self.taker_next_deadline(),
         ]
         .into_iter()
         .fold(self.raft.deadline(), Deadline::earlier)

@@ -7,6 +7,7 @@ use super::directory::Holder;
 use super::gate::{Gate, GatewayCall};
 use super::hello::{OwnLife, Peers, SetBack};
 use super::observe::{Observation, Observer, needs_durable_state};
+use super::pulse::Pulse;
 use super::repair::{REPAIR_OPS, Repair};
 use super::replica::Replica;
 use crate::cluster::{ClusterMap, ROOT_RANGE, StoreConfig};
@@ -14,7 +15,7 @@ use crate::consensus::MessageBody;
 use crate::directory::{Directory, Standing};
 use crate::effects::{Effect, Effects, Now, StoreEvent};
 use crate::ids::{Endpoint, Incarnation, LogIndex, RangeId, StoreId};
-use crate::message::{ChunkError, Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
+use crate::message::{self, ChunkError, Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
 use crate::range::Range;
 use crate::storage::{JournalTicket, Look, Opened, OpenedRange, Record, Storage, StorageEvent};
 use crate::time::{Deadline, Instant, WallTime};
@@ -47,6 +48,8 @@ pub(super) struct Host {
     peers: Peers,
     /// What the root range says of map and sessions.
     pub(super) directory: Holder,
+    /// What is measured of the peers and of this store.
+    pub(super) pulse: Pulse,
     /// What an onlooker may see.
     pub(super) observer: Observer,
     /// Consensus messages of this step, sent together: one message per peer.
@@ -127,6 +130,7 @@ impl Serving {
             peer_clocks: BTreeMap::new(),
             peers: Peers::new(own, now.instant, config.seed ^ 1),
             directory: Holder::new(config.map.clone(), now.instant, config.seed ^ 2),
+            pulse: Pulse::default(),
             observer: Observer::default(),
             outbox: BTreeMap::new(),
             config,
@@ -146,6 +150,7 @@ impl Serving {
         let (chunks, repair) = (Chunks::default(), Repair::default());
         let dropped = BTreeSet::new();
         let mut serving = Self { host, replicas, chunks, dropped, gate, repair, distrust: None };
+        serving.beat(now, fx)?;
         serving.end_step(now, fx)?;
         Ok(serving)
     }
@@ -176,6 +181,9 @@ impl Serving {
             StoreEvent::Deadline => {
                 for replica in self.replicas.values_mut() {
                     replica.on_deadline(now, &mut self.host, fx)?;
+                }
+                if self.host.pulse.ping_at.is_some_and(|at| at <= now.instant) {
+                    self.beat(now, fx)?;
                 }
             }
             StoreEvent::Message(envelope) => self.on_message(now, envelope, fx)?,
@@ -220,12 +228,54 @@ impl Serving {
     ) -> Result<(), String> {
         if let Endpoint::Store(peer) = peer {
             self.host.peers.link_changed(Endpoint::Store(peer));
+            self.host.pulse.link_changed(peer, stands);
             for replica in self.replicas.values_mut() {
                 replica.link_changed(now, peer, stands, &mut self.host, fx)?;
             }
             self.repair.link_changed(now, peer, stands, &self.host, fx);
         }
         Ok(())
+    }
+
+    /// Ping the peers, and look at what has been measured.
+    fn beat(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
+        let own = self.host.config.store;
+        let replicas = self.replicas.values();
+        let peers: BTreeSet<StoreId> =
+            replicas.clone().flat_map(Replica::members).filter(|peer| *peer != own).collect();
+        let in_hand = replicas.map(|replica| replica.in_hand(now)).max().unwrap_or_default();
+        let timing = self.host.config.timing;
+        let due = self.host.pulse.beat(now.instant, &timing, peers.into_iter(), in_hand);
+        let vitals = self.host.pulse.vitals(&timing);
+        for peer in due {
+            let pulse = message::Pulse { sent: now.instant, vitals };
+            self.host.send(Endpoint::Store(peer), Message::Ping(pulse), fx);
+        }
+        for replica in self.replicas.values_mut() {
+            replica.follow_pulse(now, &self.host);
+            replica.hand_over_if_slow(now, &mut self.host, fx)?;
+        }
+        Ok(())
+    }
+
+    fn on_pulse(&mut self, now: Now, from: Endpoint, message: Message, fx: &mut Effects) {
+        let Endpoint::Store(peer) = from else { return };
+        match message {
+            Message::Ping(pulse) => {
+                self.host.pulse.told(now.instant, peer, pulse.vitals);
+                let vitals = self.host.pulse.vitals(&self.host.config.timing);
+                let pulse = message::Pulse { sent: pulse.sent, vitals };
+                self.host.send(from, Message::Pong(pulse), fx);
+            }
+            Message::Pong(pulse) => {
+                self.host.pulse.answered(now.instant, peer, pulse.sent);
+                self.host.pulse.told(now.instant, peer, pulse.vitals);
+            }
+            _ => {}
+        }
+        for replica in self.replicas.values_mut() {
+            replica.follow_pulse(now, &self.host);
+        }
     }
 
     /// Whatever the event was: hear what storage has to say, apply and propose, start what can be
@@ -385,6 +435,9 @@ impl Serving {
             Message::ChunkRead(read) => {
                 let call = GatewayCall::Read(read);
                 self.on_chunk_call(now, Gate::until(now.instant), from, call, fx);
+            }
+            message @ (Message::Ping(_) | Message::Pong(_)) => {
+                self.on_pulse(now, from, message, fx)
             }
             // Replies go to gateways.
             Message::ChunkWritten(_) | Message::ChunkData(_) | Message::ChunkChecked(_) => {}
@@ -556,7 +609,7 @@ impl Serving {
             }
             StorageEvent::Staged { range } => {
                 if let Some(replica) = self.replicas.get_mut(&range) {
-                    replica.on_staged(&mut self.host, fx);
+                    replica.on_staged(now, &mut self.host, fx);
                 }
             }
             StorageEvent::IngestFailed { range, reason } => {
@@ -602,7 +655,8 @@ impl Serving {
             self.repair.next_deadline(),
         ];
         let deadlines = self.replicas.values().map(|replica| replica.next_deadline(&self.host));
-        deadlines.chain(own).fold(None, Deadline::earlier)
+        let ping = self.host.pulse.ping_at.map(|at| Deadline { at, reason: "ping" });
+        deadlines.chain(own).fold(ping, Deadline::earlier)
     }
 
     pub(super) fn check(&self) {

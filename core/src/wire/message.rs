@@ -6,10 +6,10 @@ use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::hash::Checksum;
 use crate::ids::StoreId;
 use crate::message::{
-    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, Message,
-    RangeAnswer, RangeCall, Refusal, SnapshotGiven,
+    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, Message, Pulse,
+    RangeAnswer, RangeCall, Refusal, SnapshotGiven, Vitals,
 };
-use crate::time::WallTime;
+use crate::time::{Duration, Instant, WallTime};
 
 /// Consensus messages in one frame.
 const CONSENSUS_MESSAGES_MAX: usize = 65_536;
@@ -24,8 +24,8 @@ const CHUNK_WRITE: u8 = 5;
 const CHUNK_WRITTEN: u8 = 6;
 const CHUNK_READ: u8 = 7;
 const CHUNK_DATA: u8 = 8;
-const SNAPSHOT_ASK: u8 = 20;
-const SNAPSHOT_PAGE: u8 = 21;
+const PING: u8 = 9;
+const PONG: u8 = 10;
 pub(super) const DIRECTORY_ASK: u8 = 11;
 pub(super) const DIRECTORY_ANSWER: u8 = 12;
 pub(super) const CHUNK_PULL: u8 = 13;
@@ -35,6 +35,8 @@ pub(super) const CHUNK_CHECK: u8 = 16;
 pub(super) const CHUNK_CHECKED: u8 = 17;
 pub(super) const INVENTORY_ASK: u8 = 18;
 pub(super) const INVENTORY_ANSWER: u8 = 19;
+const SNAPSHOT_ASK: u8 = 20;
+const SNAPSHOT_PAGE: u8 = 21;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -69,6 +71,8 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
         Message::ChunkChecked(_) => (CHUNK_CHECKED, Bytes::new()),
         Message::InventoryAsk(_) => (INVENTORY_ASK, Bytes::new()),
         Message::InventoryAnswer(_) => (INVENTORY_ANSWER, Bytes::new()),
+        Message::Ping(_) => (PING, Bytes::new()),
+        Message::Pong(_) => (PONG, Bytes::new()),
     }
 }
 
@@ -145,6 +149,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
         }
         Message::SnapshotAsk(ask) => super::snapshot::encode_ask(ask, out),
         Message::SnapshotPage(page) => super::snapshot::encode_page(page, out),
+        Message::Ping(pulse) | Message::Pong(pulse) => encode_pulse(pulse, out),
         repair => super::repair::encode(repair, out),
     }
 }
@@ -231,8 +236,32 @@ pub(super) fn decode(
         }),
         SNAPSHOT_ASK => Message::SnapshotAsk(super::snapshot::decode_ask(input)?),
         SNAPSHOT_PAGE => Message::SnapshotPage(super::snapshot::decode_page(input, bulk)?),
+        PING => Message::Ping(decode_pulse(input)?),
+        PONG => Message::Pong(decode_pulse(input)?),
         kind => super::repair::decode(kind, input, bulk)?,
     })
+}
+
+fn encode_pulse(pulse: &Pulse, out: &mut Encoder) {
+    let Pulse { sent, vitals: Vitals { heartbeat, reach, delay } } = pulse;
+    out.u64(sent.as_nanos());
+    out.u64(nanos(*heartbeat));
+    // 0 stands for "unknown": whatever was measured took a nanosecond at least.
+    for measured in [reach, delay] {
+        out.u64(measured.map_or(0, |measured| nanos(measured).max(1)));
+    }
+}
+
+fn decode_pulse(input: &mut Decoder<'_>) -> Result<Pulse, DecodeError> {
+    let sent = Instant::from_nanos(input.u64()?);
+    let heartbeat = Duration::from_nanos(input.u64()?);
+    let [reach, delay] =
+        [input.u64()?, input.u64()?].map(|n| (n > 0).then(|| Duration::from_nanos(n)));
+    Ok(Pulse { sent, vitals: Vitals { heartbeat, reach, delay } })
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn encode_ask(ask: &Ask, out: &mut Encoder) {

@@ -43,7 +43,9 @@ pub(crate) fn class_of(message: &Message) -> Class {
         | Message::ChunkCheck(_)
         | Message::ChunkChecked(_)
         | Message::InventoryAsk(_)
-        | Message::SnapshotAsk(_) => Class::Control,
+        | Message::SnapshotAsk(_)
+        | Message::Ping(_)
+        | Message::Pong(_) => Class::Control,
     }
 }
 
@@ -69,5 +71,7 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
         Message::InventoryAnswer(_) => "InventoryAnswer",
         Message::SnapshotAsk(_) => "SnapshotAsk",
         Message::SnapshotPage(_) => "SnapshotPage",
+        Message::Ping(_) => "Ping",
+        Message::Pong(_) => "Pong",
     }
 }

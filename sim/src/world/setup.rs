@@ -37,14 +37,13 @@ pub const GEOMETRY: Geometry =
 /// The time of day when each run begins: a moment in 2026.
 pub(super) const WALL_MILLIS: u64 = 1_780_000_000_000;
 
-const DEFAULT: StoreTiming = StoreTiming::DEFAULT;
 const CLUSTER: ClusterId = ClusterId(0x0074_7269_6e65);
 
 pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> {
     let Setup { seed, swarm, plan, geometry } = setup;
     let map = map(swarm.stores());
     let mut machines: Vec<Machine<M>> =
-        (0..swarm.stores()).map(|place| store(place, &swarm, &map, geometry)).collect();
+        (0..swarm.stores()).map(|place| store(place, &map, geometry)).collect();
     machines.extend((0..swarm.gateways).map(|place| gateway(place, &swarm, &map)));
     let zones = machines.iter().map(|machine| machine.zone).collect();
     let mut queue = Queue::new();
@@ -90,12 +89,7 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
     world
 }
 
-fn store<M: Maker>(
-    place: usize,
-    swarm: &Swarm,
-    map: &ClusterMap,
-    geometry: Geometry,
-) -> Machine<M> {
+fn store<M: Maker>(place: usize, map: &ClusterMap, geometry: Geometry) -> Machine<M> {
     let zone = zone(place);
     let config = StoreConfig {
         cluster: CLUSTER,
@@ -104,7 +98,7 @@ fn store<M: Maker>(
         map: map.clone(),
         geometry,
         limits: StoreLimits::SIMULATION,
-        timing: StoreTiming { election: DEFAULT.election + longest(swarm, 4), ..DEFAULT },
+        timing: StoreTiming::DEFAULT,
         seed: 0,
     };
     let disk = SimDisk::new(geometry.capacity);
@@ -137,7 +131,7 @@ fn gateway<M: Maker>(place: usize, swarm: &Swarm, map: &ClusterMap) -> Machine<M
 }
 
 /// So many times as long as a message takes between the two zones farthest apart: an operator sets
-/// the times of a cluster by that.
+/// the times of gateways by that; stores measure it.
 fn longest(swarm: &Swarm, times: u64) -> Duration {
     let distances = swarm.distances.iter().flatten();
     Duration::from_nanos(distances.map(|latency| latency.high).max().unwrap_or(0) * times)

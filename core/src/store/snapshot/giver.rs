@@ -159,8 +159,7 @@ impl Giver {
     }
 
     /// Close what nobody needs.
-    fn expire(&mut self, now: Instant, host: &mut Host) {
-        let election = host.config.timing.election;
+    fn expire(&mut self, now: Instant, election: Duration, host: &mut Host) {
         let old = |view: &View| view.used_at + idle(election) <= now;
         let old: Vec<u64> =
             self.views.iter().filter(|(_, view)| old(view)).map(|(number, _)| *number).collect();
@@ -266,7 +265,7 @@ impl Replica {
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
-        self.giver.expire(now.instant, host);
+        self.giver.expire(now.instant, self.election, host);
         if !self.giver.wanted.is_empty()
             && self.taker.is_none()
             && !host.storage.is_ingesting(self.id)
@@ -281,7 +280,7 @@ impl Replica {
         let Some(applied) = self.machine.range().map(crate::range::Range::applied) else {
             return Ok(());
         };
-        let pulling = host.config.timing.election * PULLING_ELECTIONS;
+        let pulling = self.election * PULLING_ELECTIONS;
         for (peer, wanted) in core::mem::take(&mut self.giver.wanted) {
             if matches!(wanted, Wanted::ByConsensus) && !self.leads() {
                 continue;

@@ -246,8 +246,8 @@ impl Replica {
         match &taker.stage {
             Stage::Waiting => self.begin_pulling(now, host, fx),
             Stage::Pulling(_) => self.stage_rows(now, host, fx),
-            Stage::Checking { waits: None, .. } => self.check_staged(host, fx),
-            Stage::Committing => self.install_if_committed(host),
+            Stage::Checking { waits: None, .. } => self.check_staged(now, host, fx),
+            Stage::Committing => self.install_if_committed(now, host),
             Stage::Finishing | Stage::Checking { .. } | Stage::Installing => {}
         }
     }
@@ -412,14 +412,14 @@ impl Replica {
     }
 
     /// Everything is durable: is it what was promised?
-    pub(in crate::store) fn on_staged(&mut self, host: &mut Host, fx: &mut Effects) {
+    pub(in crate::store) fn on_staged(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
         if let Some(taker) = &mut self.taker {
             taker.stage = Stage::Checking { waits: None, pins: Vec::new() };
-            self.check_staged(host, fx);
+            self.check_staged(now, host, fx);
         }
     }
 
-    fn check_staged(&mut self, host: &mut Host, fx: &mut Effects) {
+    fn check_staged(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
         let Some(taker) = &mut self.taker else { return };
         let Stage::Checking { waits, pins } = &mut taker.stage else { return };
         let loaded = Range::load(self.id, &host.storage.staged_rows());
@@ -449,7 +449,7 @@ impl Replica {
         match right {
             Ok(()) => {
                 taker.stage = Stage::Committing;
-                self.install_if_committed(host);
+                self.install_if_committed(now, host);
             }
             Err(why) => {
                 // Whatever is wrong with the base, all rows do not need it.
@@ -459,7 +459,7 @@ impl Replica {
         }
     }
 
-    fn install_if_committed(&mut self, host: &mut Host) {
+    fn install_if_committed(&mut self, now: Now, host: &mut Host) {
         let Some(taker) = &mut self.taker else { return };
         let known = taker.by_consensus
             || (self.committed >= taker.index
@@ -467,7 +467,7 @@ impl Replica {
         if known {
             taker.stage = Stage::Installing;
             let ticket = host.storage.install(taker.term, taker.membership.clone());
-            self.install_after(ticket);
+            self.install_after(now.instant, ticket);
         }
     }
 
@@ -584,7 +584,7 @@ impl Replica {
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
-        let election = host.config.timing.election;
+        let election = self.election;
         if let Some(taker) = &mut self.taker {
             if !taker.waits_for_giver() || taker.asked_at + election > now.instant {
                 return Ok(());
@@ -618,8 +618,8 @@ impl Replica {
         }
     }
 
-    pub(in crate::store) fn taker_next_deadline(&self, host: &Host) -> Option<Deadline> {
-        let election = host.config.timing.election;
+    pub(in crate::store) fn taker_next_deadline(&self) -> Option<Deadline> {
+        let election = self.election;
         match &self.taker {
             Some(taker) if taker.waits_for_giver() => {
                 Some(Deadline { at: taker.asked_at + election, reason: "a page was not answered" })
