@@ -71,6 +71,8 @@ pub(super) struct Replica {
     /// When that was last asked for, and how often.
     pub(super) asked_at: Instant,
     pub(super) asked: u64,
+    /// When consensus is told that a state could not be taken.
+    pub(super) refuse_at: Option<Instant>,
     /// The value of `asked` when leadership was last handed over for that.
     handed_over: u64,
     apply_lag: ApplyLag,
@@ -102,6 +104,7 @@ impl Replica {
     pub(super) fn new(now: Now, id: RangeId, host: &mut Host, recovered: OpenedRange) -> Self {
         host.observer.note(id, || Observation::Recovered {
             hard_state: recovered.hard_state,
+            base: recovered.base_index,
             terms: recovered.terms.clone(),
             last_index: recovered.last_index,
             suspect: recovered.suspect != 0,
@@ -164,6 +167,7 @@ impl Replica {
             lost,
             asked_at: now.instant,
             asked: 0,
+            refuse_at: None,
             handed_over: 0,
             apply_lag: ApplyLag::default(),
             slowness: Slowness::default(),

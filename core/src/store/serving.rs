@@ -614,7 +614,7 @@ impl Serving {
             }
             StorageEvent::IngestFailed { range, reason } => {
                 if let Some(replica) = self.replicas.get_mut(&range) {
-                    replica.give_up(now, &reason, &mut self.host, fx)?;
+                    replica.give_up_for_now(now, &reason, &mut self.host, fx)?;
                 }
             }
             // The journal says so too, in its order among the other records.

@@ -154,6 +154,12 @@ impl Ghost {
         self.committed.len() as u64
     }
 
+    /// The terms of the first `count` committed entries; `None` if fewer are known to be.
+    pub fn committed_terms(&self, count: u64) -> Option<Vec<u64>> {
+        let covered = self.committed.get(..usize::try_from(count).ok()?)?;
+        Some(covered.iter().map(|(seen, _)| seen.term).collect())
+    }
+
     /// A replica wants this persisted: its memory has it now.
     ///
     /// # Errors
