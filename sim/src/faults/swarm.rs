@@ -7,11 +7,10 @@ use super::FaultKind;
 use crate::random::Draw;
 use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 
-/// Whether stores repair what they have missed. Off until the core does: then every run with faults
-/// must end with all copies in place.
-pub const REPAIRS: bool = false;
+/// Whether every run must end with all copies in place.
+pub const REPAIRS: bool = true;
 
-/// Whether stores are replaced. Off until the core fills a new store from the others.
+/// Whether stores are replaced by new ones.
 pub const REPLACES: bool = true;
 
 /// Kinds that leave their mark on the whole rest of a run.

@@ -1,6 +1,6 @@
 //! The auditor in the world: it asks stores for copies as a client would, over the wire.
 
-use trine_core::ids::{Endpoint, GatewayId};
+use trine_core::ids::{Endpoint, GatewayId, SessionId};
 use trine_core::message::{Envelope, Message};
 
 use super::machine::Input;
@@ -42,13 +42,16 @@ impl<M: Maker> World<M> {
         }
     }
 
-    /// Gateways name their session in each chunk call; the auditor reads under the newest.
+    /// Gateways name their session in their calls; the auditor reads under the one that was heard last.
     pub(super) fn overhear(&mut self, message: &Message) {
         let session = match message {
             Message::ChunkRead(read) => read.session,
             Message::RangeCall(call) => call.session,
             _ => return,
         };
-        self.session = self.session.max(session);
+        // 0 is none yet.
+        if session > SessionId(0) {
+            self.session = session;
+        }
     }
 }

@@ -159,7 +159,7 @@ pub struct World<M: Maker> {
     /// The cluster map as the operator knows it.
     map: ClusterMap,
     operator: Operator,
-    /// The newest session of a gateway.
+    /// The session of a gateway that was heard last.
     session: SessionId,
     clients: Vec<Client>,
     workload: Workload,

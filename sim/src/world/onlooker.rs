@@ -233,8 +233,9 @@ impl Watched {
             Observation::Takes { .. } => Ok(()),
             Observation::Installing { index, membership, replaces_log } => {
                 self.disk.facts += 1;
-                let membership = Membership::from_bytes(&membership)
-                    .map_err(|error| format!("{replica} installs a membership that is none: {error}"))?;
+                let membership = Membership::from_bytes(&membership).map_err(|error| {
+                    format!("{replica} installs a membership that is none: {error}")
+                })?;
                 if replaces_log {
                     let (fact, seq) = (self.disk.facts, INSTALLATION);
                     let records = vec![Record::Installed(index.0, config(&membership))];

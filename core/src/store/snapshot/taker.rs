@@ -557,7 +557,7 @@ impl Replica {
             return Ok(());
         }
         if later {
-            self.refuse_at = Some(now.instant + host.config.timing.election);
+            self.refuse_at = Some(now.instant + self.election);
             return Ok(());
         }
         self.refuse_install(now, host, fx)
