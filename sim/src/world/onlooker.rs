@@ -14,7 +14,7 @@ use trine_core::cluster::Geometry;
 use trine_core::codec::Wire;
 use trine_core::consensus::{Membership, Message};
 use trine_core::disk::DiskOp;
-use trine_core::ids::{DiskToken, LogIndex, RangeId, Term};
+use trine_core::ids::{DiskToken, LogIndex, RangeId, StoreId, Term};
 use trine_core::message::Message as Carried;
 use trine_core::storage::layout;
 use trine_core::store::{Observation, needs_durable_state};
@@ -33,6 +33,8 @@ pub(super) struct Onlooker {
 /// What is known of a store beside its ghosts.
 #[derive(Debug, Default)]
 struct Watched {
+    /// Who it is, for the ghosts.
+    replica: u64,
     /// Writes that are not known to be durable, oldest first, by range.
     pending: BTreeMap<RangeId, VecDeque<Pending>>,
     disk: Proof,
@@ -113,7 +115,9 @@ impl Proof {
 impl Onlooker {
     /// One that has seen nothing. `voters` replicas in each range, on the first of `stores` stores.
     pub(super) fn new(voters: usize, stores: usize) -> Self {
-        let stores = (0..stores).map(|_| Watched::default()).collect();
+        let stores = (1..=stores)
+            .map(|replica| Watched { replica: replica as u64, ..Watched::default() })
+            .collect();
         Self { voters, ghosts: BTreeMap::new(), stores }
     }
 
@@ -130,7 +134,8 @@ impl Onlooker {
         for (range, fact) in facts {
             let voters = self.voters;
             let ghost = self.ghosts.entry(range).or_insert_with(|| Ghost::new(voters));
-            self.stores[store].fact(ghost, store as u64 + 1, range, fact)?;
+            let replica = self.stores[store].replica;
+            self.stores[store].fact(ghost, replica, range, fact)?;
         }
         Ok(())
     }
@@ -157,6 +162,11 @@ impl Onlooker {
         watched.disk.writes.clear();
         watched.disk.syncs.clear();
         watched.said.clear();
+    }
+
+    /// Another store has taken the place of `store`, and knows nothing yet.
+    pub(super) fn replaced(&mut self, store: usize, by: StoreId) {
+        self.stores[store] = Watched { replica: by.0, ..Watched::default() };
     }
 
     /// A message leaves a store.
@@ -324,7 +334,6 @@ fn spread(runs: &[(LogIndex, Term)], base: LogIndex, last_index: LogIndex) -> Ve
 mod tests {
     use super::*;
     use trine_core::consensus::HardState;
-    use trine_core::ids::StoreId;
 
     const RANGE: RangeId = RangeId(1);
     const VOTED: HardState = HardState { term: Term(1), vote: Some(StoreId(1)) };
