@@ -60,7 +60,7 @@ pub struct Process<R: Runtime> {
     listener: R::Listener,
     address: SocketAddr,
     driver: Driver<R, Store, Gateway>,
-    handle: Handle,
+    handle: Handle<R, Store>,
     front: Front,
     root_key: RootKey,
     /// Holds the directory's lock until the process has ended.
@@ -113,7 +113,8 @@ impl<R: Runtime> Process<R> {
         let gateway = Gateway::new(gateway_config(&runtime, data.identity())?);
         let (front, calls) = Front::new();
         let gateway = (data.identity().gateway, gateway);
-        let (driver, handle) = Driver::new(runtime.clone(), completions, stores, gateway, calls);
+        let (driver, handle) =
+            Driver::new(runtime.clone(), completions, stores, gateway, calls, None);
         Ok(Self { runtime, listener, address, driver, handle, front, root_key, data })
     }
 

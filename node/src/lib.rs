@@ -21,3 +21,4 @@ pub mod driver;
 pub mod files;
 pub mod http;
 pub mod runtime;
+pub mod transport;

@@ -26,9 +26,9 @@ pub use probe::{ReplicaProbe, StoreProbe};
 
 use crate::cluster::StoreConfig;
 use crate::effects::{Effect, Effects, Now, StoreEvent};
-use crate::ids::Endpoint;
 #[cfg(feature = "invariants")]
 use crate::ids::RangeId;
+use crate::ids::{Endpoint, ZoneId};
 use crate::storage::{Opened, Storage, StorageEvent};
 use crate::time::Deadline;
 use serving::Serving;
@@ -173,6 +173,11 @@ impl Store {
             Life::Serving(serving) => format!("{id} {}", serving.status()),
             Life::Halted(reason) => format!("{id} halted: {reason}"),
         }
+    }
+
+    /// Where it stands.
+    pub fn zone(&self) -> ZoneId {
+        self.config.zone
     }
 
     /// Whether the disk is recovered and the store takes part.

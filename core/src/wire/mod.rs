@@ -15,6 +15,9 @@ use crate::message::Envelope;
 
 /// The newest frame version; also the only one so far.
 pub const FRAME_VERSION: u8 = 1;
+/// Kinds from this on are frames of the link itself (keepalives and the like), which the transport
+/// reads and writes; those below are messages.
+pub const LINK_KIND_MIN: u8 = 128;
 /// Bytes of the prefix.
 pub const PREFIX_BYTES: usize = 16;
 /// Bytes of the largest header: a consensus message with its entries.
@@ -34,7 +37,8 @@ pub struct Frame {
 /// What a prefix says about the rest of its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
-    kind: u8,
+    /// What the frame is.
+    pub kind: u8,
     checksum: u32,
     /// Bytes of header that follow the prefix.
     pub header_len: usize,
@@ -85,6 +89,37 @@ pub fn encode(envelope: &Envelope) -> Frame {
     let checksum = checksum(&head.as_slice()[..PREFIX_BYTES], &head.as_slice()[PREFIX_BYTES..]);
     head.patch_u32(12, checksum);
     Frame { head: head.finish(), bulk }
+}
+
+/// A frame of the link itself: no bulk, and a header that the transport gives a meaning.
+///
+/// # Panics
+/// If `kind` is a message's, or the header larger than a frame may have.
+pub fn encode_link(kind: u8, header: &[u8]) -> Frame {
+    assert!(kind >= LINK_KIND_MIN && header.len() <= HEADER_BYTES_MAX);
+    let mut head = Encoder::new();
+    head.u8(FRAME_VERSION);
+    head.u8(kind);
+    head.u16(0);
+    head.u32(u32::try_from(header.len()).expect("checked against its limit"));
+    head.u32(0);
+    let checksum = checksum(head.as_slice(), header);
+    head.u32(checksum);
+    head.raw(header);
+    Frame { head: head.finish(), bulk: Bytes::new() }
+}
+
+/// Hold a header against the checksum of its prefix. [`decode`] does so itself.
+///
+/// # Errors
+/// [`DecodeError`] if they do not belong together.
+pub fn verify(prefix_bytes: &Bytes, header: &Bytes) -> Result<(), DecodeError> {
+    let prefix = Prefix::parse(prefix_bytes)?;
+    if checksum(prefix_bytes, header) == prefix.checksum {
+        Ok(())
+    } else {
+        Err(DecodeError::Checksum { what: "frame" })
+    }
 }
 
 /// The message of a frame whose prefix was read before.

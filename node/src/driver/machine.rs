@@ -2,7 +2,7 @@
 
 use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::gateway::Gateway;
-use trine_core::ids::Endpoint;
+use trine_core::ids::{Endpoint, ZoneId};
 use trine_core::message::Envelope;
 use trine_core::store::Store;
 use trine_core::time::Deadline;
@@ -20,6 +20,16 @@ pub trait Machine {
 
     /// One line for operators.
     fn status(&self) -> String;
+
+    /// Whether it has recovered what it must, and takes part.
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    /// Where it stands, if it knows.
+    fn zone(&self) -> Option<ZoneId> {
+        None
+    }
 }
 
 /// What can happen to every machine.
@@ -75,6 +85,14 @@ impl Machine for Store {
 
     fn status(&self) -> String {
         self.status()
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_serving()
+    }
+
+    fn zone(&self) -> Option<ZoneId> {
+        Some(self.zone())
     }
 }
 

@@ -1,30 +1,38 @@
 //! The driver: one task that owns the machines of a process and runs the core's calling contract.
 //!
-//! Messages between its machines are moved, unserialised; disks answer through a channel; HTTP
-//! handlers come through [`trine_s3::front::Front`]. A machine that halts is taken out, its peers
-//! see the link go down, and the others go on.
+//! Messages between its machines are moved, unserialised; those of other nodes come and go through
+//! the [`transport`](crate::transport); disks answer through a channel; HTTP handlers come through
+//! [`trine_s3::front::Front`]. A machine that halts or is stopped is taken out, its peers see the
+//! link go down, and the others go on.
 //!
 //! The driver is a plain future, and owns no thread: production gives it a thread of its own (see
 //! `app`), so that HTTP's load never delays an election; a simulator spawns it like any task.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
-use trine_core::disk::DiskResult;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use trine_core::effects::{Effect, Effects, GatewayEvent, Now, StoreEvent};
-use trine_core::ids::{DiskToken, Endpoint, GatewayId, StoreId};
+use trine_core::ids::{Endpoint, GatewayId, StoreId};
+use trine_core::message::Envelope;
 use trine_core::time::{Deadline, Duration, Instant};
 use trine_s3::front::{FrontCall, FrontReply};
 
-use crate::runtime::{Disk, DiskSink, Runtime};
+use crate::runtime::{Disk, Runtime};
+use crate::transport::{Arrival, Port};
 
 mod exchanges;
+mod handle;
 mod machine;
+mod stores;
 
 use exchanges::Exchanges;
+use handle::{Completion, Control};
+pub use handle::{
+    Completions, Handle, StartError, Status, StopError, StoreLife, StorePart, StoreStatus,
+};
 pub use machine::{Common, Machine};
+use stores::Leaving;
 
 /// Events taken from each channel before machines' messages and deadlines have their turn again, so
 /// that a flood of one kind does not hold up the others.
@@ -38,10 +46,13 @@ const QUORUM: usize = 2;
 const QUIET_MAX: Duration = Duration::from_secs(5);
 
 /// The driver of a process's machines.
-#[derive(Debug)]
 pub struct Driver<R: Runtime, S, G> {
     runtime: R,
     stores: BTreeMap<StoreId, StoreSlot<R, S>>,
+    /// Stores that have halted by themselves, and why.
+    halted: BTreeMap<StoreId, String>,
+    /// Stores taken out, whose disks are not closed yet.
+    leaving: BTreeMap<StoreId, Leaving<R, S>>,
     gateway_id: GatewayId,
     gateway: G,
     exchanges: Exchanges,
@@ -50,7 +61,9 @@ pub struct Driver<R: Runtime, S, G> {
     effects: Effects,
     completions: mpsc::UnboundedReceiver<Completion>,
     front: mpsc::UnboundedReceiver<FrontCall>,
-    control: mpsc::UnboundedReceiver<Control>,
+    control: mpsc::UnboundedReceiver<Control<R, S>>,
+    /// The way to other nodes.
+    port: Option<Port<R>>,
     phase: Phase,
 }
 
@@ -60,41 +73,6 @@ struct StoreSlot<R: Runtime, S> {
     disk: R::Disk,
     /// Disk effects that have not finished.
     in_flight: usize,
-}
-
-/// A store's machine, and the open disk that it writes to.
-#[derive(Debug)]
-pub struct StorePart<R: Runtime, S> {
-    /// Who it is.
-    pub id: StoreId,
-    /// The machine, before its start.
-    pub machine: S,
-    /// Its disk, opened with the sink that [`Completions::sink`] gave for `id`.
-    pub disk: R::Disk,
-}
-
-/// Where disks report to a driver that is still to be made.
-#[derive(Debug)]
-pub struct Completions {
-    sender: mpsc::UnboundedSender<Completion>,
-    receiver: mpsc::UnboundedReceiver<Completion>,
-}
-
-/// The way to a running driver.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    control: mpsc::UnboundedSender<Control>,
-}
-
-/// What the machines of a process say about themselves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// One line for each store that has not halted.
-    pub stores: Vec<(StoreId, String)>,
-    /// One line.
-    pub gateway: String,
-    /// Requests that are being served.
-    pub requests: usize,
 }
 
 /// Why a driver ended by itself.
@@ -107,22 +85,11 @@ pub enum DriverError {
 }
 
 #[derive(Debug)]
-struct Completion {
-    store: StoreId,
-    token: DiskToken,
-    result: DiskResult,
-}
-
-#[derive(Debug)]
-enum Control {
-    Status(oneshot::Sender<Status>),
-    Drain { until: Instant },
-}
-
-#[derive(Debug)]
 enum Work {
     Store(StoreId, StoreEvent),
     Gateway(GatewayEvent),
+    /// A message of another node. Until it is delivered it counts against what may come in.
+    Remote(Envelope, Option<OwnedSemaphorePermit>),
 }
 
 /// Serving → draining (no new requests) → quiet (no new effects; disks finish) → the end.
@@ -135,50 +102,12 @@ enum Phase {
 
 /// What a driver waits for.
 #[allow(clippy::large_enum_variant, reason = "one at a time, moved once into the queue")]
-enum Wake {
+enum Wake<R: Runtime, S> {
     Completion(Completion),
-    Control(Control),
+    Control(Control<R, S>),
     Front(FrontCall),
+    Arrival(Arrival),
     Time,
-}
-
-impl Completions {
-    /// A new channel.
-    pub fn new() -> Self {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        Self { sender, receiver }
-    }
-
-    /// What the disk of `store` reports to.
-    pub fn sink(&self, store: StoreId) -> DiskSink {
-        let sender = self.sender.clone();
-        Arc::new(move |token, result| {
-            // Without a driver nobody waits for it any more.
-            let _ = sender.send(Completion { store, token, result });
-        })
-    }
-}
-
-impl Default for Completions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Handle {
-    /// What the machines say; `None` if the driver is gone.
-    pub async fn status(&self) -> Option<Status> {
-        let (sender, receiver) = oneshot::channel();
-        self.control.send(Control::Status(sender)).ok()?;
-        receiver.await.ok()
-    }
-
-    /// Take no new requests, let open ones finish until `until`, then wait until the disks are quiet
-    /// (for a bounded time), then end. Asked again, it only brings the end nearer.
-    pub fn drain(&self, until: Instant) {
-        // A driver that is gone has drained.
-        let _ = self.control.send(Control::Drain { until });
-    }
 }
 
 impl<R, S, G> Driver<R, S, G>
@@ -187,15 +116,19 @@ where
     S: Machine<Event = StoreEvent>,
     G: Machine<Event = GatewayEvent>,
 {
-    /// A driver of these machines; [`run`](Self::run) starts them.
+    /// A driver of these machines; [`run`](Self::run) starts them. With `transport`, messages also go
+    /// to the machines of other nodes and come from them.
     pub fn new(
         runtime: R,
         completions: Completions,
         stores: Vec<StorePart<R, S>>,
         (gateway_id, gateway): (GatewayId, G),
         front: mpsc::UnboundedReceiver<FrontCall>,
-    ) -> (Self, Handle) {
+        transport: Option<Port<R>>,
+    ) -> (Self, Handle<R, S>) {
         let (sender, control) = mpsc::unbounded_channel();
+        let caller = transport.as_ref().map(Port::caller);
+        let handle = Handle { control: sender, completions: completions.sender, caller };
         let stores = stores
             .into_iter()
             .map(|StorePart { id, machine, disk }| (id, StoreSlot { machine, disk, in_flight: 0 }))
@@ -203,6 +136,8 @@ where
         let driver = Self {
             runtime,
             stores,
+            halted: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             gateway_id,
             gateway,
             exchanges: Exchanges::default(),
@@ -211,9 +146,10 @@ where
             completions: completions.receiver,
             front,
             control,
+            port: transport,
             phase: Phase::Serving,
         };
-        (driver, Handle { control: sender })
+        (driver, handle)
     }
 
     /// Start the machines and drive them, until a drain is done.
@@ -253,6 +189,7 @@ where
                 self.push(*endpoint, Common::LinkUp(*peer));
             }
         }
+        self.say_hosted();
     }
 
     fn everyone(&self) -> Vec<Endpoint> {
@@ -260,10 +197,25 @@ where
         stores.chain([Endpoint::Gateway(self.gateway_id)]).collect()
     }
 
+    fn is_here(&self, endpoint: Endpoint) -> bool {
+        match endpoint {
+            Endpoint::Store(id) => self.stores.contains_key(&id),
+            Endpoint::Gateway(id) => id == self.gateway_id,
+        }
+    }
+
+    /// Queue an event for a machine of this process.
     fn push(&mut self, to: Endpoint, event: Common) {
         match to {
             Endpoint::Store(id) => self.queue.push_back(Work::Store(id, event.into())),
             Endpoint::Gateway(_) => self.queue.push_back(Work::Gateway(event.into())),
+        }
+    }
+
+    /// Queue an event for each machine of this process.
+    fn push_all(&mut self, event: &Common) {
+        for endpoint in self.everyone() {
+            self.push(endpoint, event.clone());
         }
     }
 
@@ -287,8 +239,17 @@ where
             return Ok(());
         }
         let now = Now { instant: self.runtime.now(), wall: self.runtime.wall() };
+        let work = match work {
+            // From here on the message is the machine's, and room for another.
+            Work::Remote(envelope, _permit) => match envelope.to {
+                Endpoint::Store(id) => Work::Store(id, StoreEvent::Message(envelope)),
+                Endpoint::Gateway(_) => Work::Gateway(GatewayEvent::Message(envelope)),
+            },
+            work => work,
+        };
         let mut effects = std::mem::take(&mut self.effects);
         let stepped = match work {
+            Work::Remote(..) => unreachable!("turned into a machine's event above"),
             Work::Gateway(event) => {
                 self.gateway.step(now, event, &mut effects);
                 Endpoint::Gateway(self.gateway_id)
@@ -309,7 +270,7 @@ where
     fn carry_out(&mut self, by: Endpoint, effect: Effect) -> Result<(), DriverError> {
         let (id, reply) = match effect {
             Effect::Send(envelope) => {
-                self.push(envelope.to, Common::Message(envelope));
+                self.send(envelope);
                 return Ok(());
             }
             Effect::Disk { token, op } => {
@@ -344,28 +305,14 @@ where
         Ok(())
     }
 
-    /// Take a machine out for good.
-    fn halt(&mut self, who: Endpoint, reason: String) -> Result<(), DriverError> {
-        tracing::error!("{who} has halted: {reason}");
-        let Endpoint::Store(id) = who else {
-            return Err(DriverError::Gateway(reason));
-        };
-        // Its disk finishes what is in flight and is closed.
-        self.stores.remove(&id);
-        if self.stores.is_empty() {
-            return Err(DriverError::NoStores(reason));
+    /// A message goes to a machine of this process, or to another node; what leads nowhere is dropped,
+    /// as if its receiver were dead.
+    fn send(&mut self, envelope: Envelope) {
+        if self.is_here(envelope.to) {
+            self.push(envelope.to, Common::Message(envelope));
+        } else if let Some(port) = &mut self.port {
+            port.send(&envelope);
         }
-        if self.stores.len() < QUORUM {
-            tracing::error!(
-                "only {} store is left, and {QUORUM} are needed: NOTHING CAN BE READ OR WRITTEN \
-                 until halted stores run again; mend what is said above, then restart trine",
-                self.stores.len()
-            );
-        }
-        for peer in self.everyone() {
-            self.push(peer, Common::LinkDown(who));
-        }
-        Ok(())
     }
 
     /// Take what waits in the channels, without waiting, and within the bound of a round.
@@ -381,13 +328,24 @@ where
             let Ok(call) = self.front.try_recv() else { break };
             self.take(Wake::Front(call));
         }
+        for _ in 0..ROUND_MAX {
+            let Some(arrival) = self.port.as_mut().and_then(Port::try_next) else { break };
+            self.take(Wake::Arrival(arrival));
+        }
     }
 
-    async fn wait(&mut self) -> Wake {
+    async fn wait(&mut self) -> Wake<R, S> {
         let (runtime, deadline) = (self.runtime.clone(), self.next_wake());
         let time = async move {
             match deadline {
                 Some(at) => runtime.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let port = self.port.as_mut();
+        let arrival = async move {
+            match port {
+                Some(port) => port.next().await,
                 None => std::future::pending().await,
             }
         };
@@ -397,6 +355,7 @@ where
             Some(control) = self.control.recv() => Wake::Control(control),
             Some(completion) = self.completions.recv() => Wake::Completion(completion),
             Some(call) = self.front.recv() => Wake::Front(call),
+            arrival = arrival => Wake::Arrival(arrival),
             () = time => Wake::Time,
         }
     }
@@ -413,10 +372,20 @@ where
         of_machines.chain(of_phase).min()
     }
 
-    fn take(&mut self, wake: Wake) {
+    fn take(&mut self, wake: Wake<R, S>) {
         match wake {
             Wake::Time => {}
-            Wake::Completion(Completion { store, token, result }) => {
+            Wake::Completion(Completion::Closed { store }) => self.closed(store),
+            Wake::Arrival(Arrival::Up(peer)) => self.push_all(&Common::LinkUp(peer)),
+            Wake::Arrival(Arrival::Down(peer)) => self.push_all(&Common::LinkDown(peer)),
+            Wake::Arrival(Arrival::Message(envelope, permit)) => {
+                if self.is_here(envelope.to) {
+                    self.queue.push_back(Work::Remote(envelope, permit));
+                } else if let Some(port) = &mut self.port {
+                    port.misdirected(&envelope);
+                }
+            }
+            Wake::Completion(Completion::Done { store, token, result }) => {
                 if let Some(slot) = self.stores.get_mut(&store) {
                     slot.in_flight = slot
                         .in_flight
@@ -442,6 +411,8 @@ where
                 // Who asked may be gone.
                 let _ = sender.send(self.status());
             }
+            Wake::Control(Control::Stop { id, done }) => self.stop(id, done),
+            Wake::Control(Control::Start { part, done }) => self.start_store(part, done),
             Wake::Control(Control::Drain { until }) => {
                 self.phase = match self.phase {
                     Phase::Serving => Phase::Draining { until },
@@ -455,10 +426,13 @@ where
     }
 
     fn status(&self) -> Status {
+        let port = self.port.as_ref();
         Status {
-            stores: self.stores.iter().map(|(id, slot)| (*id, slot.machine.status())).collect(),
+            stores: self.store_status(),
             gateway: self.gateway.status(),
             requests: self.exchanges.len(),
+            links: port.map(Port::status).unwrap_or_default(),
+            unrouted: port.map(|port| port.unrouted().clone()).unwrap_or_default(),
         }
     }
 
@@ -469,13 +443,22 @@ where
             && (self.exchanges.is_empty() || now >= until)
         {
             self.phase = Phase::Quiet { until: now + QUIET_MAX };
+            // Nothing is answered any more: peers had better know it at once.
+            self.port = None;
         }
         let Phase::Quiet { until } = self.phase else { return false };
         let in_flight: usize = self.stores.values().map(|slot| slot.in_flight).sum();
-        if in_flight > 0 && now >= until {
+        if (in_flight > 0 || !self.leaving.is_empty()) && now >= until {
             tracing::warn!("stopping with {in_flight} disk effects in flight, after {QUIET_MAX:?}");
         }
-        in_flight == 0 || now >= until
+        // A store that was taken out may still write, too.
+        (in_flight == 0 && self.leaving.is_empty()) || now >= until
+    }
+}
+
+impl<R: Runtime, S, G> fmt::Debug for Driver<R, S, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("phase", &self.phase).finish_non_exhaustive()
     }
 }
 

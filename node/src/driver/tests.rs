@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 
 use bytes::Bytes;
 use trine_core::disk::{DiskOp, SECTOR};
-use trine_core::ids::{ClusterId, Incarnation, RequestId, TenantId};
+use trine_core::ids::{ClusterId, DiskToken, Incarnation, RequestId, TenantId};
 use trine_core::message::{Envelope, Hello, Message};
 use trine_core::request::{Reply, Request};
 use trine_s3::front::Front;
@@ -53,7 +53,7 @@ type Log = std_mpsc::Receiver<String>;
 /// Three stores and a gateway that run on a thread, told apart by `react`.
 struct Rig {
     runtime: TokioRuntime,
-    handle: Handle,
+    handle: Handle<TokioRuntime, Script<StoreEvent>>,
     front: Front,
     log: Log,
     deadlines: Vec<Arc<Mutex<Option<Instant>>>>,
@@ -93,7 +93,7 @@ impl Rig {
         let gateway = Script { react, deadline: Arc::clone(&deadlines[0]) };
         let (front, calls) = Front::new();
         let (driver, handle) =
-            Driver::new(runtime.clone(), completions, stores, (GatewayId(1), gateway), calls);
+            Driver::new(runtime.clone(), completions, stores, (GatewayId(1), gateway), calls, None);
         let end = tokio::spawn(driver.run());
         Self { runtime, handle, front, log, deadlines, end, _directory: directory }
     }
@@ -205,7 +205,8 @@ async fn a_halted_store_is_taken_out_and_its_peers_see_the_link_go_down() {
         },
         |_, _| {},
     );
-    while rig.handle.status().await.unwrap().stores.len() == 3 {}
+    let halted = StoreLife::Halted("test".to_owned());
+    while rig.handle.status().await.unwrap().stores[1].life != halted {}
     let (end, log) = rig.finish().await;
     assert_eq!(end, Ok(()), "two stores go on");
     for line in ["store-1 LinkDown(store-2)", "store-3 LinkDown(store-2)"] {

@@ -81,7 +81,8 @@ pub trait Runtime: Clone + Debug + Send + Sync + 'static {
 /// Where a disk's completions go. It is called from any thread, and must not block.
 pub type DiskSink = Arc<dyn Fn(DiskToken, DiskResult) + Send + Sync>;
 
-/// An open disk. Dropped, it finishes what is in flight and lets go of the disk.
+/// An open disk. Dropped, it finishes what is in flight, lets go of the disk, and then of its
+/// [`DiskSink`]: whoever made the sink can tell by that.
 ///
 /// Promises those of [`trine_core::disk`]. In particular a `Sync` covers each write whose
 /// completion was reported before the sync was submitted.

@@ -47,6 +47,9 @@ impl FileDisk {
                     while let Some((token, op)) = queue.take() {
                         sink(token, worker.execute(op));
                     }
+                    // In this order: when the last thread lets go of the sink, none holds the file.
+                    drop(worker);
+                    drop(sink);
                 })
                 .map_err(|error| DiskOpenError::Io {
                     action: "start threads for",

@@ -1,0 +1,50 @@
+//! Which of a link's two connections a message takes.
+
+use trine_core::message::Message;
+
+/// One of the two connections of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Consensus, calls on ranges and their answers: small, and urgent.
+    Control,
+    /// Bytes of chunks: they may fill their connection, and only that one.
+    Bulk,
+}
+
+impl Class {
+    /// For logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+/// The connection that a message takes. A message that carries bytes of objects apart from the log
+/// is bulk; all others, and above all what consensus says, are control.
+pub(crate) fn class_of(message: &Message) -> Class {
+    match message {
+        Message::ChunkWrite(_) | Message::ChunkData(_) => Class::Bulk,
+        Message::Hello(_)
+        | Message::Consensus { .. }
+        | Message::RangeCall(_)
+        | Message::RangeAnswer(_)
+        | Message::ChunkWritten(_)
+        | Message::ChunkRead(_) => Class::Control,
+    }
+}
+
+/// The name of a message's kind, for counters.
+pub(crate) fn name_of(message: &Message) -> &'static str {
+    match message {
+        Message::Hello(_) => "Hello",
+        Message::Consensus { .. } => "Consensus",
+        Message::RangeCall(_) => "RangeCall",
+        Message::RangeAnswer(_) => "RangeAnswer",
+        Message::ChunkWrite(_) => "ChunkWrite",
+        Message::ChunkWritten(_) => "ChunkWritten",
+        Message::ChunkRead(_) => "ChunkRead",
+        Message::ChunkData(_) => "ChunkData",
+    }
+}
