@@ -122,6 +122,10 @@ pub struct StoreLimits {
     pub calls_max: usize,
     /// Chunk bytes in hand (being written or read); beyond it calls are refused as overloaded.
     pub chunk_bytes_max: u64,
+    /// A peer that lacks more entries than this gets the state instead of the log.
+    pub snapshot_lag: u64,
+    /// Bytes of rows in one page of a state, but for a single larger row.
+    pub snapshot_page_bytes: usize,
     /// Journal bytes kept back from new data, so that fences and hard states still go in.
     pub journal_reserve: u64,
 }
@@ -134,6 +138,8 @@ impl StoreLimits {
         entry_cache_bytes: 16 << 20,
         calls_max: 16_384,
         chunk_bytes_max: 128 << 20,
+        snapshot_lag: 100_000,
+        snapshot_page_bytes: 256 << 10,
         journal_reserve: 64 << 20,
     };
     /// For simulations: small enough to be reached.
@@ -143,6 +149,8 @@ impl StoreLimits {
         entry_cache_bytes: 64 << 10,
         calls_max: 256,
         chunk_bytes_max: 1 << 20,
+        snapshot_lag: 64,
+        snapshot_page_bytes: 8 << 10,
         journal_reserve: 256 << 10,
     };
 }
@@ -150,20 +158,33 @@ impl StoreLimits {
 /// Times of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreTiming {
-    /// Between two heartbeats of a leader.
+    /// Between two heartbeats of a leader. The same however far the zones are apart: distance
+    /// delays heartbeats, it does not spread them.
     pub heartbeat: Duration,
-    /// A follower that hears nothing for this long (up to twice, at random) campaigns.
-    pub election: Duration,
+    /// A follower that hears nothing for an election timeout (up to twice, at random) campaigns.
+    /// The timeout is some measured round trips between the voters, but at least this long: long
+    /// enough for a process to wait for its turn on a busy machine.
+    pub election_min: Duration,
+    /// And at most this long. Voters more than a quarter of it apart have no stable leader.
+    pub election_max: Duration,
     /// The root's leader fences a session after so long without a beat.
     pub session_timeout: Duration,
+    /// Between two comparisons of inventories with the same store, if nothing happens.
+    pub compare_every: Duration,
+    /// Bytes of chunks that a store's repair takes per second, at most.
+    pub repair_bytes_per_second: u64,
 }
 
 impl StoreTiming {
-    /// For zones up to some 10 ms apart.
+    /// For zones up to some 300 ms apart (one way). Where they are near, the loss of a leader that
+    /// goes silent is noticed within 150 to 300 ms.
     pub const DEFAULT: Self = Self {
-        heartbeat: Duration::from_millis(30),
-        election: Duration::from_millis(200),
+        heartbeat: Duration::from_millis(25),
+        election_min: Duration::from_millis(150),
+        election_max: Duration::from_secs(3),
         session_timeout: Duration::from_secs(5),
+        compare_every: Duration::from_secs(600),
+        repair_bytes_per_second: 256 << 20,
     };
 }
 

@@ -149,6 +149,24 @@ pub struct ChunkId {
     pub number: u32,
 }
 
+impl ChunkId {
+    /// The id after this one in the order of ids; `None` behind the last.
+    pub fn successor(self) -> Option<Self> {
+        let Self { mut blob, number } = self;
+        if let Some(number) = number.checked_add(1) {
+            return Some(Self { blob, number });
+        }
+        match blob.sequence.0.checked_add(1) {
+            Some(sequence) => blob.sequence.0 = sequence,
+            None => {
+                blob.session.0 = blob.session.0.checked_add(1)?;
+                blob.sequence.0 = 0;
+            }
+        }
+        Some(Self { blob, number: 0 })
+    }
+}
+
 impl fmt::Display for ChunkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.blob, self.number)

@@ -33,9 +33,9 @@
 //! # Reading order
 //!
 //! Leaf vocabulary ([`codec`], [`ids`], [`time`], [`hash`], [`rng`], [`disk`], [`rows`], [`object`],
-//! [`request`], [`cluster`], [`placement`], [`directory`]) → [`consensus`] → [`range`] → [`message`] and its bytes
-//! ([`wire`]) → [`effects`] → [`storage`] → [`gateway`] and [`store`]. Nothing earlier imports anything
-//! later, but for one type: the proof [`storage::Durable`] is named by all who must show it.
+//! [`cluster`], [`placement`], [`directory`], [`request`]) → [`consensus`] → [`range`] → [`message`] and
+//! its bytes ([`wire`]) → [`effects`] → [`storage`] → [`gateway`] and [`store`]. Nothing earlier imports
+//! anything later, but for one type: the proof [`storage::Durable`] is named by all who must show it.
 
 pub mod cluster;
 pub mod codec;

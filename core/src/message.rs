@@ -5,16 +5,23 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use crate::codec::Wire;
 use crate::consensus;
-use crate::hash::Checksum;
+use crate::directory::Directory;
+use crate::hash::{Checksum, StateHash, ValueHash};
 use crate::ids::{
-    CallId, ChunkId, ClusterId, Endpoint, GatewayId, Incarnation, MapEpoch, RangeEpoch, RangeId,
-    SessionId, StoreId,
+    CallId, ChunkId, ClusterId, Endpoint, GatewayId, Incarnation, LogIndex, MapEpoch, RangeEpoch,
+    RangeId, SessionId, StoreId, Term,
 };
 use crate::object::Target;
 use crate::range::command::{Command, Outcome, Read, ReadReply};
 use crate::storage::Durable;
-use crate::time::WallTime;
+use crate::time::{Duration, Instant, WallTime};
+
+/// Chunk ids in one [`InventoryAnswer`]; what lies behind them is asked for next.
+pub const INVENTORY_IDS_MAX: usize = 512;
+/// Sources that a [`ChunkRepair`] may name.
+pub const REPAIR_SOURCES_MAX: usize = 16;
 
 /// A message with its sender and receiver.
 #[derive(Clone, Debug)]
@@ -51,19 +58,86 @@ pub enum Message {
     ChunkRead(ChunkRead),
     /// What was read.
     ChunkData(ChunkData),
+    /// Rows of a range's state, or that state itself, are wanted.
+    SnapshotAsk(SnapshotAsk),
+    /// Here they are.
+    SnapshotPage(SnapshotPage),
+    /// Give me the directory, if yours is newer. To a store.
+    DirectoryAsk {
+        /// The version that the sender has; 0 for none.
+        have: LogIndex,
+    },
+    /// A voter's directory; `None` if it is no newer than what was asked with.
+    DirectoryAnswer(Option<Box<Directory>>),
+    /// Give me your copy of a chunk. Store to store.
+    ChunkPull(ChunkAsk),
+    /// The copy.
+    ChunkPulled(ChunkPulled),
+    /// See that you have a sound copy of a chunk. Answered by [`ChunkWritten`].
+    ChunkRepair(ChunkRepair),
+    /// Read your copy of a chunk from the disk and verify it.
+    ChunkCheck(ChunkAsk),
+    /// What the copy is.
+    ChunkChecked(ChunkChecked),
+    /// Do we have the same chunks?
+    InventoryAsk(InventoryAsk),
+    /// The same, or else which.
+    InventoryAnswer(InventoryAnswer),
+    /// A store asks another for a sign of life.
+    Ping(Pulse),
+    /// Here it is.
+    Pong(Pulse),
 }
 
-/// Who is there.
+/// What stores that share a range tell each other again and again, to measure round trips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// When the ping was sent, by the clock of its sender: nobody else can make use of it. A pong
+    /// gives it back.
+    pub sent: Instant,
+    /// How the sender of this message is.
+    pub vitals: Vitals,
+}
+
+/// How a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// Between two heartbeats of the ranges that it leads.
+    pub heartbeat: Duration,
+    /// What its round trips to peers hardly exceed; `None` if it has measured none.
+    pub reach: Option<Duration>,
+    /// How long its journal or its state machine takes for an entry; `None` if they have had none.
+    pub delay: Option<Duration>,
+}
+
+/// Who is there. The first message on a link; said again from time to time, and when asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Must be the receiver's own.
     pub cluster: ClusterId,
     /// Of the messages that follow.
     pub protocol: u16,
-    /// Which life of the sender.
+    /// Which life of the sender, and how far its journal is. Of a gateway only the incarnation counts.
+    pub life: StoreMark,
+    /// The journal position that this life began with (0 for a gateway).
+    pub began: u64,
+    /// The last life of the sender that began by distrusting its own disk. What peers remember of
+    /// earlier lives is answered for by that; 0 if there was none.
+    pub doubted: Incarnation,
+    /// The last that the sender has heard of the receiver in this life of its own.
+    pub heard: Option<StoreMark>,
+    /// Whether the sender waits for the receiver's hello.
+    pub wanted: bool,
+}
+
+/// How far a life of a store is known to have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreMark {
+    /// Which life.
     pub incarnation: Incarnation,
-    /// The highest journal position that the sender knows to be synced (0 for a gateway). Peers
-    /// keep the highest that they have heard; a start below it is a restored old image.
+    /// Drawn anew for each life. Two lives of one incarnation are a disk that was set back.
+    pub nonce: u64,
+    /// The highest journal position that it knew to be synced.
     pub synced: u64,
 }
 
@@ -122,6 +196,8 @@ pub enum Answer {
     Beat {
         /// If not, it is fenced: the gateway ends its requests and opens another.
         live: bool,
+        /// Of the cluster map: a gateway that knows an older one reads the directory.
+        map: MapEpoch,
     },
 }
 
@@ -252,6 +328,137 @@ impl fmt::Debug for ChunkData {
     }
 }
 
+/// Names the state of a range after some entry, as one store holds it for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SnapshotId {
+    /// Who holds it.
+    pub store: StoreId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// Numbers the states that it held in that life: 1, 2, 3, …
+    pub number: u64,
+}
+
+/// A state of a range that can be pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOffer {
+    /// Which.
+    pub snapshot: SnapshotId,
+    /// The hash of all its logical rows.
+    pub hash: StateHash,
+}
+
+/// One replica pulls from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotAsk {
+    /// Of which range.
+    pub range: RangeId,
+    /// What is asked.
+    pub want: SnapshotWant,
+}
+
+/// What a replica wants of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotWant {
+    /// Its own state is lost, not its log: a state that is no older than this entry.
+    State {
+        /// The first entry of which it still has the log is the next one.
+        at_least: LogIndex,
+    },
+    /// Rows of a state that was offered.
+    Pages {
+        /// Which state.
+        snapshot: SnapshotId,
+        /// Only rows that later entries wrote; 0 for all.
+        newer_than: LogIndex,
+        /// The number of the first page that is not taken yet; those before have been.
+        page: u64,
+        /// The first key that this page covers.
+        from: Bytes,
+        /// Pages that may be sent from this one on.
+        window: u32,
+        /// What was sent from this page on is taken for lost.
+        again: bool,
+    },
+    /// No more of it is needed.
+    Nothing {
+        /// Which state.
+        snapshot: SnapshotId,
+    },
+}
+
+/// An answer to a [`SnapshotAsk`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPage {
+    /// Of which range.
+    pub range: RangeId,
+    /// What there is.
+    pub given: SnapshotGiven,
+}
+
+/// What one replica gives another.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SnapshotGiven {
+    /// The state after `index` can be pulled. (To a replica that asked for a state; consensus offers
+    /// states in messages of its own.)
+    State {
+        /// The entry.
+        index: LogIndex,
+        /// Its term.
+        term: Term,
+        /// The configuration at that entry, in the encoding of consensus.
+        membership: Bytes,
+        /// How to pull it.
+        offer: SnapshotOffer,
+    },
+    /// All rows of an interval of keys.
+    Rows {
+        /// Of which state.
+        snapshot: SnapshotId,
+        /// The number of this page.
+        page: u64,
+        /// The interval begins with this key...
+        from: Bytes,
+        /// ...and ends before this one; `None`: there are no keys behind.
+        to: Option<Bytes>,
+        /// Of the rows' bytes, seeded with the number of the page.
+        checksum: Checksum,
+        /// The rows, encoded by [`SnapshotRow`]; the message's bulk.
+        rows: Bytes,
+    },
+    /// The state is not held any more.
+    Gone {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+}
+
+impl fmt::Debug for SnapshotGiven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State { index, term, offer, .. } => {
+                write!(f, "State({index} {term} {:?})", offer.snapshot)
+            }
+            Self::Rows { snapshot, page, rows, to, .. } => {
+                let end = if to.is_none() { ", the last" } else { "" };
+                write!(f, "Rows({snapshot:?} page {page}{end}, {} bytes)", rows.len())
+            }
+            Self::Gone { snapshot } => write!(f, "Gone({snapshot:?})"),
+        }
+    }
+}
+
+/// A row of a state; deleted ones are there too, so that who takes it can give it on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// The key.
+    pub key: Bytes,
+    /// The entry that wrote it.
+    pub index: LogIndex,
+    /// The value; `None` is a deleted row.
+    pub value: Option<Bytes>,
+}
+
 /// Why a store does not keep or give a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkError {
@@ -267,4 +474,139 @@ pub enum ChunkError {
     Overloaded,
     /// Another chunk of that id is there, with other bytes; or the request contradicts itself.
     Invalid,
+    /// The session is over: nothing is kept for it, and nothing given to it.
+    Fenced,
+}
+
+/// A store is asked about a chunk of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkAsk {
+    /// Names the call at its sender.
+    pub call: CallId,
+    /// Which chunk.
+    pub chunk: ChunkId,
+}
+
+/// A whole copy of a chunk, as it was written.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChunkCopy {
+    /// Whose blob it is.
+    pub owner: Target,
+    /// The map under which it was placed first.
+    pub epoch: MapEpoch,
+    /// Bytes of each block but the last.
+    pub block_size: u32,
+    /// The bytes.
+    pub data: Bytes,
+    /// One checksum for each block.
+    pub checksums: Vec<Checksum>,
+}
+
+impl fmt::Debug for ChunkCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChunkCopy({} bytes)", self.data.len())
+    }
+}
+
+/// A store gives its copy of a chunk to another. It has verified each block, and so does the taker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkPulled {
+    /// The call.
+    pub call: CallId,
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Who answers.
+    pub store: StoreId,
+    /// The copy, or why not.
+    pub result: Result<ChunkCopy, ChunkError>,
+}
+
+/// A store is told that it should have a chunk. It verifies what it has; what is missing or damaged
+/// it fetches. Answered as stored only when a verified copy is on stable storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkRepair {
+    /// Names the call at its sender; 0 for a hint, which is not answered.
+    pub call: CallId,
+    /// Which chunk.
+    pub chunk: ChunkId,
+    /// Who is thought to have it, best first. Its owners by the map are asked besides.
+    pub sources: Vec<StoreId>,
+}
+
+/// What a verified copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkSummary {
+    /// Bytes.
+    pub length: u32,
+    /// Over its block checksums: equal for equal copies.
+    pub digest: Checksum,
+}
+
+/// What a store found when it read its copy from the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkChecked {
+    /// The call.
+    pub call: CallId,
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Who answers.
+    pub store: StoreId,
+    /// What the copy is, or what is wrong with it.
+    pub result: Result<ChunkSummary, ChunkError>,
+}
+
+/// The chunks of an interval that both sender and receiver have to keep by the map, as the sender has
+/// them. It wants to know what it lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InventoryAsk {
+    /// Names the question.
+    pub call: CallId,
+    /// The map by which chunks belong to both.
+    pub epoch: MapEpoch,
+    /// The first id of the interval.
+    pub from: ChunkId,
+    /// The first id behind it; `None` for no end.
+    pub to: Option<ChunkId>,
+    /// How many chunks.
+    pub count: u64,
+    /// The sum of the hashes of their ids.
+    pub digest: InventoryDigest,
+}
+
+/// The sum, modulo 2^128, of hashes of chunk ids: equal sets have equal sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InventoryDigest(pub u128);
+
+impl InventoryDigest {
+    /// Add a chunk.
+    pub fn add(&mut self, chunk: ChunkId) {
+        self.0 = self.0.wrapping_add(ValueHash::of(&chunk.to_bytes()).0);
+    }
+}
+
+/// The answer to an [`InventoryAsk`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InventoryAnswer {
+    /// The question.
+    pub call: CallId,
+    /// The answerer's map.
+    pub epoch: MapEpoch,
+    /// What it found.
+    pub result: InventoryResult,
+}
+
+/// What a store has in an interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InventoryResult {
+    /// The same.
+    Same,
+    /// Something else: these and no others, in the interval up to `to`.
+    Differs {
+        /// The first id that is not covered; `None` if everything is.
+        to: Option<ChunkId>,
+        /// The chunks, ascending.
+        chunks: Vec<ChunkId>,
+    },
+    /// It cannot say now: its map is another, or its index is not complete.
+    NotNow,
 }

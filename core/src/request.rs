@@ -5,7 +5,8 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use crate::ids::{Order, TenantId};
+use crate::directory::Directory;
+use crate::ids::{Order, StoreId, TenantId};
 use crate::object::{
     Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, ObjectChecksum, ObjectKey,
     ObjectRecord, Owner, PartRecord, TagMatch, UploadRecord, WriteConditions,
@@ -235,6 +236,16 @@ pub enum Request {
     ListUploads(ListUploadsRequest),
     /// ListParts → [`Reply::Parts`].
     ListParts(ListPartsRequest),
+    /// Of operators: fill the slot of a store with a new one → [`Reply::Done`]. Asked again, it
+    /// changes nothing.
+    ReplaceStore {
+        /// Which is retired, for ever.
+        old: StoreId,
+        /// A store that never was in the cluster map.
+        new: StoreId,
+    },
+    /// Of operators: the cluster map and the live sessions → [`Reply::Directory`].
+    Directory,
 }
 
 /// What the edge computed over a verified body.
@@ -336,6 +347,8 @@ pub enum Reply {
         /// Its parts.
         page: Page<PartRecord>,
     },
+    /// The cluster map and the live sessions.
+    Directory(Box<Directory>),
 }
 
 /// Why a request was not done. The edge maps each to S3's code, status and XML.

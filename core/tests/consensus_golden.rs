@@ -8,8 +8,8 @@
 //!
 //! | command | effect |
 //! |---|---|
-//! | `start N [in-flight=N] [append=BYTES] [cache=BYTES]` | N replicas with empty logs |
-//! | `recover R terms=1,1,2 [term=T] [vote=R] [base=I/T] [applied=I] [suspect=N]` | restart R with this on disk; what was under way at R is lost |
+//! | `start N [spare=N] [in-flight=N] [append=BYTES] [cache=BYTES]` | N voters with empty logs, and replicas that know of no voters |
+//! | `recover R terms=1,1,2 [members=I:M] [term=T] [vote=R] [base=I/T] [applied=I] [suspect=N]` | restart R with this on disk; what was under way at R is lost |
 //! | `crash R` | R restarts with what is durable |
 //! | `deadline R` | time goes to R's deadline |
 //! | `wait MS` | time passes, nobody is called |
@@ -17,6 +17,10 @@
 //! | `drop A->B` | all messages on that link |
 //! | `persist R` | R's oldest write is durable |
 //! | `settle` | all writes and messages, until nothing is under way |
+//! | `learner R S`, `remove-learner R S`, `swap R S S'` | changes of membership, proposed at R; S' for S |
+//! | `caught-up R S` | whether R thinks so of S |
+//! | `timing R HEARTBEAT ELECTION` | new bounds, in milliseconds |
+//! | `fail-install R` | R gives up the snapshot that it is installing |
 //! | `propose R TEXT...`, `read R TOKEN`, `transfer R S`, `link-down R S`, `link-up R S`, `compact R I` | calls |
 //! | `status` | all replicas |
 
@@ -27,9 +31,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use bytes::Bytes;
+use trine_core::codec::Wire;
 use trine_core::consensus::{
-    Action, Entry, EntryKind, HardState, Message, MessageBody, Output, Persist, Raft, RaftConfig,
-    RecoveredLog,
+    Action, Change, Entry, EntryKind, HardState, Membership, Message, MessageBody, Output, Persist,
+    Raft, RaftConfig, RecoveredLog,
 };
 use trine_core::ids::{LogIndex, StoreId, Term};
 use trine_core::storage::Durable;
@@ -38,13 +43,14 @@ use trine_core::time::{Duration, Instant};
 /// A write that is not durable yet.
 enum Pending {
     Persist(Persist),
-    Install(LogIndex, Term),
+    Install(LogIndex, Term, Membership),
 }
 
 #[derive(Default)]
 struct Disk {
     hard_state: HardState,
     base: (LogIndex, Term),
+    base_members: Membership,
     log: Vec<Entry>,
     applied: LogIndex,
     suspect: u64,
@@ -76,6 +82,16 @@ fn options(words: &[&str]) -> BTreeMap<String, String> {
 
 fn number(word: &str) -> u64 {
     word.parse().unwrap_or_else(|_| panic!("{word:?} is a number"))
+}
+
+/// A membership as `Display` shows it: `1,2,4&1,2,3+5`.
+fn membership(shown: &str) -> Membership {
+    let ids = |list: &str| list.split(',').map(|id| StoreId(number(id))).collect::<Vec<_>>();
+    let (voters, learners) = shown.split_once('+').map_or((shown, None), |(v, l)| (v, Some(l)));
+    let (incoming, outgoing) =
+        voters.split_once('&').map_or((voters, None), |(new, old)| (new, Some(old)));
+    let [outgoing, learners] = [outgoing, learners].map(|list| list.map(ids).unwrap_or_default());
+    Membership::new(ids(incoming), outgoing, learners).unwrap()
 }
 
 fn replica_at<'a>(words: &[&'a str], at: usize) -> (u64, &'a str) {
@@ -112,8 +128,8 @@ fn show(message: &Message) -> String {
         }
         MessageBody::Restore { suspect, index } => format!("Restore suspect={suspect} {index}"),
         MessageBody::TimeoutNow => "TimeoutNow".to_owned(),
-        MessageBody::Snapshot { last_index, last_term, .. } => {
-            format!("Snapshot {last_index}/{last_term}")
+        MessageBody::Snapshot { last_index, last_term, membership, .. } => {
+            format!("Snapshot {last_index}/{last_term} members={membership}")
         }
         MessageBody::SnapshotReply { last_index, accepted, suspect } => {
             format!("SnapshotReply {last_index} accepted={accepted}{}", show_suspect(*suspect))
@@ -129,7 +145,10 @@ fn show_suspect(suspect: u64) -> String {
 fn show_entry(entry: &Entry) -> String {
     let text = match entry.kind {
         EntryKind::Empty => "-".into(),
-        _ => String::from_utf8_lossy(&entry.payload),
+        EntryKind::Membership => {
+            format!("members={}", Membership::from_bytes(&entry.payload).unwrap()).into()
+        }
+        EntryKind::Command => String::from_utf8_lossy(&entry.payload),
     };
     format!("{}/{}:{text}", entry.index, entry.term)
 }
@@ -153,12 +172,20 @@ impl Disk {
         }
     }
 
+    fn memberships(&self) -> Vec<(LogIndex, Membership)> {
+        let changes = self.log.iter().filter(|entry| entry.kind == EntryKind::Membership);
+        let base = std::iter::once((self.base.0, self.base_members.clone()));
+        let read = |entry: &Entry| Membership::from_bytes(&entry.payload).unwrap();
+        base.chain(changes.map(|entry| (entry.index, read(entry)))).collect()
+    }
+
     fn recovered(&self) -> RecoveredLog {
         RecoveredLog {
             hard_state: self.hard_state,
             base_index: self.base.0,
             base_term: self.base.1,
             terms: run_lengths(&self.log),
+            memberships: self.memberships(),
             last_index: self.log.last().map_or(self.base.0, |entry| entry.index),
             committed: self.applied,
             suspect: self.suspect,
@@ -213,6 +240,32 @@ impl Group {
                 raft.link_up(now, peer, out);
                 String::new()
             }),
+            "learner" => self.change(replica, Change::AddLearner(peer)),
+            "remove-learner" => self.change(replica, Change::RemoveLearner(peer)),
+            "swap" => {
+                let add = StoreId(number(words[3]));
+                self.change(replica, Change::Swap { remove: peer, add });
+            }
+            "caught-up" => {
+                let caught_up = self.replicas[&replica].raft.caught_up(peer);
+                self.say(replica, &format!("caught up: {caught_up}"));
+            }
+            "timing" => {
+                let ms = Duration::from_millis;
+                let (heartbeat, election) = (ms(peer.0), ms(number(words[3])));
+                self.call(replica, |raft, now, _| {
+                    raft.set_timing(now, heartbeat, election);
+                    String::new()
+                });
+            }
+            "fail-install" => {
+                let pending = &mut self.replicas.get_mut(&replica).unwrap().pending;
+                pending.retain(|write| !matches!(write, Pending::Install(..)));
+                self.call(replica, |raft, now, out| {
+                    raft.snapshot_failed(now, out);
+                    String::new()
+                });
+            }
             "compact" => self.compact(replica, LogIndex(peer.0)),
             "status" => {
                 for replica in self.replicas.values() {
@@ -224,25 +277,40 @@ impl Group {
         std::mem::take(&mut self.said)
     }
 
+    fn change(&mut self, id: u64, change: Change) {
+        self.call(id, |raft, now, out| match raft.propose_change(now, change, out) {
+            Ok(index) => format!("proposed at {index}"),
+            Err(error) => format!("refused: {error}"),
+        });
+    }
+
     fn start(&mut self, words: &[&str]) {
         *self = Self { count: number(words[1]), ..Self::default() };
         self.options = options(words).into_iter().map(|(k, v)| (k, number(&v))).collect();
-        for id in 1..=self.count {
-            let raft = self.raft(id, RecoveredLog::default());
-            let replica = Replica { raft, disk: Disk::default(), pending: VecDeque::new() };
+        let spare = self.options.get("spare").copied().unwrap_or(0);
+        for id in 1..=self.count + spare {
+            let base_members = if id <= self.count { self.first_members() } else { <_>::default() };
+            let disk = Disk { base_members, ..Disk::default() };
+            let raft = self.raft(id, disk.recovered());
+            let replica = Replica { raft, disk, pending: VecDeque::new() };
             self.replicas.insert(id, replica);
         }
+    }
+
+    /// What the range begins with.
+    fn first_members(&self) -> Membership {
+        Membership::of((1..=self.count).map(StoreId).collect())
     }
 
     fn raft(&self, id: u64, recovered: RecoveredLog) -> Raft {
         let option = |name: &str, default| self.options.get(name).copied().unwrap_or(default);
         let config = RaftConfig {
             id: StoreId(id),
-            voters: (1..=self.count).map(StoreId).collect(),
             heartbeat: Duration::from_millis(10),
             election: Duration::from_millis(100),
             append_bytes_max: option("append", 1 << 20),
             appends_in_flight_max: usize::try_from(option("in-flight", 16)).unwrap(),
+            snapshot_lag: option("lag", u64::MAX),
             entry_cache_bytes: option("cache", 1 << 20),
             proposals_uncommitted_bytes_max: 1 << 20,
             seed: id,
@@ -271,12 +339,18 @@ impl Group {
             kind: EntryKind::Command,
             payload: Bytes::copy_from_slice(format!("e{index}").as_bytes()),
         };
-        let log: Vec<Entry> = terms.zip(base.0.0 + 1..).map(entry).collect();
+        let mut log: Vec<Entry> = terms.zip(base.0.0 + 1..).map(entry).collect();
+        for change in get("members").unwrap_or("").split(';').filter(|change| !change.is_empty()) {
+            let (index, members) = change.split_once(':').expect("members=INDEX:MEMBERS");
+            let entry = log.iter_mut().find(|entry| entry.index.0 == number(index)).unwrap();
+            (entry.kind, entry.payload) = (EntryKind::Membership, membership(members).to_bytes());
+        }
         let term = Term(get("term").map_or(log.last().map_or(0, |e| e.term.0), number));
         let vote = get("vote").map(|vote| StoreId(number(vote)));
         self.replicas.get_mut(&id).unwrap().disk = Disk {
             hard_state: HardState { term, vote },
             base,
+            base_members: self.first_members(),
             log,
             applied: LogIndex(get("applied").map_or(base.0.0, number)),
             suspect: get("suspect").map_or(0, number),
@@ -351,9 +425,9 @@ impl Group {
                     String::new()
                 });
             }
-            Action::InstallSnapshot { last_index, last_term, .. } => {
+            Action::InstallSnapshot { last_index, last_term, membership, .. } => {
                 self.say(id, &format!("install snapshot {last_index}/{last_term}"));
-                let pending = Pending::Install(last_index, last_term);
+                let pending = Pending::Install(last_index, last_term, membership);
                 self.replicas.get_mut(&id).unwrap().pending.push_back(pending);
             }
             Action::Trusted => {
@@ -403,8 +477,9 @@ impl Group {
                     String::new()
                 });
             }
-            Some(Pending::Install(index, term)) => {
+            Some(Pending::Install(index, term, membership)) => {
                 (replica.disk.base, replica.disk.applied) = ((index, term), index);
+                replica.disk.base_members = membership;
                 replica.disk.log.clear();
                 self.call(id, |raft, now, out| {
                     raft.snapshot_installed(now, Durable::for_test(), out);
@@ -431,6 +506,7 @@ impl Group {
     fn compact(&mut self, id: u64, through: LogIndex) {
         let replica = self.replicas.get_mut(&id).unwrap();
         let term = replica.raft.term_at(through).expect("an index in the log");
+        replica.disk.base_members = replica.raft.membership_at(through).unwrap().clone();
         replica.raft.compacted(through);
         replica.raft.check();
         replica.disk.log.retain(|entry| entry.index > through);

@@ -8,7 +8,7 @@ use trine_core::cluster::{
     ClusterMap, Geometry, ROOT_RANGE, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
 use trine_core::consensus::Role;
-use trine_core::consensus::{self, MessageBody};
+use trine_core::consensus::{self, Membership, MessageBody};
 use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::ids::{
@@ -320,6 +320,7 @@ fn a_follower_that_gets_a_stray_snapshot_goes_on_following() {
     let body = MessageBody::Snapshot {
         last_index: LogIndex(1_000_000),
         last_term: term,
+        membership: Membership::of((1..=3).map(StoreId).collect()),
         data: Bytes::from_static(b"not a state"),
     };
     let message = consensus::Message { from: leader, to: follower, term, body };

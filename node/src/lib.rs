@@ -5,10 +5,10 @@
 //!
 //! # Reading order
 //!
-//! [`runtime`] (the outside world and its tokio implementation) → [`driver`] (the loop of the core's
-//! calling contract), [`transport`] (links between nodes) → [`http`] → [`config`], [`files`], [`data`] (settings and what is in the data
-//! directory) → [`hosting`] (the stores of a process) → [`admin`] (what operators ask) → [`app`] (start,
-//! serve, stop).
+//! [`runtime`] (the outside world and its tokio implementation) → [`transport`] (links to other
+//! processes) → [`driver`] (the loop of the core's calling contract) → [`http`] → [`config`],
+//! [`files`], [`data`] (settings and what is in the data directory) → [`hosting`] (the stores of a
+//! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop).
 //!
 //! # What is deliberately absent
 //!

@@ -27,23 +27,40 @@ fn assert_clean(report: &Report) {
     assert!(report.counts.operations > 200, "only {} operations", report.counts.operations);
 }
 
-/// One zone fails for most of the run; gateways elsewhere serve on.
+fn assert_hit(report: &Report, kind: FaultKind) {
+    assert!(report.counts.hits.of(kind) > 0, "{} never happened", kind.name());
+}
+
+/// `victim` fails for most of the run; all gateways that are not part of it serve on, and nobody
+/// waits longer than the world allows ([`Flavour::OneZone`]).
+fn serves_on(seed: u64, kind: FaultKind, victim: Victim, variant: u64) {
+    let mut swarm = busy(12 * SECOND);
+    swarm.flavour = Flavour::OneZone;
+    let fails = episode(2 * SECOND, 10 * SECOND, kind, victim);
+    let plan = vec![Episode { variant, ..fails }];
+    let report = run(Real, Setup { seed, swarm, plan, geometry: GEOMETRY }, None, World::run);
+    assert_clean(&report);
+    assert_hit(&report, kind);
+}
+
 fn one_zone_fails(kind: FaultKind) {
     for zone in 0..3 {
         // Which direction is cut is the only choice.
         let variants = if kind == FaultKind::ZoneCutOneWay { 2 } else { 1 };
         for variant in 0..variants {
-            let mut swarm = busy(12 * SECOND);
-            swarm.flavour = Flavour::OneZone;
-            let fails = episode(2 * SECOND, 10 * SECOND, kind, Victim::Zone(zone));
-            let plan = vec![Episode { variant, ..fails }];
-            let seed = u64::from(zone) * 2 + variant;
-            assert_clean(&run(
-                Real,
-                Setup { seed, swarm, plan, geometry: GEOMETRY },
-                None,
-                World::run,
-            ));
+            serves_on(u64::from(zone) * 2 + variant, kind, Victim::Zone(zone), variant);
+        }
+    }
+}
+
+/// Each link between two machines (three stores, then three gateways), in both directions.
+fn one_link_fails(kind: FaultKind) {
+    for store in 0..3 {
+        for other in (0..6).filter(|other| *other != store) {
+            serves_on(100 + other as u64, kind, Victim::Link(store, other), 0);
+            if other >= 3 {
+                serves_on(200 + other as u64, kind, Victim::Link(other, store), 0);
+            }
         }
     }
 }
@@ -61,6 +78,31 @@ fn reads_and_writes_go_on_with_a_zone_dark() {
 #[test]
 fn reads_and_writes_go_on_with_a_zone_cut_off() {
     one_zone_fails(FaultKind::ZoneCut);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_zone_in_a_black_hole() {
+    one_zone_fails(FaultKind::ZoneBlackHole);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_zone_gone_for_ever() {
+    one_zone_fails(FaultKind::ZoneGone);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_link_in_a_black_hole() {
+    one_link_fails(FaultKind::LinkBlackHole);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_link_cut_one_way() {
+    one_link_fails(FaultKind::LinkCutOneWay);
+}
+
+#[test]
+fn reads_and_writes_go_on_with_a_link_slow() {
+    one_link_fails(FaultKind::LinkSlow);
 }
 
 #[test]

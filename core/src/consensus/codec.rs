@@ -121,8 +121,8 @@ impl Wire for MessageBody {
             Self::HeartbeatReply { round, suspect } => fields!(out, 8, round, suspect),
             Self::Restore { suspect, index } => fields!(out, 9, suspect, index),
             Self::TimeoutNow => out.u8(10),
-            Self::Snapshot { last_index, last_term, data } => {
-                fields!(out, 11, last_index, last_term);
+            Self::Snapshot { last_index, last_term, membership, data } => {
+                fields!(out, 11, last_index, last_term, membership);
                 out.bytes(data);
             }
             Self::SnapshotReply { last_index, accepted, suspect } => {
@@ -168,6 +168,7 @@ impl Wire for MessageBody {
             11 => Self::Snapshot {
                 last_index: Wire::decode(input)?,
                 last_term: Wire::decode(input)?,
+                membership: Wire::decode(input)?,
                 data: input.bytes("snapshot", SNAPSHOT_BYTES_MAX)?,
             },
             12 => Self::SnapshotReply {

@@ -1,5 +1,6 @@
 //! What a replica is started with.
 
+use super::membership::Membership;
 use crate::ids::{LogIndex, StoreId, Term};
 use crate::time::Duration;
 
@@ -8,9 +9,7 @@ use crate::time::Duration;
 pub struct RaftConfig {
     /// This replica.
     pub id: StoreId,
-    /// All voters, this replica among them: an odd number.
-    pub voters: Vec<StoreId>,
-    /// How often a leader says that it leads.
+    /// How often a leader says that it leads. See also [`Raft::set_timing`](super::Raft::set_timing).
     pub heartbeat: Duration,
     /// The shortest time without a leader before a campaign, and the longest without a quorum
     /// before a leader steps down. Several times `heartbeat`.
@@ -19,6 +18,8 @@ pub struct RaftConfig {
     pub append_bytes_max: u64,
     /// Appends to one peer that are not acknowledged yet.
     pub appends_in_flight_max: usize,
+    /// A peer that lacks more applied entries than this is offered a snapshot instead.
+    pub snapshot_lag: u64,
     /// Bytes of entries kept in memory once they are durable and committed.
     pub entry_cache_bytes: u64,
     /// Bytes of this leader's proposals that are not committed yet. A single larger one is taken
@@ -26,6 +27,14 @@ pub struct RaftConfig {
     pub proposals_uncommitted_bytes_max: u64,
     /// For the randomised timeouts.
     pub seed: u64,
+}
+
+impl RaftConfig {
+    /// After this long, what was not answered is taken for lost: an election timeout is several
+    /// round trips, a heartbeat's interval may be less than one.
+    pub(super) fn retry(&self) -> Duration {
+        self.heartbeat.max(self.election / 4)
+    }
 }
 
 /// What a replica must not forget beside its log.
@@ -48,6 +57,10 @@ pub struct RecoveredLog {
     pub base_term: Term,
     /// The terms of the entries, run-length: the first index of each term, ascending.
     pub terms: Vec<(LogIndex, Term)>,
+    /// The configurations: first the one in force at `base_index` (for a whole log, the one that
+    /// the range began with), then those of the membership entries, ascending. Without the first,
+    /// the replica does not know who votes until its log or a snapshot says so.
+    pub memberships: Vec<(LogIndex, Membership)>,
     /// The last entry; `base_index` if there is none.
     pub last_index: LogIndex,
     /// What the state machine has applied durably: a lower bound of what is committed. If the log

@@ -2,7 +2,7 @@
 
 use super::message::{Message, MessageBody};
 use super::output::Output;
-use super::raft::{Raft, State};
+use super::raft::{Installing, Raft, State};
 use crate::ids::StoreId;
 use crate::time::Instant;
 
@@ -19,11 +19,10 @@ impl Raft {
         }
     }
 
-    /// Whether a message makes sense at all.
+    /// Whether a message makes sense at all. Who sends it does not matter: a replica may not have
+    /// heard yet who its leader is, or who is about to vote (Ongaro, 4.1).
     fn is_admissible(&self, message: &Message) -> bool {
-        let addressed = message.to == self.config.id
-            && message.from != self.config.id
-            && self.voters.contains(message.from);
+        let addressed = message.to == self.config.id && message.from != self.config.id;
         addressed
             && message.term.0 <= COUNTER_MAX
             && match &message.body {
@@ -38,8 +37,10 @@ impl Raft {
                             fits
                         })
                 }
-                MessageBody::Snapshot { last_index, last_term, .. } => {
-                    last_index.0 <= COUNTER_MAX && *last_term <= message.term
+                MessageBody::Snapshot { last_index, last_term, membership, .. } => {
+                    last_index.0 <= COUNTER_MAX
+                        && *last_term <= message.term
+                        && membership.is_known()
                 }
                 _ => true,
             }
@@ -118,8 +119,8 @@ impl Raft {
             }
             MessageBody::Restore { suspect, index } => self.on_restore(from, suspect, index, out),
             MessageBody::TimeoutNow if self.may_campaign() => self.campaign(now, true),
-            MessageBody::Snapshot { last_index, last_term, data } => {
-                self.on_snapshot(from, last_index, last_term, data, out);
+            MessageBody::Snapshot { last_index, last_term, membership, data } => {
+                self.on_snapshot(from, Installing { last_index, last_term, membership }, data, out);
             }
             _ => {}
         }

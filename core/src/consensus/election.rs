@@ -23,10 +23,17 @@ impl Raft {
         now + election + self.random(election)
     }
 
-    /// How long to wait after news that the leader is gone: long enough that two followers seldom
-    /// campaign at once.
-    pub(super) fn short_delay(&mut self) -> Duration {
-        self.random(self.config.election / 4)
+    /// How long to wait after news that the leader `lost` is gone. Followers take turns by their ids,
+    /// half an election timeout apart, so that the second hears of the first one's campaign before
+    /// its own turn comes; it has a turn, because the first may be gone too, or lack entries. The
+    /// first waits a little: who has not had the news yet would not answer it.
+    pub(super) fn short_delay(&mut self, lost: StoreId) -> Duration {
+        let own = self.config.id;
+        let others = self.other_voters().into_iter();
+        let before = others.filter(|id| *id < own && *id != lost).count();
+        let turn = u32::try_from(before).unwrap_or(u32::MAX);
+        let unit = self.config.election / 16;
+        (unit * 8).saturating_mul(turn) + unit + self.random(unit)
     }
 
     fn random(&mut self, below: Duration) -> Duration {
@@ -35,9 +42,17 @@ impl Raft {
     }
 
     /// A suspect replica does not, because it may lack committed entries; nor does one whose log is
-    /// about to be replaced.
+    /// about to be replaced, or one that does not vote. In a joint configuration both halves may, and
+    /// while the entry that leaves it is not known to be committed, who is to leave may too: its log
+    /// may be the only one that is complete, and others of the old half may be needed to elect
+    /// anyone (Ongaro, 4.2.2). It asks the voters of the newest configuration then, and its own vote
+    /// does not count.
     pub(super) fn may_campaign(&self) -> bool {
-        !self.is_suspect() && self.installing.is_none()
+        let former = self.members.former().filter(|_| !self.is_membership_committed());
+        !self.is_suspect()
+            && self.installing.is_none()
+            && (self.members.latest().is_voter(self.config.id)
+                || former.is_some_and(|former| former.is_voter(self.config.id)))
     }
 
     /// Whether a leader was heard within an election timeout. A leader hears itself: check-quorum
@@ -52,13 +67,18 @@ impl Raft {
         }
     }
 
+    /// All voters but this replica, of both halves.
+    pub(super) fn other_voters(&self) -> Vec<StoreId> {
+        self.members.latest().all_voters().filter(|id| *id != self.config.id).collect()
+    }
+
     /// Ask whether a campaign would be won.
     pub(super) fn ask_around(&mut self, now: Instant, out: &mut Output) {
         let election_at = self.election_timeout(now);
         let votes = BTreeMap::from([(self.config.id, true)]);
         self.state = State::PreCandidate { votes, election_at };
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
-        for peer in self.voters.others(self.config.id) {
+        for peer in self.other_voters() {
             let body = MessageBody::PreVote { last_index, last_term };
             out.push(Action::Send(self.message(peer, Term(self.term.0 + 1), body)));
         }
@@ -73,8 +93,7 @@ impl Raft {
         let election_at = self.election_timeout(now);
         self.state = State::Candidate { votes: BTreeMap::new(), election_at };
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
-        let peers: Vec<StoreId> = self.voters.others(self.config.id).collect();
-        for peer in peers {
+        for peer in self.other_voters() {
             self.send_durable(peer, MessageBody::Vote { last_index, last_term, transfer });
         }
     }
@@ -115,7 +134,7 @@ impl Raft {
 
     fn count_pre_votes(&mut self, now: Instant, out: &mut Output) {
         let State::PreCandidate { votes, .. } = &self.state else { return };
-        match self.voters.tally(|id| votes.get(&id).copied()) {
+        match self.members.latest().tally(|id| votes.get(&id).copied()) {
             Tally::Won => self.campaign(now, false),
             Tally::Lost => self.become_follower(now, self.term, None, out),
             Tally::Pending => {}
@@ -154,22 +173,29 @@ impl Raft {
         let own = (self.durable_state == self.hard_state()).then_some(true);
         let State::Candidate { votes, .. } = &self.state else { return };
         let vote = |id| if id == self.config.id { own } else { votes.get(&id).copied() };
-        match self.voters.tally(vote) {
+        match self.members.latest().tally(vote) {
             Tally::Won => self.become_leader(now, out),
             Tally::Lost => self.become_follower(now, self.term, None, out),
             Tally::Pending => {}
         }
     }
 
+    /// Whom the candidate counts is its own business: a learner or a removed replica votes too when
+    /// asked, since it may lag behind the configuration that the candidate goes by. (etcd/raft)
+    ///
     /// A suspect replica never would: it may have voted in this term and forgotten it, and its own
-    /// log no longer shows what it acknowledged.
+    /// log no longer shows what it acknowledged. Nor would one that knows of no configuration: who
+    /// counts as a voter has acknowledged the entry that made it a learner, so this one has been
+    /// wiped, or counts for nobody.
     fn would_vote(&self, log_end: (Term, LogIndex)) -> bool {
-        !self.is_suspect() && log_end >= (self.log.last_term(), self.log.last_index())
+        !self.is_suspect()
+            && self.members.latest().is_known()
+            && log_end >= (self.log.last_term(), self.log.last_index())
     }
 
     fn become_leader(&mut self, now: Instant, out: &mut Output) {
         let term_start = self.log.last_index().next();
-        let peers = self.voters.others(self.config.id);
+        let peers = self.members.latest().members().filter(|peer| *peer != self.config.id);
         let peers = peers.map(|peer| (peer, Progress::new(term_start, now))).collect();
         self.state = State::Leader(Box::new(Leader {
             peers,

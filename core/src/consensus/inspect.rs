@@ -1,5 +1,8 @@
 //! Looking at a replica, and checking it.
 
+use std::collections::BTreeSet;
+
+use super::membership::Membership;
 use super::raft::{Raft, Role, State};
 use crate::ids::{LogIndex, StoreId, Term};
 
@@ -59,6 +62,30 @@ impl Raft {
         self.log.term_at(index)
     }
 
+    /// The configuration in force here: that of the log's newest membership entry, committed or not.
+    /// (See [`Raft::is_membership_committed`].)
+    pub fn membership(&self) -> &Membership {
+        self.members.latest()
+    }
+
+    /// Whether [`Raft::membership`] is known to be committed.
+    pub fn is_membership_committed(&self) -> bool {
+        self.members.latest_index() <= self.commit
+    }
+
+    /// The configuration in force at `index`; `None` if the log does not reach back so far.
+    pub fn membership_at(&self, index: LogIndex) -> Option<&Membership> {
+        self.members.at(index)
+    }
+
+    /// What a peer of this leader is known to hold durably, equal to the leader's log. `None` if
+    /// this replica does not lead, or distrusts what the peer says.
+    pub fn held_by(&self, peer: StoreId) -> Option<LogIndex> {
+        let State::Leader(leader) = &self.state else { return None };
+        let progress = leader.peers.get(&peer)?;
+        (!progress.suspicion.is_open()).then_some(progress.matched)
+    }
+
     /// Whether the replica distrusts its log.
     pub fn is_suspect(&self) -> bool {
         self.trust.life() != 0
@@ -68,9 +95,12 @@ impl Raft {
     pub fn status(&self) -> String {
         let leader = self.leader().map_or_else(|| "none".to_owned(), |leader| leader.to_string());
         let suspect = if self.is_suspect() { " suspect" } else { "" };
+        let members = self.members.latest();
+        let plain = members.is_known() && !members.is_joint() && members.learners().is_empty();
+        let members = if plain { String::new() } else { format!(" members={members}") };
         let poisoned = self.poisoned.map_or(String::new(), |why| format!(" poisoned: {why}"));
         format!(
-            "{} {:?} {} leader={leader} log={}..{} durable={} commit={} applied={}{suspect}{poisoned}",
+            "{} {:?} {} leader={leader} log={}..{} durable={} commit={} applied={}{members}{suspect}{poisoned}",
             self.config.id,
             self.role(),
             self.term,
@@ -89,6 +119,7 @@ impl Raft {
     pub fn check(&self) {
         self.log.check();
         let last = self.log.last_index();
+        self.members.check(self.log.base(), last);
         assert!(self.batch.entries.is_empty(), "nothing is left to persist between calls");
         assert!(self.batch.then.is_empty(), "nothing is left to send between calls");
         assert!(self.durable <= last, "what is durable is in the log");
@@ -105,6 +136,9 @@ impl Raft {
         if let State::Leader(leader) = &self.state {
             assert_eq!(self.vote, Some(self.config.id), "a leader voted for itself");
             assert!(!self.is_suspect(), "a suspect replica does not lead");
+            let members = self.members.latest().members();
+            let peers: BTreeSet<_> = members.filter(|id| *id != self.config.id).collect();
+            assert!(leader.peers.keys().eq(&peers), "a leader's peers are the members");
             leader.peers.values().for_each(|progress| progress.check(last));
         }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::membership::Membership;
 use crate::ids::{LogIndex, StoreId, Term};
 
 /// Bytes of one entry's payload.
@@ -25,7 +26,8 @@ pub struct Entry {
     pub term: Term,
     /// What it says.
     pub kind: EntryKind,
-    /// For `Command`, the state machine's bytes; for `Membership`, the new configuration's.
+    /// For `Command`, the state machine's bytes; for `Membership`, an encoded
+    /// [`Membership`](super::Membership).
     pub payload: Bytes,
 }
 
@@ -36,7 +38,7 @@ pub enum EntryKind {
     Empty,
     /// For the state machine.
     Command,
-    /// A change of voters or learners (1b; its place in the format).
+    /// A change of voters or learners.
     Membership,
 }
 
@@ -127,7 +129,8 @@ pub enum MessageBody {
         suspect: u64,
     },
     /// To a suspect replica: since you reported `suspect`, all other voters have acknowledged a
-    /// round, and the log up to `index` is what you need to be trusted again.
+    /// round and hold entries of this term, and the log up to `index` is what you need to be
+    /// trusted again.
     Restore {
         /// Which life of the suspect replica this answers.
         suspect: u64,
@@ -142,6 +145,8 @@ pub enum MessageBody {
         last_index: LogIndex,
         /// ...which has this term.
         last_term: Term,
+        /// The configuration that was in force there.
+        membership: Membership,
         /// The state machine's bytes, or what names them.
         data: Bytes,
     },

@@ -14,18 +14,20 @@
 //!   of the first one that was not durable; never a later one without an earlier one.
 //! - [`Action::InstallSnapshot`] takes its place in the same order.
 //!
-//! Reading order: [`config`](RaftConfig), messages, quorum, log, progress; then `raft` (state),
-//! `dispatch`, `election`, `replication`, `reads`, `snapshot`, `suspect`.
+//! Reading order: [`config`](RaftConfig), membership, messages, quorum, log, progress; then `raft`
+//! (state), `dispatch`, `election`, `replication`, `change`, `reads`, `snapshot`, `suspect`.
 //!
 //! Source: Ongaro, "Consensus: Bridging Theory and Practice" (2014), for pre-vote, check-quorum,
-//! read-index and transfer; etcd/raft for flow control and rejection hints.
+//! read-index, transfer, learners and joint consensus; etcd/raft for flow control and rejection hints.
 
+mod change;
 mod codec;
 mod config;
 mod dispatch;
 mod election;
 mod inspect;
 mod log;
+mod membership;
 mod message;
 mod output;
 mod progress;
@@ -41,10 +43,11 @@ mod tests;
 
 pub use config::{HardState, RaftConfig, RecoveredLog};
 pub use log::Cached;
+pub use membership::{Change, ChangeError, Membership};
 pub use message::{
     ENTRIES_PER_APPEND_MAX, ENTRY_PAYLOAD_BYTES_MAX, Entry, EntryKind, MESSAGE_BYTES_MAX, Message,
     MessageBody, SNAPSHOT_BYTES_MAX,
 };
 pub use output::{Action, NotLeader, Output, Persist, ProposeError};
-pub use quorum::{Tally, Voters};
+pub use quorum::Tally;
 pub use raft::{Raft, Role};

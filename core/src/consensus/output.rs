@@ -4,6 +4,7 @@ use bytes::Bytes;
 use core::fmt;
 
 use super::config::HardState;
+use super::membership::Membership;
 use super::message::{Entry, Message};
 use super::raft::Role;
 use crate::ids::{LogIndex, StoreId, Term};
@@ -88,6 +89,8 @@ pub enum Action {
         last_index: LogIndex,
         /// Its term.
         last_term: Term,
+        /// The configuration in force there: the first of `RecoveredLog::memberships` from now on.
+        membership: Membership,
         /// The state machine's bytes, or what names them.
         data: Bytes,
     },

@@ -32,6 +32,19 @@ pub(super) struct Progress {
     /// When `matched` last rose, or the flow last changed.
     pub(super) moved_at: Instant,
     pub(super) suspicion: Suspicion,
+    /// When last heard, the peer distrusted its log.
+    pub(super) is_suspect: bool,
+    pub(super) catching_up: CatchingUp,
+}
+
+/// How far behind the leader's log a peer is, by rounds (Ongaro, 4.2.1): a round is over when the
+/// peer holds what was the end of the log when the round began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CatchingUp {
+    target: LogIndex,
+    since: Instant,
+    /// The last round was no longer than an election timeout.
+    pub(super) done: bool,
 }
 
 /// How a leader sends to a peer.
@@ -69,12 +82,34 @@ impl Progress {
             heard_at: now,
             moved_at: now,
             suspicion: Suspicion::default(),
+            is_suspect: false,
+            catching_up: CatchingUp { target: next.previous(), since: now, done: false },
         }
     }
 
     /// What counts towards commit: nothing while the peer may have forgotten a vote (see `suspect`).
     pub(super) fn counted(&self) -> LogIndex {
         if self.suspicion.is_open() { LogIndex(0) } else { self.matched }
+    }
+
+    /// The peer was heard, in a log that ends with `last`. A round that takes longer than `round` is
+    /// too long.
+    pub(super) fn measure_catching_up(&mut self, last: LogIndex, now: Instant, round: Duration) {
+        let CatchingUp { target, since, .. } = self.catching_up;
+        let in_time = now <= since + round;
+        if self.matched >= target {
+            // With all of the log there, the next round is over as soon as it begins.
+            let done = in_time || self.matched == last;
+            self.catching_up = CatchingUp { target: last, since: now, done };
+        } else if !in_time {
+            self.catching_up.done = false;
+        }
+    }
+
+    /// What the peer held may be gone.
+    pub(super) fn forget_matched(&mut self, last: LogIndex, now: Instant) {
+        self.matched = LogIndex(0);
+        self.catching_up = CatchingUp { target: last, since: now, done: false };
     }
 
     /// Start anew after what is known to match.

@@ -1,13 +1,8 @@
-//! Who counts, and what a majority of them agrees on. The seam for learners and joint consensus:
-//! nothing outside this file counts voters.
+//! What a majority agrees on, and what a whole configuration does: while it is joint, only what both
+//! of its halves agree on. Nothing outside this file counts voters.
 
+use super::membership::Membership;
 use crate::ids::StoreId;
-
-/// The voters of a range.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Voters {
-    ids: Vec<StoreId>,
-}
 
 /// What came of asking voters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,59 +15,59 @@ pub enum Tally {
     Pending,
 }
 
-impl Voters {
-    /// The set of `ids`.
+impl Membership {
+    /// The highest value that a quorum has reached: a commit index, a round, a time.
     ///
     /// # Panics
-    /// If their number is even, or one is there twice: that is no configuration of ours.
-    pub fn new(mut ids: Vec<StoreId>) -> Self {
-        ids.sort_unstable();
-        assert!(ids.len() % 2 == 1, "an odd number of voters");
-        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "each voter once");
-        Self { ids }
-    }
-
-    /// All of them, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = StoreId> + '_ {
-        self.ids.iter().copied()
-    }
-
-    /// All but `id`, ascending.
-    pub fn others(&self, id: StoreId) -> impl Iterator<Item = StoreId> + '_ {
-        self.iter().filter(move |other| *other != id)
-    }
-
-    /// Whether `id` votes.
-    pub fn contains(&self, id: StoreId) -> bool {
-        self.ids.binary_search(&id).is_ok()
-    }
-
-    /// The highest value that a quorum has reached: a commit index, a round, a time.
+    /// If the configuration is not known: nothing is decided by it then.
     pub fn reached<T: Ord>(&self, value: impl Fn(StoreId) -> T) -> T {
-        let mut values: Vec<T> = self.iter().map(value).collect();
-        values.sort_unstable();
-        // Of 2k + 1 ascending values, the middle one is reached by k + 1.
-        values.swap_remove(self.ids.len() / 2)
+        let incoming = majority_reached(self.voters(), &value);
+        let incoming = incoming.expect("who decides something knows the voters");
+        match majority_reached(self.outgoing(), &value) {
+            Some(outgoing) => incoming.min(outgoing),
+            None => incoming,
+        }
     }
 
-    /// Count answers; `None` is one that is missing.
+    /// Count answers; `None` is one that is missing. Nobody wins in a configuration that is not
+    /// known.
     pub fn tally(&self, answer: impl Fn(StoreId) -> Option<bool>) -> Tally {
-        let (mut yes, mut no) = (0, 0);
-        for id in self.iter() {
-            match answer(id) {
-                Some(true) => yes += 1,
-                Some(false) => no += 1,
-                None => {}
-            }
+        let incoming = majority_tally(self.voters(), &answer);
+        if self.outgoing().is_empty() {
+            return incoming;
         }
-        let quorum = self.ids.len() / 2 + 1;
-        if yes >= quorum {
-            Tally::Won
-        } else if no > self.ids.len() - quorum {
-            Tally::Lost
-        } else {
-            Tally::Pending
+        match (incoming, majority_tally(self.outgoing(), &answer)) {
+            (Tally::Won, Tally::Won) => Tally::Won,
+            (Tally::Lost, _) | (_, Tally::Lost) => Tally::Lost,
+            _ => Tally::Pending,
         }
+    }
+}
+
+/// The highest value that more than half of `ids` have reached; `None` if there are none.
+fn majority_reached<T: Ord>(ids: &[StoreId], value: impl Fn(StoreId) -> T) -> Option<T> {
+    let mut values: Vec<T> = ids.iter().map(|id| value(*id)).collect();
+    values.sort_unstable();
+    // Of 2k + 1 ascending values, the middle one is reached by k + 1.
+    (!values.is_empty()).then(|| values.swap_remove(ids.len() / 2))
+}
+
+fn majority_tally(ids: &[StoreId], answer: impl Fn(StoreId) -> Option<bool>) -> Tally {
+    let (mut yes, mut no) = (0, 0);
+    for id in ids {
+        match answer(*id) {
+            Some(true) => yes += 1,
+            Some(false) => no += 1,
+            None => {}
+        }
+    }
+    let quorum = ids.len() / 2 + 1;
+    if yes >= quorum {
+        Tally::Won
+    } else if no + quorum > ids.len() && !ids.is_empty() {
+        Tally::Lost
+    } else {
+        Tally::Pending
     }
 }
 
@@ -80,8 +75,14 @@ impl Voters {
 mod tests {
     use super::*;
 
-    fn voters(count: u64) -> Voters {
-        Voters::new((1..=count).map(StoreId).collect())
+    fn voters(count: u64) -> Membership {
+        Membership::of((1..=count).map(StoreId).collect())
+    }
+
+    /// Incoming 1 2 4, outgoing 1 2 3, and 5 learns.
+    fn joint() -> Membership {
+        let ids = |ids: &[u64]| ids.iter().copied().map(StoreId).collect();
+        Membership::new(ids(&[1, 2, 4]), ids(&[1, 2, 3]), ids(&[5])).unwrap()
     }
 
     #[test]
@@ -90,6 +91,21 @@ mod tests {
         for (count, expected) in [(1, 7), (3, 7), (5, 5)] {
             let of = |id: StoreId| values[usize::try_from(id.0 - 1).unwrap()];
             assert_eq!(voters(count).reached(of), expected, "of {count} voters");
+        }
+    }
+
+    #[test]
+    fn both_halves_of_a_joint_configuration_must_reach_a_value() {
+        for (values, expected) in [
+            ([9, 9, 0, 0, 0], 9),
+            ([9, 5, 9, 0, 9], 5),
+            ([9, 0, 9, 0, 9], 0),
+            ([9, 0, 0, 9, 9], 0),
+            ([0, 0, 9, 9, 9], 0),
+            ([4, 1, 9, 6, 9], 4),
+        ] {
+            let of = |id: StoreId| values[usize::try_from(id.0 - 1).unwrap()];
+            assert_eq!(joint().reached(of), expected, "{values:?}");
         }
     }
 
@@ -117,8 +133,27 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "odd")]
-    fn an_even_number_of_voters_is_refused() {
-        voters(2);
+    fn a_vote_is_won_in_both_halves_and_lost_in_either() {
+        for (yes, no, expected) in [
+            (&[1, 2][..], &[][..], Tally::Won),
+            (&[1, 3], &[], Tally::Pending),
+            (&[1, 3], &[2], Tally::Pending),
+            (&[1, 3, 5], &[2, 4], Tally::Lost),
+            (&[1, 4], &[2, 3], Tally::Lost),
+            (&[1, 3, 4], &[2], Tally::Won),
+            (&[5], &[], Tally::Pending),
+        ] {
+            let answer = |id: StoreId| match id.0 {
+                n if yes.contains(&n) => Some(true),
+                n if no.contains(&n) => Some(false),
+                _ => None,
+            };
+            assert_eq!(joint().tally(answer), expected, "yes {yes:?}, no {no:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_wins_where_no_voters_are_known() {
+        assert_eq!(Membership::default().tally(|_| Some(true)), Tally::Pending);
     }
 }

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::config::{HardState, RaftConfig, RecoveredLog};
 use super::log::{Cached, Log};
+use super::membership::{History, Membership};
 use super::message::{ENTRY_PAYLOAD_BYTES_MAX, Entry, Message, MessageBody};
 use super::output::{Action, NotLeader, Output, Persist};
 use super::progress::Progress;
-use super::quorum::Voters;
 use super::reads::Reads;
 use super::suspect::Trust;
 use crate::ids::{LogIndex, StoreId, Term};
 use crate::rng::Rng;
 use crate::storage::Durable;
-use crate::time::{Deadline, Instant};
+use crate::time::{Deadline, Duration, Instant};
 
 /// What a replica is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,13 +32,14 @@ pub enum Role {
 #[derive(Clone, Debug)]
 pub struct Raft {
     pub(super) config: RaftConfig,
-    pub(super) voters: Voters,
     pub(super) rng: Rng,
     /// As of now; `durable_state` is what a crash would leave.
     pub(super) term: Term,
     pub(super) vote: Option<StoreId>,
     pub(super) durable_state: HardState,
     pub(super) log: Log,
+    /// The configurations of `log`; the last one is in force.
+    pub(super) members: History,
     /// The log up to here is durable.
     pub(super) durable: LogIndex,
     /// Committed, as far as is known here; perhaps not yet durable here.
@@ -51,8 +52,8 @@ pub struct Raft {
     pub(super) verified: LogIndex,
     pub(super) state: State,
     pub(super) trust: Trust,
-    /// The end of the snapshot that the owner is installing. Until it is done no entry is taken.
-    pub(super) installing: Option<(LogIndex, Term)>,
+    /// The snapshot that the owner is installing. Until it is done no entry is taken.
+    pub(super) installing: Option<Installing>,
     pub(super) poisoned: Option<&'static str>,
     pub(super) in_flight: VecDeque<InFlight>,
     pub(super) seq: u64,
@@ -113,6 +114,14 @@ pub(super) struct InFlight {
     pub(super) upto: LogIndex,
 }
 
+/// What a snapshot puts in place of the log.
+#[derive(Clone, Debug)]
+pub(super) struct Installing {
+    pub(super) last_index: LogIndex,
+    pub(super) last_term: Term,
+    pub(super) membership: Membership,
+}
+
 /// What one call wants persisted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
@@ -121,14 +130,12 @@ pub(super) struct Batch {
 }
 
 impl Raft {
-    /// A follower with what recovery found.
+    /// A follower with what recovery found. It need not be a voter, nor know who is.
     ///
     /// # Panics
     /// If the configuration contradicts itself, or `recovered` does: recovery makes a damaged log a
     /// well-formed suspect one.
     pub fn new(config: RaftConfig, recovered: RecoveredLog, now: Instant) -> Self {
-        let voters = Voters::new(config.voters.clone());
-        assert!(voters.contains(config.id), "a replica is one of the voters");
         assert!(config.election > config.heartbeat, "an election takes longer than a heartbeat");
         assert!(config.appends_in_flight_max > 0, "at least one append may be in flight");
         assert!(config.append_bytes_max <= ENTRY_PAYLOAD_BYTES_MAX as u64, "appends fit a message");
@@ -137,6 +144,8 @@ impl Raft {
         assert!(recovered.committed >= recovered.base_index || suspect, "snapshots are applied");
 
         let log = Log::new(&recovered, config.entry_cache_bytes);
+        let members =
+            History::new(recovered.base_index, recovered.memberships, recovered.last_index);
         // A term that stands in the log has been seen, also if a hard state was damaged.
         let state = recovered.hard_state;
         let hard_state = if state.term >= log.last_term() {
@@ -149,7 +158,6 @@ impl Raft {
         // log proves nothing about commits, until its leader says what they are.
         let commit = if suspect { recovered.base_index } else { recovered.committed };
         let mut raft = Self {
-            voters,
             rng: Rng::new(config.seed),
             term: hard_state.term,
             vote: hard_state.vote,
@@ -169,6 +177,7 @@ impl Raft {
             state_told: state,
             role_told: (Role::Follower, None, hard_state.term),
             log,
+            members,
             config,
         };
         let election_at = raft.election_timeout(now);
@@ -241,10 +250,31 @@ impl Raft {
         self.flush(out);
     }
 
+    /// New bounds: see [`RaftConfig`]. They may differ between replicas, as long as each election
+    /// timeout is several times every other's heartbeat. A wait that has begun gets shorter, never
+    /// longer, so that calls in any number put no election off.
+    ///
+    /// # Panics
+    /// If an election were no longer than a heartbeat.
+    pub fn set_timing(&mut self, now: Instant, heartbeat: Duration, election: Duration) {
+        assert!(election > heartbeat, "an election takes longer than a heartbeat");
+        (self.config.heartbeat, self.config.election) = (heartbeat, election);
+        match &mut self.state {
+            State::Leader(leader) => {
+                leader.heartbeat_at = leader.heartbeat_at.min(now + heartbeat);
+            }
+            State::Follower { election_at, .. }
+            | State::PreCandidate { election_at, .. }
+            | State::Candidate { election_at, .. } => {
+                *election_at = (*election_at).min(now + election + election);
+            }
+        }
+    }
+
     /// The link to a peer was reset. A follower that loses its leader campaigns soon, by pre-vote;
     /// a leader takes what is in flight for lost.
     pub fn link_down(&mut self, now: Instant, peer: StoreId, out: &mut Output) {
-        let soon = now + self.short_delay();
+        let soon = now + self.short_delay(peer);
         match &mut self.state {
             State::Leader(leader) => {
                 if let Some(progress) = leader.peers.get_mut(&peer) {
@@ -320,6 +350,7 @@ impl Raft {
     /// Forget the log from `index` on.
     pub(super) fn truncate(&mut self, index: LogIndex) {
         self.log.truncate(index);
+        self.members.truncate(index);
         let last = index.previous();
         self.durable = self.durable.min(last);
         for persist in &mut self.in_flight {
@@ -328,8 +359,9 @@ impl Raft {
     }
 
     /// The log was replaced by a snapshot, which is durable.
-    pub(super) fn reset_log(&mut self, base: LogIndex, base_term: Term) {
+    pub(super) fn reset_log(&mut self, base: LogIndex, base_term: Term, membership: Membership) {
         self.log.reset(base, base_term);
+        self.members.reset(base, membership);
         self.durable = base;
         for persist in &mut self.in_flight {
             persist.upto = persist.upto.min(base);

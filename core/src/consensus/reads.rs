@@ -74,7 +74,7 @@ impl Raft {
         Ok(())
     }
 
-    fn has_committed_in_term(&self) -> bool {
+    pub(super) fn has_committed_in_term(&self) -> bool {
         self.log.term_at(self.commit) == Some(self.term)
     }
 
@@ -128,7 +128,7 @@ impl Raft {
         out: &mut Output,
     ) {
         let State::Leader(leader) = &mut self.state else { return };
-        let progress = leader.peers.get_mut(&from).expect("a voter is a peer");
+        let progress = leader.peers.get_mut(&from).expect("who is heard is a peer");
         // A suspect replica may have helped to elect another leader and have forgotten it: its word
         // does not prove that nobody else leads.
         if suspect == 0 && round <= leader.reads.round {
@@ -149,7 +149,7 @@ impl Raft {
         let Leader { reads, peers, .. } = leader.as_mut();
         let own = reads.round;
         let round = |id| if id == self.config.id { own } else { peers[&id].round };
-        reads.done = self.voters.reached(round);
+        reads.done = self.members.latest().reached(round);
         while reads.asked.front().is_some_and(|(round, ..)| *round <= reads.done) {
             let (_, token, index) = reads.asked.pop_front().expect("front() just gave it");
             out.push(Action::ReadReady { token, index });

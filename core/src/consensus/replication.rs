@@ -3,12 +3,14 @@
 use bytes::Bytes;
 
 use super::log::{Cached, entry_bytes};
+use super::membership::Membership;
 use super::message::{
     ENTRIES_PER_APPEND_MAX, ENTRY_PAYLOAD_BYTES_MAX, Entry, EntryKind, MessageBody,
 };
 use super::output::{Action, Output, ProposeError};
 use super::progress::Flow;
 use super::raft::{Leader, Raft, State, Transfer};
+use crate::codec::{DecodeError, Wire};
 use crate::ids::{LogIndex, StoreId, Term};
 use crate::time::Instant;
 
@@ -94,25 +96,37 @@ impl Raft {
     }
 
     /// Hand leadership over: proposals are refused until it is done or an election timeout is over.
-    /// Does nothing if this replica does not lead, or `to` cannot.
+    /// Does nothing if this replica does not lead, or `to` cannot: it must vote, and not be about to
+    /// lose its vote.
     pub fn transfer(&mut self, now: Instant, to: StoreId, out: &mut Output) {
+        self.begin_transfer(now, to, out);
+        self.flush(out);
+    }
+
+    /// As above, within a call.
+    pub(super) fn begin_transfer(&mut self, now: Instant, to: StoreId, out: &mut Output) {
+        let stays = self.members.latest().voters().contains(&to);
         if let State::Leader(leader) = &mut self.state
+            && stays
             && leader.peers.get(&to).is_some_and(|progress| !progress.suspicion.is_open())
         {
             leader.transfer = Some(Transfer { to, until: now + self.config.election });
             self.send_appends(now, to, true, out);
             self.finish_transfer(out);
         }
-        self.flush(out);
     }
 
     /// A leader's deadline has come.
     pub(super) fn lead_on(&mut self, now: Instant, out: &mut Output) {
         let State::Leader(leader) = &mut self.state else { return };
         leader.transfer.take_if(|transfer| transfer.until <= now);
+        if leader.transfer.is_none() && self.is_retired() {
+            return self.become_follower(now, self.term, None, out);
+        }
+        let State::Leader(leader) = &self.state else { return };
         let Leader { peers, heartbeat_at, .. } = leader.as_ref();
         let heard_at = |id| if id == self.config.id { now } else { peers[&id].heard_at };
-        if self.voters.reached(heard_at) + self.config.election <= now {
+        if self.members.latest().reached(heard_at) + self.config.election <= now {
             // Check-quorum: others may have a leader that this one cannot hear.
             self.become_follower(now, self.term, None, out);
         } else if *heartbeat_at <= now {
@@ -121,7 +135,8 @@ impl Raft {
     }
 
     pub(super) fn broadcast_appends(&mut self, now: Instant, out: &mut Output) {
-        let peers: Vec<StoreId> = self.voters.others(self.config.id).collect();
+        let State::Leader(leader) = &self.state else { return };
+        let peers: Vec<StoreId> = leader.peers.keys().copied().collect();
         for peer in peers {
             self.send_appends(now, peer, false, out);
         }
@@ -150,17 +165,20 @@ impl Raft {
         out: &mut Output,
     ) -> bool {
         let State::Leader(leader) = &mut self.state else { return false };
-        let progress = leader.peers.get_mut(&peer).expect("a voter is a peer");
+        let Some(progress) = leader.peers.get_mut(&peer) else { return false };
         let last = self.log.last_index();
         let next = progress.next;
         let may_send =
-            progress.may_send(now, self.config.heartbeat, self.config.appends_in_flight_max);
+            progress.may_send(now, self.config.retry(), self.config.appends_in_flight_max);
         // With the pipe full, an empty append shows whether what is in flight was lost.
         let ask = even_empty && matches!(progress.flow, Flow::Replicate { .. });
         if !(may_send || ask) || (next > last && !even_empty) {
             return false;
         }
-        let Some(prev_term) = self.log.term_at(next.previous()) else {
+        let lag = self.applied.0.saturating_sub(next.previous().0);
+        let prev_term = self.log.term_at(next.previous());
+        let Some(prev_term) = prev_term.filter(|_| lag <= self.config.snapshot_lag || !may_send)
+        else {
             self.need_snapshot(now, peer, out);
             return false;
         };
@@ -214,6 +232,9 @@ impl Raft {
         let known =
             entries.iter().take_while(|e| self.log.term_at(e.index) == Some(e.term)).count();
         let new = entries.split_off(known);
+        let Ok(memberships) = memberships_of(&new) else {
+            return self.poison("a membership entry cannot be read", out);
+        };
         if let Some(first) = new.first().map(|entry| entry.index) {
             if first <= self.commit {
                 return self.poison("the leader's log contradicts a committed entry", out);
@@ -222,6 +243,9 @@ impl Raft {
                 self.truncate(first);
             }
             self.append(new);
+            for (index, membership) in memberships {
+                self.members.push(index, membership);
+            }
         }
         self.verified = self.verified.max(matched);
         self.learn_commit(commit);
@@ -261,7 +285,7 @@ impl Raft {
         out: &mut Output,
     ) {
         let State::Leader(leader) = &mut self.state else { return };
-        let progress = leader.peers.get_mut(&from).expect("a voter is a peer");
+        let progress = leader.peers.get_mut(&from).expect("who is heard is a peer");
         if matched > self.log.last_index() {
             return;
         }
@@ -269,6 +293,7 @@ impl Raft {
             progress.probe(now);
         }
         progress.accepted(matched, now);
+        progress.measure_catching_up(self.log.last_index(), now, self.config.election);
         self.advance_commit(now, out);
         self.send_appends(now, from, false, out);
         self.tell_commit(now, out);
@@ -286,7 +311,7 @@ impl Raft {
     ) {
         let hint = self.log.newest_not_above(hint_index, hint_term);
         let State::Leader(leader) = &mut self.state else { return };
-        let progress = leader.peers.get_mut(&from).expect("a voter is a peer");
+        let progress = leader.peers.get_mut(&from).expect("who is heard is a peer");
         if suspect != 0 {
             // What an earlier life acknowledged may have been counted; this life says otherwise.
             progress.matched = progress.matched.min(hint);
@@ -306,9 +331,10 @@ impl Raft {
     pub(super) fn unstall(&mut self, now: Instant, peer: StoreId, out: &mut Output) {
         self.retry_snapshot(now, peer, out);
         let State::Leader(leader) = &mut self.state else { return };
-        let progress = leader.peers.get_mut(&peer).expect("a voter is a peer");
+        let Some(progress) = leader.peers.get_mut(&peer) else { return };
+        progress.measure_catching_up(self.log.last_index(), now, self.config.election);
         let lags = progress.matched < self.log.last_index();
-        if lags && progress.moved_at + self.config.heartbeat <= now {
+        if lags && progress.moved_at + self.config.retry() <= now {
             progress.moved_at = now;
             self.send_appends(now, peer, true, out);
         }
@@ -319,7 +345,7 @@ impl Raft {
         let State::Leader(leader) = &mut self.state else { return };
         let Leader { peers, uncommitted_bytes, term_start, .. } = leader.as_mut();
         let matched = |id| if id == self.config.id { self.durable } else { peers[&id].counted() };
-        let reached = self.voters.reached(matched);
+        let reached = self.members.latest().reached(matched);
         if reached <= self.commit || self.log.term_at(reached) != Some(self.term) {
             return;
         }
@@ -328,6 +354,7 @@ impl Raft {
             uncommitted_bytes.saturating_sub(self.log.cached_bytes(first, reached));
         self.commit = reached;
         self.start_early_reads(now, out);
+        self.settle_membership(now, out);
     }
 
     /// Peers to whom nothing is on the way learn the commit index by an empty append.
@@ -352,9 +379,15 @@ impl Raft {
     fn finish_transfer(&mut self, out: &mut Output) {
         let State::Leader(leader) = &self.state else { return };
         if let Some(Transfer { to, .. }) = leader.transfer
-            && leader.peers[&to].matched == self.log.last_index()
+            && leader.peers.get(&to).is_some_and(|peer| peer.matched == self.log.last_index())
         {
             self.send(to, MessageBody::TimeoutNow, out);
         }
     }
+}
+
+/// The configurations that entries bring.
+fn memberships_of(entries: &[Entry]) -> Result<Vec<(LogIndex, Membership)>, DecodeError> {
+    let changes = entries.iter().filter(|entry| entry.kind == EntryKind::Membership);
+    changes.map(|entry| Ok((entry.index, Membership::from_bytes(&entry.payload)?))).collect()
 }

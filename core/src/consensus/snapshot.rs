@@ -8,13 +8,16 @@ use bytes::Bytes;
 use super::message::{MessageBody, SNAPSHOT_BYTES_MAX};
 use super::output::{Action, Output};
 use super::progress::Flow;
-use super::raft::{Raft, State};
+use super::raft::{Installing, Raft, State};
 use crate::ids::{LogIndex, StoreId, Term};
 use crate::storage::Durable;
 use crate::time::Instant;
 
 impl Raft {
     /// The answer to [`Action::NeedSnapshot`]: the state after entry `last_index` (of `last_term`).
+    /// It goes with the configuration that was in force there. If that is not known here (the index
+    /// is before the log, or before the first configuration that a former learner heard of), nothing
+    /// is sent: a newer state will be asked for.
     ///
     /// # Panics
     /// If `data` is larger than [`SNAPSHOT_BYTES_MAX`].
@@ -32,8 +35,13 @@ impl Raft {
             && let Some(progress) = leader.peers.get_mut(&peer)
             && let Flow::Snapshot { since, index } = &mut progress.flow
         {
-            (*since, *index) = (now, Some(last_index));
-            self.send(peer, MessageBody::Snapshot { last_index, last_term, data }, out);
+            let membership = self.members.at(last_index).filter(|known| known.is_known()).cloned();
+            *since = now;
+            if let Some(membership) = membership {
+                *index = Some(last_index);
+                let body = MessageBody::Snapshot { last_index, last_term, membership, data };
+                self.send(peer, body, out);
+            }
         }
         self.flush(out);
     }
@@ -47,6 +55,7 @@ impl Raft {
         assert!(through <= self.applied, "only what is applied is compacted");
         if through > self.log.base() {
             self.log.compact(through);
+            self.members.compact(through);
         }
     }
 
@@ -56,9 +65,10 @@ impl Raft {
     /// # Panics
     /// If no such installation was asked for.
     pub fn snapshot_installed(&mut self, _now: Instant, _durable: Durable, out: &mut Output) {
-        let (last_index, last_term) = self.installing.take().expect("an installation under way");
+        let Installing { last_index, last_term, membership } =
+            self.installing.take().expect("an installation under way");
         assert!(self.commit < last_index, "nothing was committed while it was installed");
-        self.reset_log(last_index, last_term);
+        self.reset_log(last_index, last_term, membership);
         self.commit = last_index;
         self.commit_told = last_index;
         self.applied = last_index;
@@ -76,7 +86,7 @@ impl Raft {
 
     /// The snapshot could not be taken; the leader will send another.
     pub fn snapshot_failed(&mut self, _now: Instant, out: &mut Output) {
-        if let Some((last_index, _)) = self.installing.take()
+        if let Some(Installing { last_index, .. }) = self.installing.take()
             && let Some(leader) = self.leader()
         {
             let suspect = self.trust.life();
@@ -88,7 +98,7 @@ impl Raft {
 
     pub(super) fn need_snapshot(&mut self, now: Instant, peer: StoreId, out: &mut Output) {
         let State::Leader(leader) = &mut self.state else { return };
-        let progress = leader.peers.get_mut(&peer).expect("a voter is a peer");
+        let progress = leader.peers.get_mut(&peer).expect("snapshots are for peers");
         progress.flow = Flow::Snapshot { since: now, index: None };
         progress.fetching = None;
         out.push(Action::NeedSnapshot { peer });
@@ -97,7 +107,8 @@ impl Raft {
     /// The peer lives, and has not said that it has the snapshot for an election timeout.
     pub(super) fn retry_snapshot(&mut self, now: Instant, peer: StoreId, out: &mut Output) {
         let State::Leader(leader) = &self.state else { return };
-        if let Flow::Snapshot { since, .. } = leader.peers[&peer].flow
+        let Some(progress) = leader.peers.get(&peer) else { return };
+        if let Flow::Snapshot { since, .. } = progress.flow
             && since + self.config.election <= now
         {
             self.need_snapshot(now, peer, out);
@@ -107,14 +118,14 @@ impl Raft {
     pub(super) fn on_snapshot(
         &mut self,
         from: StoreId,
-        last_index: LogIndex,
-        last_term: Term,
+        snapshot: Installing,
         data: Bytes,
         out: &mut Output,
     ) {
         if self.installing.is_some() {
             return;
         }
+        let Installing { last_index, last_term, .. } = snapshot;
         if self.log.term_at(last_index) == Some(last_term) || last_index <= self.commit {
             // All of it is in the log already: it says no more than that this much is committed.
             let known = last_index.max(self.commit).min(self.log.last_index());
@@ -122,8 +133,9 @@ impl Raft {
             self.commit = known;
             return self.accept(from, known);
         }
-        self.installing = Some((last_index, last_term));
-        out.push(Action::InstallSnapshot { last_index, last_term, data });
+        let membership = snapshot.membership.clone();
+        self.installing = Some(snapshot);
+        out.push(Action::InstallSnapshot { last_index, last_term, membership, data });
     }
 
     pub(super) fn on_snapshot_reply(
@@ -135,7 +147,7 @@ impl Raft {
         out: &mut Output,
     ) {
         let State::Leader(leader) = &mut self.state else { return };
-        let progress = leader.peers.get_mut(&from).expect("a voter is a peer");
+        let progress = leader.peers.get_mut(&from).expect("who is heard is a peer");
         if accepted {
             self.on_accepted(now, from, last_index, out);
         } else if matches!(progress.flow, Flow::Snapshot { index: Some(index), .. } if index == last_index)

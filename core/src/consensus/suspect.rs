@@ -27,8 +27,10 @@
 //! Two suspect voters of five wait for each other; replacing one by a joint swap is the way out.
 //! A suspect voter of one has nobody to restore it.
 
+use super::membership::Membership;
 use super::message::MessageBody;
 use super::output::{Action, Output};
+use super::progress::Progress;
 use super::raft::{Leader, Raft, State};
 use crate::ids::{LogIndex, StoreId};
 use crate::time::Instant;
@@ -108,11 +110,11 @@ impl Raft {
         let last = self.log.last_index();
         let State::Leader(leader) = &mut self.state else { return false };
         let Leader { peers, reads, transfer, .. } = leader.as_mut();
-        let progress = peers.get_mut(&from).expect("a voter is a peer");
+        let Some(progress) = peers.get_mut(&from) else { return false };
         let known = progress.suspicion.life;
         if suspect > known {
             // What it acknowledged in earlier lives may be gone.
-            progress.matched = LogIndex(0);
+            progress.forget_matched(last, now);
             progress.probe_from(last.next(), now);
             let round = Some(reads.begin_round());
             progress.suspicion = Suspicion { life: suspect, round, index: last };
@@ -126,26 +128,26 @@ impl Raft {
             return false;
         }
         let State::Leader(leader) = &mut self.state else { return false };
-        let progress = leader.peers.get_mut(&from).expect("a voter is a peer");
+        let progress = leader.peers.get_mut(&from).expect("who is heard is a peer");
         progress.heard_at = now;
+        progress.is_suspect = suspect != 0;
         true
     }
 
     /// Rounds were acknowledged: vouch for suspect peers for whom all others have spoken.
     pub(super) fn finish_suspicions(&mut self, now: Instant, out: &mut Output) {
-        let State::Leader(leader) = &mut self.state else { return };
-        let rounds: Vec<(StoreId, u64)> =
-            leader.peers.iter().map(|(peer, progress)| (*peer, progress.round)).collect();
-        let mut cleared = Vec::new();
-        for (peer, progress) in &mut leader.peers {
-            let Some(needed) = progress.suspicion.round else { continue };
-            if rounds.iter().all(|(other, round)| other == peer || *round >= needed) {
-                progress.suspicion.round = None;
-                cleared.push(*peer);
-            }
-        }
+        let State::Leader(leader) = &self.state else { return };
+        let open = leader.peers.iter().filter_map(|(peer, progress)| {
+            let needed = progress.suspicion.round?;
+            self.all_others_vouch(*peer, needed).then_some(*peer)
+        });
+        let cleared: Vec<StoreId> = open.collect();
         if cleared.is_empty() {
             return;
+        }
+        let State::Leader(leader) = &mut self.state else { return };
+        for peer in &cleared {
+            leader.peers.get_mut(peer).expect("it was found there").suspicion.round = None;
         }
         for peer in cleared {
             self.send_restore(peer, out);
@@ -154,11 +156,29 @@ impl Raft {
         self.tell_commit(now, out);
     }
 
+    /// Whether all voters but `suspect` have acknowledged `round` and hold an entry of this term.
+    /// While the newest configuration is not committed, the voters of the former one are asked too.
+    fn all_others_vouch(&self, suspect: StoreId, round: u64) -> bool {
+        let State::Leader(leader) = &self.state else { return false };
+        let former = self.members.former().filter(|_| !self.is_membership_committed());
+        let voters = self.members.latest().all_voters();
+        let mut voters = voters.chain(former.into_iter().flat_map(Membership::all_voters));
+        voters.all(|id| {
+            if id == self.config.id {
+                return self.durable >= leader.term_start;
+            }
+            let vouches = leader.peers.get(&id).is_some_and(|progress| {
+                progress.round >= round && progress.counted() >= leader.term_start
+            });
+            id == suspect || vouches
+        })
+    }
+
     /// Tell a suspect peer what makes it trusted, if that is settled. It is told again with every
     /// heartbeat that it answers as suspect.
     pub(super) fn send_restore(&self, peer: StoreId, out: &mut Output) {
         let State::Leader(leader) = &self.state else { return };
-        let suspicion = leader.peers[&peer].suspicion;
+        let Some(Progress { suspicion, .. }) = leader.peers.get(&peer) else { return };
         if suspicion.life != 0 && !suspicion.is_open() {
             let body = MessageBody::Restore { suspect: suspicion.life, index: suspicion.index };
             self.send(peer, body, out);

@@ -10,14 +10,25 @@ use crate::ids::{LogIndex, StoreId, Term};
 fn entry() -> impl Strategy<Value = Entry> {
     let kind =
         prop_oneof![Just(EntryKind::Empty), Just(EntryKind::Command), Just(EntryKind::Membership)];
-    (any::<u64>(), any::<u64>(), kind, prop::collection::vec(any::<u8>(), 0..40)).prop_map(
-        |(index, term, kind, payload)| Entry {
-            index: LogIndex(index),
-            term: Term(term),
-            kind,
-            payload: payload.into(),
-        },
-    )
+    let payload = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..40),
+        membership().prop_map(|membership| membership.to_bytes().to_vec()),
+    ];
+    (any::<u64>(), any::<u64>(), kind, payload).prop_map(|(index, term, kind, payload)| Entry {
+        index: LogIndex(index),
+        term: Term(term),
+        kind,
+        payload: payload.into(),
+    })
+}
+
+fn membership() -> impl Strategy<Value = Membership> {
+    let ids = |ids: [u64; 3]| ids.map(StoreId).to_vec();
+    prop_oneof![
+        Just(Membership::default()),
+        Just(Membership::of(ids([1, 2, 3]))),
+        Just(Membership::new(ids([1, 2, 4]), ids([1, 2, 3]), vec![StoreId(9)]).unwrap()),
+    ]
 }
 
 fn body() -> impl Strategy<Value = MessageBody> {
@@ -56,10 +67,11 @@ fn body() -> impl Strategy<Value = MessageBody> {
         (any::<u64>(), index())
             .prop_map(|(suspect, index)| MessageBody::Restore { suspect, index }),
         Just(MessageBody::TimeoutNow),
-        (index(), term(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(
-            |(last_index, last_term, data)| MessageBody::Snapshot {
+        (index(), term(), membership(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(
+            |(last_index, last_term, membership, data)| MessageBody::Snapshot {
                 last_index,
                 last_term,
+                membership,
                 data: data.into()
             }
         ),
@@ -102,16 +114,19 @@ proptest! {
     fn a_damaged_message_does_not_panic_a_replica(messages in prop::collection::vec(message(), 1..20)) {
         let config = RaftConfig {
             id: StoreId(1),
-            voters: vec![StoreId(1), StoreId(2), StoreId(3)],
             heartbeat: crate::time::Duration::from_millis(50),
             election: crate::time::Duration::from_millis(500),
             append_bytes_max: 1 << 20,
             appends_in_flight_max: 4,
+            snapshot_lag: u64::MAX,
             entry_cache_bytes: 1 << 20,
             proposals_uncommitted_bytes_max: 1 << 20,
             seed: 1,
         };
-        let mut raft = Raft::new(config, RecoveredLog::default(), crate::time::Instant::ZERO);
+        let voters = Membership::of(vec![StoreId(1), StoreId(2), StoreId(3)]);
+        let memberships = vec![(LogIndex(0), voters)];
+        let recovered = RecoveredLog { memberships, ..RecoveredLog::default() };
+        let mut raft = Raft::new(config, recovered, crate::time::Instant::ZERO);
         let mut out = Output::new();
         for mut message in messages {
             message.to = StoreId(1);

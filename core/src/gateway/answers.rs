@@ -1,6 +1,7 @@
 //! From a range's answers to what a client is told.
 
 use super::calls::Failure;
+use crate::ids::StoreId;
 use crate::message::Answer;
 use crate::range::command::{Outcome, ReadReply, Rejection};
 use crate::request::{ApiError, Reply};
@@ -27,6 +28,30 @@ pub(super) fn command(result: Result<Answer, Failure>) -> Result<Reply, Option<A
         Ok(_) => Err(Some(unexpected())),
         Err(failure) => Err(Some(failed(failure))),
     }
+}
+
+/// What came of the replacement of a store.
+pub(super) fn replaced(
+    old: StoreId,
+    new: StoreId,
+    result: Result<Answer, Failure>,
+) -> Result<Reply, ApiError> {
+    let reason = match result {
+        Ok(Answer::Applied(Outcome::Done)) => return Ok(Reply::Done),
+        Ok(Answer::Applied(Outcome::Rejected(rejection))) => match rejection {
+            Rejection::NoSuchStore => format!("{old} fills no slot of the cluster map"),
+            Rejection::StoreRetired => format!(
+                "{old} was replaced by another store than {new}, or {new} was itself replaced; an \
+                 identity is used once"
+            ),
+            Rejection::StoreInUse => format!("{new} fills a slot of the cluster map already"),
+            Rejection::Malformed => format!("{new} cannot be the identity of a store"),
+            rejection => return Err(rejected(rejection)),
+        },
+        Ok(_) => return Err(unexpected()),
+        Err(failure) => return Err(failed(failure)),
+    };
+    Err(ApiError::InvalidArgument(reason))
 }
 
 /// An answer of the right kind with contents that do not fit the question.
@@ -60,7 +85,10 @@ fn rejected(rejection: Rejection) -> ApiError {
         Rejection::Answered => ApiError::Internal(
             "the range says that the command was answered before; its outcome is lost".to_owned(),
         ),
-        Rejection::Malformed => {
+        Rejection::Malformed
+        | Rejection::NoSuchStore
+        | Rejection::StoreRetired
+        | Rejection::StoreInUse => {
             ApiError::Internal("the range refused a field of the command".to_owned())
         }
     }

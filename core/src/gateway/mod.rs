@@ -364,14 +364,27 @@ impl Gateway {
             Message::Hello(hello) => {
                 if hello.cluster == self.shared.config.cluster {
                     let (calls, _, mut wires) = self.shared.wired(now, fx);
-                    calls.greeted(&mut wires, from, hello.incarnation);
+                    calls.greeted(&mut wires, from, hello.life.incarnation);
                 }
             }
             // Not for a gateway.
             Message::Consensus { .. }
             | Message::RangeCall(_)
             | Message::ChunkWrite(_)
-            | Message::ChunkRead(_) => {}
+            | Message::ChunkRead(_)
+            | Message::SnapshotAsk(_)
+            | Message::SnapshotPage(_)
+            | Message::DirectoryAsk { .. }
+            | Message::DirectoryAnswer(_)
+            | Message::ChunkPull(_)
+            | Message::ChunkPulled(_)
+            | Message::ChunkRepair(_)
+            | Message::ChunkCheck(_)
+            | Message::ChunkChecked(_)
+            | Message::InventoryAsk(_)
+            | Message::InventoryAnswer(_)
+            | Message::Ping(_)
+            | Message::Pong(_) => {}
         }
     }
 

@@ -487,6 +487,7 @@ impl Upload {
                 | ChunkError::Invalid
                 | ChunkError::Io
                 | ChunkError::Damaged
+                | ChunkError::Fenced
                 | ChunkError::Missing),
             )) => CopyState::Failed(error),
             Err(ChunkFailure::Refused(ChunkError::Overloaded) | ChunkFailure::Silent) => {

@@ -54,7 +54,7 @@ pub(super) fn nonce(first: u128, attempt: u64) -> u128 {
 pub(super) fn judge(result: &Result<Answer, Failure>) -> Verdict {
     match result {
         Ok(Answer::Applied(Outcome::SessionOpened(id))) => Verdict::Opened(*id),
-        Ok(Answer::Beat { live: true }) => Verdict::Live,
+        Ok(Answer::Beat { live: true, .. }) => Verdict::Live,
         _ => Verdict::Over,
     }
 }

@@ -12,7 +12,7 @@ use super::calls::Failure;
 use super::conditions;
 use super::context::{Context, Input};
 use super::ranges;
-use crate::ids::{BucketId, Order, TenantId};
+use crate::ids::{BucketId, Order, StoreId, TenantId};
 use crate::message::Answer;
 use crate::object::{
     Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, ObjectKey, ObjectRecord, Owner,
@@ -51,6 +51,8 @@ pub(super) enum RootCall {
     Delete { bucket: BucketPath },
     Head { bucket: BucketPath },
     List { tenant: TenantId, found: Vec<BucketRecord> },
+    ReplaceStore { old: StoreId, new: StoreId },
+    Directory,
 }
 
 /// A request of one call.
@@ -227,12 +229,17 @@ impl RootCall {
                 let after: Option<BucketName> = found.last().map(|bucket| bucket.name.clone());
                 cx.read(0, Read::Buckets { tenant: *tenant, after, limit: BUCKETS_PAGE });
             }
+            Self::ReplaceStore { old, new } => {
+                cx.command(0, CommandBody::ReplaceStore { old: *old, new: *new });
+            }
+            Self::Directory => cx.read(0, Read::Directory),
         }
     }
 
     fn on(self, cx: &mut Context<'_>, result: CallResult) -> Option<Self> {
         let reply = match self {
             Self::Create { .. } => answers::command(result),
+            Self::ReplaceStore { old, new } => answers::replaced(old, new, result).map_err(Some),
             Self::Delete { bucket } => {
                 cx.shared.buckets.forget(&bucket);
                 answers::command(result)
@@ -262,6 +269,14 @@ impl RootCall {
                     }
                     if more { Err(Some(answers::unexpected())) } else { Ok(Reply::Buckets(found)) }
                 }
+                Ok(_) => Err(Some(answers::unexpected())),
+                Err(error) => Err(Some(error)),
+            },
+            Self::Directory => match answers::read(result) {
+                Ok(ReadReply::Directory(Some(directory))) => Ok(Reply::Directory(directory)),
+                Ok(ReadReply::Directory(None)) => Err(Some(ApiError::Unavailable(
+                    "the cluster has no map yet: its first leader is about to write it".to_owned(),
+                ))),
                 Ok(_) => Err(Some(answers::unexpected())),
                 Err(error) => Err(Some(error)),
             },

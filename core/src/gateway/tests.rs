@@ -7,7 +7,7 @@ mod fake;
 use self::fake::*;
 use super::*;
 use crate::cluster::ROOT_RANGE;
-use crate::ids::{BucketId, ChunkId, Order};
+use crate::ids::{BucketId, ChunkId, MapEpoch, Order};
 use crate::message::{ChunkData, ChunkError, ChunkWritten, RangeAnswer};
 use crate::object::{Body, ETag, ObjectKey, Owner as User};
 use crate::range::OUTCOMES_PER_SESSION_MAX;
@@ -339,7 +339,7 @@ fn nonsense_from_stores_is_ignored() {
         let (chunk, store) = (ChunkId::default(), StoreId(9));
         let from = Endpoint::Store(store);
         let to = Endpoint::Gateway(GATEWAY);
-        let result = Ok(Answer::Beat { live: false });
+        let result = Ok(Answer::Beat { live: false, map: MapEpoch(1) });
         let answer = RangeAnswer { call, origin: GATEWAY, range: ROOT_RANGE, result };
         for message in [
             Message::ChunkWritten(ChunkWritten::received(call, chunk, store, Ok(()))),

@@ -81,6 +81,8 @@ impl Work {
             Request::CompleteUpload { path, upload, parts, conditions } => {
                 key(cx, path, KeyCall::CompleteUpload { upload, parts, conditions })
             }
+            Request::ReplaceStore { old, new } => root(cx, RootCall::ReplaceStore { old, new }),
+            Request::Directory => root(cx, RootCall::Directory),
             Request::AbortUpload { path, upload } => key(cx, path, KeyCall::AbortUpload(upload)),
         }
     }

@@ -1,6 +1,7 @@
 //! References to blobs: counted under the object key that refers to them. A blob whose count falls
 //! to nothing is dead for ever, and leaves a garbage row for reclaiming.
 
+use super::cluster;
 use super::command::Rejection;
 use super::keys::Key;
 use super::records::{BLOB_STORES_MAX, BlobCount, Garbage};
@@ -25,7 +26,7 @@ pub(super) fn admit(
     if !sized {
         return Err(Rejection::Malformed.into());
     }
-    if blob.epoch < txn.header.epoch_floor {
+    if blob.epoch < txn.header.epoch_floor || !cluster::is_acknowledged(txn, blob) {
         return Err(Rejection::StaleEpoch.into());
     }
     let dead = Key::Garbage { target: target.clone(), blob: blob.blob };

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::ids::{BucketId, CommitSequence, GatewayId, Order, SessionId, TenantId};
+use crate::cluster::ClusterMap;
+use crate::directory::Directory;
+use crate::ids::{BucketId, CommitSequence, GatewayId, Order, SessionId, StoreId, TenantId};
 use crate::object::{
     Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, NewBody, NewObject,
     ObjectChecksum, ObjectRecord, Owner, PartRecord, Target, UploadRecord, WriteConditions,
@@ -125,6 +127,20 @@ pub enum CommandBody {
         /// Which upload.
         upload: Order,
     },
+    /// Write down the cluster map that the cluster was configured with. What is there already stays.
+    /// → `Done`
+    FoundCluster {
+        /// The first map.
+        map: Box<ClusterMap>,
+    },
+    /// Fill the slot of one store with another, which takes over its place among the voters. Asked
+    /// again, it changes nothing. → `Done`
+    ReplaceStore {
+        /// Which is retired, for ever.
+        old: StoreId,
+        /// A store that is not in the map and never was.
+        new: StoreId,
+    },
 }
 
 /// What a command says of a new part. Parts are never inline.
@@ -197,10 +213,17 @@ pub enum Rejection {
         /// Its bytes.
         length: u64,
     },
-    /// Placed under a map below the range's floor: verify the chunks again under the present one.
+    /// Placed under a map below the range's floor, or not acknowledged by stores of two zones of the
+    /// present one: verify the chunks again under that.
     StaleEpoch,
     /// A field is out of its bounds; a gateway never sends that.
     Malformed,
+    /// The store to be replaced fills no slot.
+    NoSuchStore,
+    /// The store to be replaced was replaced by another one, or the new one was itself replaced.
+    StoreRetired,
+    /// The new store fills a slot already.
+    StoreInUse,
 }
 
 /// A read, answered by the leader after a read-index round.
@@ -249,6 +272,8 @@ pub enum Read {
         /// At most so many.
         limit: u32,
     },
+    /// → [`ReadReply::Directory`]
+    Directory,
 }
 
 /// A scan over the keys of a bucket.
@@ -308,6 +333,8 @@ pub enum ReadReply {
     Parts(Option<(Box<UploadRecord>, Vec<PartRecord>, bool)>),
     /// The bucket id has no settings here.
     NoSuchBucket,
+    /// The cluster map and the sessions; none while the range has no map yet.
+    Directory(Option<Box<Directory>>),
 }
 
 /// A log entry's payload: a batch of commands under one reading of the range clock.

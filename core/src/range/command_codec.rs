@@ -41,6 +41,8 @@ wire_enum!(CommandBody, "command" {
     7 => PutPart { target, upload, number, part },
     8 => CompleteUpload { target, upload, parts, conditions },
     9 => AbortUpload { target, upload },
+    10 => FoundCluster { map },
+    11 => ReplaceStore { old, new },
 });
 wire_struct!(NewPart { length, etag, checksum, body });
 wire_struct!(NewObject { length, etag, checksum, owner, attributes, tags, body });
@@ -69,6 +71,9 @@ wire_enum!(Rejection, "rejection" {
     11 => EntityTooSmall { number, length },
     12 => StaleEpoch,
     13 => Malformed,
+    14 => NoSuchStore,
+    15 => StoreRetired,
+    16 => StoreInUse,
 });
 wire_enum!(Read, "read" {
     0 => Bucket { tenant, name },
@@ -77,6 +82,7 @@ wire_enum!(Read, "read" {
     3 => Scan(scan),
     4 => Uploads { scan, upload_after },
     5 => Parts { target, upload, after, limit },
+    6 => Directory,
 });
 wire_struct!(ScanRequest { tenant, bucket, prefix, delimiter, start, limit });
 wire_enum!(ScanStart, "scan start" {
@@ -93,6 +99,7 @@ wire_enum!(ReadReply, "read reply" {
     4 => Uploads(scanned),
     5 => Parts(parts),
     6 => NoSuchBucket,
+    7 => Directory(directory),
 });
 wire_struct!(ListedObject { key, modified, etag, length, owner, storage_class, checksum });
 wire_struct!(ListedUpload { key, upload });

@@ -14,7 +14,7 @@
 use bytes::Bytes;
 
 use crate::codec::DecodeError;
-use crate::ids::{BlobId, BlobSequence, BucketId, LogIndex, Order, SessionId, TenantId};
+use crate::ids::{BlobId, BlobSequence, BucketId, LogIndex, Order, SessionId, StoreId, TenantId};
 use crate::object::{BucketName, ObjectKey, Target};
 use crate::time::WallTime;
 
@@ -29,6 +29,8 @@ const HEADER: u8 = 0x01;
 const SESSION: u8 = 0x02;
 const BUCKET: u8 = 0x03;
 const EXPIRY: u8 = 0x04;
+const MAP: u8 = 0x05;
+const REPLACED: u8 = 0x06;
 
 const SETTINGS: u8 = 0x01;
 const VERSION: u8 = 0x10;
@@ -70,6 +72,13 @@ pub enum Key {
         target: Target,
         /// Of which upload.
         upload: Order,
+    },
+    /// The cluster map.
+    Map,
+    /// Which store took the place of a retired one.
+    Replaced {
+        /// The retired one.
+        store: StoreId,
     },
     /// The bucket's settings in this range.
     Settings {
@@ -161,6 +170,11 @@ impl Key {
                 put_target(&mut out, target);
                 put_order(&mut out, *upload);
             }
+            Self::Map => out.extend([SPACE_SYSTEM, MAP]),
+            Self::Replaced { store } => {
+                out.extend([SPACE_SYSTEM, REPLACED]);
+                out.extend(store.0.to_be_bytes());
+            }
             Self::Settings { tenant, bucket } => {
                 out.extend(bucket_prefix(SPACE_OBJECTS, *tenant, *bucket));
                 out.extend(KEY_END);
@@ -235,6 +249,8 @@ fn system_key(input: &mut Reader<'_>) -> Result<Key, DecodeError> {
             target: input.target()?,
             upload: input.order()?,
         },
+        MAP => Key::Map,
+        REPLACED => Key::Replaced { store: StoreId(input.u64()?) },
         tag => return Err(DecodeError::Tag { what: "system table", tag }),
     })
 }

@@ -10,6 +10,7 @@
 
 mod blobs;
 mod buckets;
+mod cluster;
 pub mod command;
 mod command_codec;
 pub mod keys;
@@ -26,5 +27,5 @@ mod uploads;
 pub use command_codec::{COMMANDS_PER_BATCH_MAX, CONDITION_TAGS_MAX, REPLY_ENTRIES_MAX};
 pub use scan::SCAN_ROWS_MAX;
 pub use sessions::{LIVE_SESSIONS_MAX, OUTCOMES_PER_SESSION_MAX};
-pub use state::{Applied, Damaged, Range, RangeStatus, RowError};
+pub use state::{Applied, Damaged, Range, RangeStatus, RowError, is_in_tree_hash};
 pub use uploads::COMPLETED_KEPT_MILLIS;

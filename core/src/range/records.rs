@@ -242,12 +242,45 @@ pub(crate) struct Header {
     pub(crate) bucket_next: BucketId,
     /// No kept result is older than this.
     pub(crate) expiry_floor: WallTime,
+    /// The last entry that changed the cluster map, or which sessions live; 0 while there is no map.
+    pub(crate) directory: LogIndex,
 }
 
-wire_struct!(Header, "range header", version 1 {
-    applied, clock, tree_hash, session_hash, epoch, feature_level, epoch_floor, reclaim_floor,
-    session_next, slots_used, bucket_next, expiry_floor,
-});
+/// The form of the header. Version 1 had no `directory`, and no range with it had a map.
+const HEADER_VERSION: u8 = 2;
+
+macro_rules! header_codec {
+    ($($field:ident),*) => {
+        impl Wire for Header {
+            fn encode(&self, out: &mut Encoder) {
+                out.u8(HEADER_VERSION);
+                $(Field::put(&self.$field, out);)*
+                self.directory.encode(out);
+            }
+
+            fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+                let version = input.version("range header", HEADER_VERSION)?;
+                $(let $field = Field::take(input)?;)*
+                let directory = if version == 1 { LogIndex(0) } else { Wire::decode(input)? };
+                Ok(Self { $($field,)* directory })
+            }
+        }
+    };
+}
+header_codec!(
+    applied,
+    clock,
+    tree_hash,
+    session_hash,
+    epoch,
+    feature_level,
+    epoch_floor,
+    reclaim_floor,
+    session_next,
+    slots_used,
+    bucket_next,
+    expiry_floor
+);
 
 /// A live session, as its row holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -310,6 +343,17 @@ pub(crate) struct Completed {
 }
 
 wire_struct!(Completed, "completed upload", version 1 { outcome });
+
+/// What became of a retired store's slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    /// Who fills it since.
+    pub(crate) by: StoreId,
+    /// Since which map.
+    pub(crate) epoch: MapEpoch,
+}
+
+wire_struct!(Replaced, "replaced store", version 1 { by, epoch });
 
 /// A version's list of parts that is too long for the version's own row.
 #[derive(Clone, Debug, PartialEq, Eq)]

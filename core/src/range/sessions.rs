@@ -169,14 +169,16 @@ impl SessionTable {
         u16::try_from(taken).expect("there are at most LIVE_SESSIONS_MAX slots")
     }
 
-    /// End a session and forget what came of its commands. Fencing it again changes nothing.
-    pub(super) fn fence(&mut self, id: SessionId) {
-        let Some(session) = self.live.remove(&id) else { return };
+    /// End a session and forget what came of its commands. Fencing it again changes nothing: whether
+    /// it was live.
+    pub(super) fn fence(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.live.remove(&id) else { return false };
         for (sequence, outcome) in &session.outcomes {
             remove_outcome(&mut self.hash, id, *sequence, outcome);
         }
         remove_session(&mut self.hash, id, &session);
         self.undo.push(Undo::Removed(id, session));
+        true
     }
 
     /// Decide whether a command takes effect, and drop the outcomes that its watermark answers.

@@ -1,6 +1,7 @@
 //! The range itself: applies batches, answers reads, and keeps the hot state.
 
 use core::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,8 +10,10 @@ use super::keys::{self, Key};
 use super::overlay::{Overlay, decode_at};
 use super::records::{Header, SessionRecord};
 use super::sessions::{Admission, SessionTable};
-use super::{buckets, objects, scan, uploads};
+use super::{buckets, cluster, objects, scan, uploads};
+use crate::cluster::ClusterMap;
 use crate::codec::{DecodeError, Wire};
+use crate::directory::{Directory, SessionsView};
 use crate::hash::{StateHash, ValueHash};
 use crate::ids::{
     BucketId, CommitSequence, GatewayId, LogIndex, MapEpoch, Order, RangeEpoch, RangeId, SessionId,
@@ -88,6 +91,8 @@ pub struct RangeStatus {
     pub epoch: RangeEpoch,
     /// Blobs placed under an older map are refused.
     pub epoch_floor: MapEpoch,
+    /// Of the cluster map; 0 while there is none.
+    pub map_epoch: MapEpoch,
     /// Live sessions.
     pub sessions: usize,
     /// Outcomes that are kept.
@@ -100,12 +105,15 @@ pub struct Range {
     id: RangeId,
     pub(super) header: Header,
     sessions: SessionTable,
+    /// What the map row says, kept here so that it can be asked for without reading rows.
+    map: Option<Arc<ClusterMap>>,
 }
 
 /// What the commands of one batch work on.
 pub(super) struct Txn<'a> {
     pub(super) rows: Overlay<'a>,
     pub(super) header: Header,
+    pub(super) map: Option<Arc<ClusterMap>>,
 }
 
 /// Why a command ends before it has changed anything.
@@ -159,7 +167,11 @@ impl Range {
         if sessions.hash() != header.session_hash {
             return Err(damaged("the sessions do not match their hash"));
         }
-        Ok(Self { id, header, sessions })
+        let map = overlay.get::<ClusterMap>(&Key::Map)?.map(Arc::new);
+        if map.is_none() && header.directory > LogIndex(0) {
+            return Err(damaged("a directory without a cluster map"));
+        }
+        Ok(Self { id, header, sessions, map })
     }
 
     /// Apply the entry at `index`, which follows the last one. Its writes must be in `rows` before
@@ -177,7 +189,8 @@ impl Range {
         batch: &Batch,
     ) -> Result<Applied, RowError> {
         assert_eq!(index, self.header.applied.next(), "entries are applied in order");
-        let mut txn = Txn { rows: Overlay::new(rows, self.header.tree_hash), header: self.header };
+        let rows = Overlay::new(rows, self.header.tree_hash);
+        let mut txn = Txn { rows, header: self.header, map: self.map.clone() };
         txn.header.applied = index;
         txn.header.clock = txn.header.clock.max(batch.clock);
         self.sessions.begin();
@@ -187,6 +200,7 @@ impl Range {
                 self.sessions.commit();
                 let (writes, hash) = txn.rows.finish();
                 self.header = txn.header;
+                self.map = txn.map;
                 self.header.tree_hash = hash;
                 self.header.session_hash = self.sessions.hash();
                 #[cfg(feature = "invariants")]
@@ -235,6 +249,7 @@ impl Range {
             Read::Parts { target, upload, after, limit } => {
                 uploads::list_parts(&rows, target, *upload, *after, *limit)
             }
+            Read::Directory => Ok(ReadReply::Directory(self.directory().map(Box::new))),
         }
     }
 
@@ -268,6 +283,11 @@ impl Range {
         hash
     }
 
+    /// The hash of the rows in the tables alone, without the hot state.
+    pub fn tree_hash(&self) -> StateHash {
+        self.header.tree_hash
+    }
+
     /// How often the range's bounds have changed.
     pub fn epoch(&self) -> RangeEpoch {
         self.header.epoch
@@ -276,6 +296,32 @@ impl Range {
     /// Whether a session may act.
     pub fn session_live(&self, session: SessionId) -> bool {
         self.sessions.is_live(session)
+    }
+
+    /// What stores and gateways must know of this range; `None` while it has no cluster map.
+    pub fn directory(&self) -> Option<Directory> {
+        let map = self.map.as_deref()?.clone();
+        let next = self.header.session_next;
+        let live: Vec<SessionId> = self.sessions.live().map(|(id, _)| id).collect();
+        // Ids are given out ascending and never again, so that all below the lowest are over.
+        let floor = live.first().copied().unwrap_or(next);
+        let sessions = SessionsView { floor, next, live };
+        Some(Directory { version: self.header.directory, map, sessions })
+    }
+
+    /// The last entry that changed the directory; 0 while there is none.
+    pub fn directory_version(&self) -> LogIndex {
+        self.header.directory
+    }
+
+    /// The cluster map, once there is one.
+    pub fn map(&self) -> Option<&ClusterMap> {
+        self.map.as_deref()
+    }
+
+    /// The epoch of the cluster map; 0 while there is none.
+    pub fn map_epoch(&self) -> MapEpoch {
+        self.map.as_ref().map_or(MapEpoch(0), |map| map.epoch)
     }
 
     /// The live sessions, and whose they are.
@@ -297,6 +343,7 @@ impl Range {
             hash: self.state_hash(),
             epoch: self.header.epoch,
             epoch_floor: self.header.epoch_floor,
+            map_epoch: self.map_epoch(),
             sessions: self.sessions.live().count(),
             outcomes: self.sessions.outcomes(),
         }
@@ -309,6 +356,9 @@ impl Range {
     pub fn check(&self) {
         self.sessions.check(&self.header);
         assert_eq!(self.header.session_hash, self.sessions.hash());
+        assert!(self.header.directory <= self.header.applied);
+        assert_eq!(self.map.is_some(), self.header.directory > LogIndex(0));
+        assert!(self.map.is_none() || self.map_epoch() >= self.header.epoch_floor);
     }
 
     fn run(
@@ -370,10 +420,17 @@ impl Range {
     ) -> Result<Outcome, Stop> {
         match body {
             CommandBody::OpenSession { gateway, nonce } => {
-                Ok(self.sessions.open(&mut txn.header, *gateway, *nonce))
+                let next = txn.header.session_next;
+                let outcome = self.sessions.open(&mut txn.header, *gateway, *nonce);
+                if txn.header.session_next != next {
+                    txn.directory_changed(order.index);
+                }
+                Ok(outcome)
             }
             CommandBody::FenceSession { session } => {
-                self.sessions.fence(*session);
+                if self.sessions.fence(*session) {
+                    txn.directory_changed(order.index);
+                }
                 Ok(Outcome::Done)
             }
             CommandBody::CreateBucket { tenant, name, owner } => {
@@ -406,7 +463,33 @@ impl Range {
             CommandBody::AbortUpload { target, upload } => {
                 uploads::abort(txn, order, target, *upload)
             }
+            CommandBody::FoundCluster { map } => cluster::found(txn, order, map),
+            CommandBody::ReplaceStore { old, new } => cluster::replace(txn, order, *old, *new),
         }
+    }
+}
+
+/// Whether the row under `key` counts in [`Range::tree_hash`]: all do but those of the hot state.
+pub fn is_in_tree_hash(key: &[u8]) -> bool {
+    !matches!(Key::decode(key), Ok(Key::Header | Key::Session { .. }))
+}
+
+impl Txn<'_> {
+    /// The map, or which sessions live, is another from this entry on.
+    fn directory_changed(&mut self, index: LogIndex) {
+        // Without a map there is no directory, so that a range of an older version, whose header
+        // has no place for this, is the same on all replicas.
+        if self.map.is_some() {
+            self.header.directory = index;
+        }
+    }
+
+    /// Write a new cluster map.
+    pub(super) fn set_map(&mut self, index: LogIndex, map: ClusterMap) -> Result<(), RowError> {
+        self.rows.put(&Key::Map, &map)?;
+        self.map = Some(Arc::new(map));
+        self.directory_changed(index);
+        Ok(())
     }
 }
 
@@ -424,4 +507,5 @@ const FRESH: Header = Header {
     slots_used: 0,
     bucket_next: BucketId(1),
     expiry_floor: WallTime::from_millis(u64::MAX),
+    directory: LogIndex(0),
 };

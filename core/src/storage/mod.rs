@@ -17,23 +17,27 @@ pub mod layout;
 mod opening;
 pub(crate) mod segment;
 pub(crate) mod shelf;
+mod snapshots;
 pub mod superblock;
 pub(crate) mod tree;
 
 pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
+pub(crate) use shelf::{Ingested, ViewError, ViewId};
+pub(crate) use shelf::{Look, Looked};
+pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use crate::cluster::{ROOT_RANGE, StoreConfig};
+use crate::cluster::StoreConfig;
 use crate::consensus::Entry;
 use crate::disk::{DiskOutput, DiskResult};
 use crate::effects::Effects;
 use crate::hash::Checksum;
-use crate::ids::{DiskToken, Incarnation, LogIndex, RangeId};
+use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, RangeId};
 use crate::message::{ChunkError, ChunkRead, ChunkWrite};
 use crate::rows::{Miss, RowWrite, Rows};
 use io::{DiskQueue, Io, SyncTicket};
@@ -55,10 +59,18 @@ pub(crate) enum StorageEvent {
     ChunkStored { op: u64, result: Result<Durable, ChunkError> },
     /// A chunk read has ended.
     ChunkRead { op: u64, result: Result<(Bytes, Vec<Checksum>), ChunkError> },
+    /// A look at a chunk has ended.
+    ChunkLooked { op: u64, result: Result<Looked, ChunkError> },
     /// A block that a read missed is in memory.
     Fetched(Miss),
     /// A block of a range's table cannot be had.
     Damaged { range: RangeId },
+    /// All of the snapshot that is being taken is durable, and can be installed.
+    Staged { range: RangeId },
+    /// The snapshot that was being taken is given up.
+    IngestFailed { range: RangeId, reason: String },
+    /// The snapshot is the range's table now; durable.
+    Installed,
     /// For the log.
     Note(String),
     /// The store must stop.
@@ -70,6 +82,8 @@ pub(crate) enum StorageEvent {
 pub(crate) struct Opened {
     /// Which life this is.
     pub(crate) incarnation: Incarnation,
+    /// The last life that began by distrusting the disk; 0 if there was none.
+    pub(crate) doubted: Incarnation,
     /// The replicas on this disk.
     pub(crate) ranges: BTreeMap<RangeId, OpenedRange>,
     /// For the log.
@@ -83,6 +97,8 @@ pub(crate) struct Storage {
     shelf_config: ShelfConfig,
     format: Superblock,
     phase: Phase,
+    /// Whether the store is one of the voters that the cluster began with.
+    founder: bool,
     /// What the store has not heard yet.
     events: VecDeque<StorageEvent>,
 }
@@ -142,7 +158,8 @@ impl Storage {
             mark: superblock::SyncedMark::default(),
         };
         let (queue, events) = (DiskQueue::default(), VecDeque::new());
-        Self { queue, shelf_config, format, phase: Phase::New, events }
+        let founder = config.map.voters.contains(&config.store);
+        Self { queue, shelf_config, format, founder, phase: Phase::New, events }
     }
 
     /// Begin recovery, or format an empty disk.
@@ -236,7 +253,7 @@ impl Storage {
                 }
                 let blank = core::array::from_fn(|_| Err(CopyFault::Blank));
                 let writer = SuperblockWriter::new(self.format, &blank);
-                let gathered = Gathered::new(self.shelf_config);
+                let gathered = Gathered::new(self.shelf_config, self.founder);
                 self.recovered(writer, journal::RecoveredJournal::empty(), gathered, fx);
             }
             Found::Valid { superblock, copies } => {
@@ -253,7 +270,7 @@ impl Storage {
                 self.phase = Phase::Journal {
                     writer: SuperblockWriter::new(superblock, &copies),
                     recovery: JournalRecovery::new(&superblock),
-                    gathered: Box::new(Gathered::new(self.shelf_config)),
+                    gathered: Box::new(Gathered::new(self.shelf_config, self.founder)),
                 };
             }
         }
@@ -271,7 +288,7 @@ impl Storage {
             return self.halt(text.clone());
         }
         let damage = recovered.damage;
-        let mut journal = Journal::start(writer, recovered);
+        let mut journal = Journal::start(writer, recovered, gathered.doubted);
         let incarnation = journal.incarnation().0;
         let mut last_ticket = JournalTicket::default();
         if let Some(damage) = damage {
@@ -280,9 +297,8 @@ impl Storage {
                  suspect until the other zones have vouched for what is lost",
                 damage.position, damage.synced
             ));
-            let range = ROOT_RANGE;
-            gathered.ranges.entry(range).or_default().suspect = incarnation.0;
-            last_ticket = journal.append(Record::Suspect { range, number: incarnation.0 });
+            gathered.distrust(incarnation);
+            last_ticket = journal.append(opening::distrust(incarnation));
         }
         for range in gathered.ranges.values_mut().filter(|range| range.suspect > 0) {
             // Peers tell one life of a suspect replica from another by this number.
@@ -300,7 +316,8 @@ impl Storage {
         let mut outputs = Vec::new();
         parts.shelf.recover_start(damage.is_some(), &mut io, &mut outputs);
         let taken = parts.take(outputs);
-        let opened = Opened { incarnation, ranges: gathered.ranges, notes };
+        let (ranges, doubted) = (gathered.ranges, gathered.doubted);
+        let opened = Opened { incarnation, doubted, ranges, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }
@@ -361,6 +378,12 @@ impl Storage {
         }
     }
 
+    /// This disk is not what it was: have the next life begin by distrusting it, with an incarnation
+    /// above `above`. The store must not take part any more, and stop when the ticket is durable.
+    pub(crate) fn distrust(&mut self, above: Incarnation) -> JournalTicket {
+        self.parts().append(opening::distrust(Incarnation(above.0 + 1)))
+    }
+
     /// Put a record into the journal, behind all earlier ones.
     pub(crate) fn append(&mut self, record: Record) -> JournalTicket {
         self.parts().append(record)
@@ -407,8 +430,9 @@ impl Storage {
     }
 
     /// Begin to write the memtable out; it holds the state up to `through`.
-    pub(crate) fn freeze(&mut self, range: RangeId, through: LogIndex, fx: &mut Effects) {
-        self.with_parts(fx, |parts, io| parts.shelf.freeze(TableId::Range(range), through, io));
+    /// `false`: it cannot be now.
+    pub(crate) fn freeze(&mut self, range: RangeId, through: LogIndex, fx: &mut Effects) -> bool {
+        self.with_parts(fx, |parts, io| parts.shelf.freeze(TableId::Range(range), through, io))
     }
 
     /// Whether the range must not be applied further: its memtables are full and being written.
@@ -448,11 +472,74 @@ impl Storage {
         self.parts().shelf.release(miss);
     }
 
-    /// Keep a chunk; [`StorageEvent::ChunkStored`] follows.
-    pub(crate) fn write_chunk(&mut self, op: u64, write: &ChunkWrite, fx: &mut Effects) {
+    /// Keep a chunk; [`StorageEvent::ChunkStored`] follows. `replace`: the copy that is there is known
+    /// not to verify.
+    pub(crate) fn write_chunk(
+        &mut self,
+        op: u64,
+        write: &ChunkWrite,
+        replace: bool,
+        fx: &mut Effects,
+    ) {
         let mut outputs = Vec::new();
-        self.with_parts(fx, |parts, io| parts.shelf.write_chunk(op, write, io, &mut outputs));
+        self.with_parts(fx, |parts, io| {
+            parts.shelf.write_chunk(op, write, replace, io, &mut outputs);
+        });
         self.take(outputs);
+    }
+
+    /// Look at the own copy of a chunk; [`StorageEvent::ChunkLooked`] follows.
+    pub(crate) fn look_at_chunk(&mut self, op: u64, chunk: ChunkId, how: Look, fx: &mut Effects) {
+        let mut outputs = Vec::new();
+        self.with_parts(fx, |parts, io| {
+            parts.shelf.look_at_chunk(op, chunk, how, io, &mut outputs);
+        });
+        self.take(outputs);
+    }
+
+    /// The first chunk of the index at or after `from`.
+    ///
+    /// # Errors
+    /// [`Miss`]: fetch it and ask again.
+    pub(crate) fn next_chunk(&mut self, from: ChunkId) -> Result<Option<ChunkId>, Miss> {
+        self.parts().shelf.next_chunk(from)
+    }
+
+    /// Whether the chunk index has a chunk.
+    ///
+    /// # Errors
+    /// [`Miss`]: fetch it and ask again.
+    pub(crate) fn has_chunk(&mut self, chunk: ChunkId) -> Result<bool, Miss> {
+        self.parts().shelf.has_chunk(chunk)
+    }
+
+    /// Whether the chunk index knows all chunks that are there.
+    pub(crate) fn chunk_index_is_complete(&self) -> bool {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.chunk_index_is_complete(),
+            _ => false,
+        }
+    }
+
+    /// Chunk bytes in hand, and how many there may be.
+    pub(crate) fn chunk_bytes(&self) -> (u64, u64) {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.chunk_bytes(),
+            _ => (0, 0),
+        }
+    }
+
+    /// Bytes of the disk, and how many of them are in use.
+    pub(crate) fn space(&self) -> (u64, u64) {
+        match &self.phase {
+            Phase::Open(parts) => {
+                let geometry = self.shelf_config.geometry;
+                let free = parts.shelf.free_segments() as u64 * geometry.segment;
+                let free = free + parts.journal.free_bytes();
+                (geometry.capacity, geometry.capacity.saturating_sub(free))
+            }
+            _ => (0, 0),
+        }
     }
 
     /// Read from a chunk; [`StorageEvent::ChunkRead`] follows.
@@ -600,11 +687,24 @@ impl Parts {
                 Output::Fetched(miss) => events.push(StorageEvent::Fetched(miss)),
                 // Who waits for that looks at `is_stalled` after each step.
                 Output::Flushed { .. } => {}
+                Output::Staged { table } => {
+                    events.extend(range_of(table).map(|range| StorageEvent::Staged { range }));
+                }
+                Output::IngestFailed { table, reason } => {
+                    let failed = |range| StorageEvent::IngestFailed { range, reason };
+                    events.extend(range_of(table).map(failed));
+                }
+                Output::Installed { table } => {
+                    events.extend(range_of(table).map(|_| StorageEvent::Installed));
+                }
                 Output::ChunkStored { op, result } => {
                     events.push(StorageEvent::ChunkStored { op, result });
                 }
                 Output::ChunkRead { op, result } => {
                     events.push(StorageEvent::ChunkRead { op, result });
+                }
+                Output::ChunkLooked { op, result } => {
+                    events.push(StorageEvent::ChunkLooked { op, result });
                 }
                 Output::Damaged { table, reason, .. } => {
                     events.push(StorageEvent::Note(reason));
@@ -617,5 +717,12 @@ impl Parts {
             }
         }
         Ok(events)
+    }
+}
+
+fn range_of(table: TableId) -> Option<RangeId> {
+    match table {
+        TableId::Range(range) => Some(range),
+        TableId::Chunks => None,
     }
 }

@@ -4,11 +4,14 @@
 //! needs, waits, and is tried again. A replica starts from what its table holds and applies the rest
 //! of the log again: there is no second write-ahead log.
 
+use std::collections::BTreeMap;
+
 use super::replica::Replica;
 use super::serving::Host;
 use crate::codec::Wire;
 use crate::consensus::{Cached, Entry, EntryKind};
 use crate::effects::{Effect, Effects, Now};
+use crate::hash::StateHash;
 use crate::ids::LogIndex;
 use crate::range::command::{Batch, CommandBody, Outcome};
 use crate::range::{Range, RowError};
@@ -16,6 +19,8 @@ use crate::rows::Miss;
 
 /// Entries applied in one step; the rest comes in further steps.
 const ENTRIES_PER_STEP: usize = 256;
+/// Hashes kept: of what is flushed, of what is being flushed, and some.
+const MARKS_MAX: usize = 4;
 /// Bytes of entries looked at together.
 const BYTES_PER_LOOK: u64 = 1 << 20;
 
@@ -28,6 +33,9 @@ pub(super) struct Machine {
     pins: Vec<Miss>,
     /// Entries read back from the journal, to be applied next. Bounded by `BYTES_PER_LOOK`.
     read_back: Vec<Entry>,
+    /// The hashes (of all rows, and of the tables alone) at the last entries at which memtables were
+    /// written out, and at which the state was loaded.
+    marks: BTreeMap<LogIndex, (StateHash, StateHash)>,
 }
 
 /// What applying waits for.
@@ -43,7 +51,13 @@ enum Wait {
 
 impl Machine {
     pub(super) fn new() -> Self {
-        Self { range: None, wait: Wait::No, pins: Vec::new(), read_back: Vec::new() }
+        Self {
+            range: None,
+            wait: Wait::No,
+            pins: Vec::new(),
+            read_back: Vec::new(),
+            marks: BTreeMap::new(),
+        }
     }
 
     /// The state, once it is loaded.
@@ -80,7 +94,22 @@ impl Machine {
         host.storage.fetch(miss, true, fx);
     }
 
-    fn unpin(&mut self, host: &mut Host) {
+    /// The hashes at an entry up to which the table is in runs.
+    pub(super) fn mark(&self, index: LogIndex) -> Option<(StateHash, StateHash)> {
+        self.marks.get(&index).copied()
+    }
+
+    /// The table is, or will be, in runs exactly as it is now.
+    fn set_mark(&mut self) {
+        if let Some(range) = &self.range {
+            self.marks.insert(range.applied(), (range.state_hash(), range.tree_hash()));
+            while self.marks.len() > MARKS_MAX {
+                self.marks.pop_first();
+            }
+        }
+    }
+
+    pub(super) fn unpin(&mut self, host: &mut Host) {
         for miss in self.pins.drain(..) {
             host.storage.release(miss);
         }
@@ -103,8 +132,10 @@ impl Replica {
             Ok(range) => {
                 self.machine.unpin(host);
                 self.machine.range = Some(range);
+                self.machine.set_mark();
                 if self.leads() {
                     self.watch_sessions(now, host);
+                    self.found_cluster(host);
                 }
             }
             Err(RowError::Miss(miss)) => self.machine.miss(miss, host, fx),
@@ -124,6 +155,11 @@ impl Replica {
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
+        self.give_up(now, "the table below it is damaged", host, fx)?;
+        if self.taker.is_some() {
+            // What is damaged is being replaced; if it is still there then, it is found again.
+            return Ok(());
+        }
         fx.push(Effect::Note(format!(
             "{}: a table block is damaged; rebuilding the table from the log",
             self.id
@@ -133,6 +169,10 @@ impl Replica {
             self.reads.restart(range.applied(), host);
         }
         self.machine = Machine::new();
+        self.giver.clear(host);
+        if self.raft.base_index() > LogIndex(0) {
+            return self.lose_table(now, host, fx);
+        }
         host.storage.reset_table(self.id);
         self.load(now, host, fx)
     }
@@ -141,6 +181,7 @@ impl Replica {
     pub(super) fn has_backlog(&self, host: &Host) -> bool {
         let applied = self.machine.range().map(Range::applied);
         self.machine.wait == Wait::No
+            && self.taker.is_none()
             && !host.storage.is_stalled(self.id)
             && applied.is_some_and(|applied| applied < self.committed)
     }
@@ -236,9 +277,16 @@ impl Replica {
     /// Write the memtable out when it is full: the hot state goes in as rows of this very index.
     fn freeze_if_full(&mut self, index: LogIndex, host: &mut Host, fx: &mut Effects) {
         if host.storage.wants_freeze(self.id) {
-            let range = self.machine.range.as_ref().expect("an entry was just applied");
-            host.storage.write_rows(self.id, index, &range.materialize());
-            host.storage.freeze(self.id, index, fx);
+            self.freeze(index, host, fx);
+        }
+    }
+
+    /// Write the memtable out, as it is after the last applied entry.
+    pub(super) fn freeze(&mut self, index: LogIndex, host: &mut Host, fx: &mut Effects) {
+        let range = self.machine.range.as_ref().expect("something was applied");
+        host.storage.write_rows(self.id, index, &range.materialize());
+        if host.storage.freeze(self.id, index, fx) {
+            self.machine.set_mark();
         }
     }
 }

@@ -241,10 +241,16 @@ fn session_name(command: &Command) -> Option<CommandName> {
     }
 }
 
-/// Whether a command goes into what is kept back from new data: without sessions nothing could be
-/// read any more.
+/// Whether a command goes into what is kept back from new data: without sessions and the map nothing
+/// could be read any more, and a full store could not be replaced.
 fn uses_reserve(command: &Command) -> bool {
-    matches!(command.body, CommandBody::OpenSession { .. } | CommandBody::FenceSession { .. })
+    matches!(
+        command.body,
+        CommandBody::OpenSession { .. }
+            | CommandBody::FenceSession { .. }
+            | CommandBody::FoundCluster { .. }
+            | CommandBody::ReplaceStore { .. }
+    )
 }
 
 /// About how many bytes a command takes in an entry.
@@ -302,7 +308,8 @@ impl Replica {
             }
             Ask::Beat => match self.machine.range() {
                 Some(range) if range.session_live(call.session) => {
-                    waiter.answer(self.id, Ok(Answer::Beat { live: true }), host, fx);
+                    let map = range.map_epoch();
+                    waiter.answer(self.id, Ok(Answer::Beat { live: true, map }), host, fx);
                 }
                 // It may have been opened by an entry that is not applied here yet.
                 _ => {

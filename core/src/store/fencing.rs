@@ -88,4 +88,13 @@ impl Replica {
         let timeout = host.config.timing.session_timeout;
         self.fencing.led_since(now.instant, timeout, self.machine.range());
     }
+
+    /// A leader whose range has no cluster map yet writes down the one of its configuration. It may
+    /// stand in an entry that is not applied here yet: then this one changes nothing.
+    pub(super) fn found_cluster(&mut self, host: &Host) {
+        if self.machine.range().is_some_and(|range| range.map().is_none()) {
+            let map = Box::new(host.config.map.clone());
+            self.commands.queue_system(CommandBody::FoundCluster { map });
+        }
+    }
 }

@@ -14,15 +14,25 @@
 mod apply;
 mod calls;
 mod chunks;
+mod directory;
 mod fencing;
+mod gate;
+mod hello;
+mod membership;
 mod observe;
 mod probe;
+mod pulse;
 mod reads;
+mod repair;
 mod replica;
+mod report;
 mod serving;
+mod snapshot;
 
 pub use observe::{Observation, needs_durable_state};
 pub use probe::{ReplicaProbe, StoreProbe};
+pub use repair::RepairReport;
+pub use report::{DiskReport, RangeReport, StoreLife, StoreReport};
 
 use crate::cluster::StoreConfig;
 use crate::effects::{Effect, Effects, Now, StoreEvent};
@@ -131,8 +141,10 @@ impl Store {
         fx: &mut Effects,
     ) -> Life {
         match Serving::new(now, self.config.clone(), storage, opened, fx) {
-            Ok(serving) => {
-                serving.greet(links, fx);
+            Ok(mut serving) => {
+                for link in links {
+                    serving.greet(now, *link, false, fx);
+                }
                 Life::Serving(Box::new(serving))
             }
             Err(reason) => self.halt(reason, fx),

@@ -62,6 +62,18 @@ pub enum Observation {
         /// The index.
         index: LogIndex,
     },
+    /// It begins to take a state over.
+    Takes {
+        /// All of it, not only what is newer than its own.
+        full: bool,
+    },
+    /// It has taken over the state after an entry, durably, in place of log and table.
+    Installed {
+        /// The entry.
+        index: LogIndex,
+        /// Its term.
+        term: Term,
+    },
     /// The read is given up.
     ReadLost {
         /// The read.

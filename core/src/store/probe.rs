@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::serving::Serving;
-use crate::consensus::Role;
+use crate::consensus::{Membership, Role};
 use crate::hash::StateHash;
 use crate::ids::{Incarnation, LogIndex, RangeId, StoreId, Term};
 
@@ -35,6 +35,8 @@ pub struct ReplicaProbe {
     pub applied: Option<(LogIndex, StateHash)>,
     /// Whether it distrusts its log.
     pub suspect: bool,
+    /// The configuration that it goes by.
+    pub membership: Membership,
 }
 
 impl Serving {

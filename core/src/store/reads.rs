@@ -8,6 +8,7 @@ use super::observe::Observation;
 use super::replica::Replica;
 use super::serving::Host;
 use crate::consensus::Output;
+use crate::directory::Directory;
 use crate::effects::{Effects, Now};
 use crate::ids::{LogIndex, RangeId, SessionId};
 use crate::message::{Answer, Refusal};
@@ -92,6 +93,11 @@ fn look(range: &Range, read: &Read, id: RangeId, host: &mut Host) -> Result<Read
 }
 
 impl Replica {
+    /// The directory of what is applied here, if this is the root range's replica, loaded and founded.
+    pub(super) fn directory(&self) -> Option<Directory> {
+        self.machine.range()?.directory()
+    }
+
     /// Begin a read.
     pub(super) fn ask_read(
         &mut self,
@@ -146,7 +152,7 @@ impl Replica {
         let range = self.machine.range().expect("asked only when it is loaded");
         let live = range.session_live(read.session);
         let result = match &read.read {
-            None => Ok(Answer::Beat { live }),
+            None => Ok(Answer::Beat { live, map: range.map_epoch() }),
             Some(_) if !live => Err(Refusal::Fenced),
             Some(asked) => match look(range, asked, self.id, host) {
                 Ok(reply) => Ok(Answer::Read(reply)),

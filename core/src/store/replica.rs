@@ -6,22 +6,28 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
+
 use super::apply::Machine;
 use super::calls::Commands;
 use super::fencing::Fencing;
 use super::observe::Observation;
 use super::probe::ReplicaProbe;
+use super::pulse::{ApplyLag, Slowness};
 use super::reads::Reads;
 use super::serving::Host;
+use super::snapshot::{Giver, Taker};
+use crate::codec::Wire;
 use crate::consensus::{
-    Action, Entry, HardState, Message, MessageBody, Output, Persist, Raft, RaftConfig,
+    Action, Entry, HardState, Membership, Message, MessageBody, Output, Persist, Raft, RaftConfig,
     RecoveredLog, Role,
 };
 use crate::effects::{Effect, Effects, Now};
-use crate::ids::{LogIndex, RangeEpoch, RangeId, StoreId, Term};
+use crate::ids::{LogIndex, RangeEpoch, RangeId, StoreId};
+use crate::range::Range;
 use crate::rows::Miss;
 use crate::storage::{Durable, JournalTicket, OpenedRange, Record};
-use crate::time::{Deadline, Instant};
+use crate::time::{Deadline, Duration, Instant};
 
 /// Bytes of entries in one append message.
 const APPEND_BYTES_MAX: u64 = 1 << 20;
@@ -45,20 +51,50 @@ pub(super) struct Replica {
     /// about commits, is told again from the start; what its table held already is skipped.
     pub(super) committed: LogIndex,
     /// What the table held at the start.
-    held: LogIndex,
+    pub(super) held: LogIndex,
     /// What consensus waits to be durable, oldest first.
     persists: VecDeque<Persisting>,
     /// Entries asked of the journal, by the first of them: for whom (`None`: to apply them).
     fetches: BTreeMap<LogIndex, Vec<Option<StoreId>>>,
     /// The table did not survive and is to be rebuilt from the log.
     rebuild: bool,
+    /// What this replica gives to others.
+    pub(super) giver: Giver,
+    /// The state that it takes from another.
+    pub(super) taker: Option<Taker>,
+    /// Why the state cannot be taken; dealt with at the end of the step.
+    pub(super) failed: Option<String>,
+    /// The next state is taken as a whole: newer rows alone did not add up.
+    pub(super) take_all: bool,
+    /// The table is lost, and the log does not begin at 1: a state must come from another replica.
+    pub(super) lost: bool,
+    /// When that was last asked for, and how often.
+    pub(super) asked_at: Instant,
+    pub(super) asked: u64,
+    /// The value of `asked` when leadership was last handed over for that.
+    handed_over: u64,
+    apply_lag: ApplyLag,
+    slowness: Slowness,
+    /// The election timeout in force.
+    pub(super) election: Duration,
 }
 
 #[derive(Debug)]
 struct Persisting {
     ticket: JournalTicket,
-    seq: u64,
-    then: Vec<Message>,
+    since: Instant,
+    what: Persisted,
+}
+
+/// What is done when it is durable.
+#[derive(Debug)]
+enum Persisted {
+    Persist {
+        seq: u64,
+        then: Vec<Message>,
+    },
+    /// A state that was taken over.
+    Installation,
 }
 
 impl Replica {
@@ -73,24 +109,37 @@ impl Replica {
         let config = &host.config;
         // A damaged journal may have lost entries that the table holds already, and a table may be
         // damaged itself. The log is what counts: the table is built again from it.
-        let rebuild = recovered.damaged || recovered.flushed > recovered.last_index;
-        let flushed = if rebuild { LogIndex(0) } else { recovered.flushed };
+        let unsound = recovered.damaged
+            || recovered.flushed > recovered.last_index
+            || recovered.flushed < recovered.base_index;
+        let rebuild = unsound && recovered.base_index == LogIndex(0);
+        let lost = unsound && !rebuild;
+        let flushed = if unsound { recovered.base_index } else { recovered.flushed };
+        let election =
+            host.pulse.election(&config.timing, config.store, config.map.voters.iter().copied());
         let raft_config = RaftConfig {
             id: config.store,
-            voters: config.map.voters.clone(),
             heartbeat: config.timing.heartbeat,
-            election: config.timing.election,
+            election,
             append_bytes_max: APPEND_BYTES_MAX,
             appends_in_flight_max: APPENDS_IN_FLIGHT_MAX,
+            snapshot_lag: config.limits.snapshot_lag,
             entry_cache_bytes: config.limits.entry_cache_bytes,
             proposals_uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
             seed: config.seed ^ id.0 ^ (host.incarnation.0 << 32),
         };
+        // The range began with these voters; changes of them are entries of the log. Any other store
+        // learns from its log, or with a snapshot, who votes.
+        let founds =
+            recovered.base_index == LogIndex(0) && config.map.voters.contains(&config.store);
+        let first = founds.then(|| (LogIndex(0), Membership::of(config.map.voters.clone())));
+        let memberships = first.into_iter().chain(recovered.memberships).collect();
         let log = RecoveredLog {
             hard_state: recovered.hard_state,
-            base_index: LogIndex(0),
-            base_term: Term(0),
+            base_index: recovered.base_index,
+            base_term: recovered.base_term,
             terms: recovered.terms,
+            memberships,
             last_index: recovered.last_index,
             committed: flushed,
             suspect: recovered.suspect,
@@ -103,11 +152,22 @@ impl Replica {
             commands: Commands::default(),
             reads: Reads::default(),
             fencing: Fencing::default(),
-            committed: if recovered.suspect == 0 { flushed } else { LogIndex(0) },
+            committed: if recovered.suspect == 0 { flushed } else { recovered.base_index },
             held: flushed,
             persists: VecDeque::new(),
             fetches: BTreeMap::new(),
             rebuild,
+            giver: Giver::default(),
+            taker: None,
+            failed: None,
+            take_all: false,
+            lost,
+            asked_at: now.instant,
+            asked: 0,
+            handed_over: 0,
+            apply_lag: ApplyLag::default(),
+            slowness: Slowness::default(),
+            election,
         }
     }
 
@@ -125,11 +185,33 @@ impl Replica {
             )));
             host.storage.reset_table(self.id);
         }
+        if self.lost {
+            return self.lose_table(now, host, fx);
+        }
         self.load(now, host, fx)
     }
 
+    /// The table is lost, and cannot be built from a log that does not begin at 1.
+    pub(super) fn lose_table(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        fx.push(Effect::Note(format!(
+            "{}: the table is damaged, and the log begins after {}: asking another replica for a \
+             state",
+            self.id,
+            self.raft.base_index()
+        )));
+        self.lost = true;
+        host.storage.reset_table(self.id);
+        self.ask_for_state(now, host, fx);
+        Ok(())
+    }
+
     /// Tell consensus something, and do what it asks for.
-    fn consensus(
+    pub(super) fn consensus(
         &mut self,
         now: Now,
         host: &mut Host,
@@ -152,7 +234,7 @@ impl Replica {
         for action in out.drain() {
             match action {
                 Action::Send(message) => host.post(self.id, message),
-                Action::Persist(persist) => self.persist(persist, host),
+                Action::Persist(persist) => self.persist(now, persist, host),
                 // `advance` applies up to there at the end of the step.
                 Action::Commit(index) => self.committed = index,
                 Action::ReadReady { token, index } => {
@@ -179,21 +261,10 @@ impl Replica {
                     host.storage.append(Record::Trusted { range: self.id });
                     fx.push(Effect::Note(format!("{}: the log is trusted again", self.id)));
                 }
-                // The journal is never truncated in this stage, so that every log begins at 1 and
-                // no peer has reason to send or want one. What a stray message says is not taken.
-                Action::NeedSnapshot { peer } => fx.push(Effect::Note(format!(
-                    "{}: {peer} asks for entries before the log; snapshots are not sent yet",
-                    self.id
-                ))),
-                Action::InstallSnapshot { last_index, .. } => {
-                    fx.push(Effect::Note(format!(
-                        "{}: a snapshot up to {last_index} came; snapshots are not taken yet",
-                        self.id
-                    )));
-                    let refuse = |raft: &mut Raft, out: &mut Output| {
-                        raft.snapshot_failed(now.instant, out);
-                    };
-                    self.consensus(now, host, fx, refuse)?;
+                Action::NeedSnapshot { peer } => self.giver.wanted(peer),
+                Action::InstallSnapshot { last_index, last_term, membership, data } => {
+                    let (last, membership) = ((last_index, last_term), membership.to_bytes());
+                    self.begin_install(now, last, membership, &data, host, fx)?;
                 }
             }
         }
@@ -202,7 +273,7 @@ impl Replica {
         Ok(())
     }
 
-    fn persist(&mut self, persist: Persist, host: &mut Host) {
+    fn persist(&mut self, now: Now, persist: Persist, host: &mut Host) {
         host.observer.note(self.id, || Observation::Wrote {
             seq: persist.seq,
             hard_state: persist.hard_state,
@@ -219,7 +290,8 @@ impl Replica {
         }
         // Nothing new to write: what was asked for before must still come first.
         let ticket = ticket.unwrap_or_else(|| host.storage.last_ticket());
-        self.persists.push_back(Persisting { ticket, seq: persist.seq, then: persist.then });
+        let what = Persisted::Persist { seq: persist.seq, then: persist.then };
+        self.persists.push_back(Persisting { ticket, since: now.instant, what });
     }
 
     /// The journal is durable up to `ticket`.
@@ -233,16 +305,63 @@ impl Replica {
     ) -> Result<(), String> {
         while let Some(done) = self.persists.pop_front_if(|persisting| persisting.ticket <= ticket)
         {
-            host.observer.note(self.id, || Observation::Durable { seq: done.seq });
-            for message in done.then {
+            let (seq, then) = match done.what {
+                Persisted::Persist { seq, then } => (seq, then),
+                Persisted::Installation => {
+                    self.installed(now, durable, host, fx)?;
+                    continue;
+                }
+            };
+            host.observer.note(self.id, || Observation::Durable { seq });
+            host.pulse.synced(now.instant.since(done.since));
+            for message in then {
                 host.post(self.id, message);
             }
             let done = |raft: &mut Raft, out: &mut Output| {
-                raft.persisted(now.instant, done.seq, durable, out);
+                raft.persisted(now.instant, seq, durable, out);
             };
             self.consensus(now, host, fx, done)?;
         }
         Ok(())
+    }
+
+    /// A state is in place once this record is durable.
+    pub(super) fn install_after(&mut self, now: Instant, ticket: JournalTicket) {
+        let what = Persisted::Installation;
+        self.persists.push_back(Persisting { ticket, since: now, what });
+    }
+
+    /// The configuration at an entry, encoded; `None` if it is not known here.
+    pub(super) fn membership_at(&self, index: LogIndex) -> Option<Bytes> {
+        self.raft.membership_at(index).filter(|known| known.is_known()).map(Wire::to_bytes)
+    }
+
+    /// A leader whose table is lost cannot answer anything: another one shall lead.
+    fn hand_over_if_lost(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        if !(self.lost && self.leads() && self.handed_over < self.asked) {
+            return Ok(());
+        }
+        // As often as a state is asked for, to one after the other.
+        self.handed_over = self.asked;
+        let others = self.peers(host.config.store);
+        let turn = usize::try_from(self.asked).unwrap_or(0).checked_rem(others.len());
+        match turn.and_then(|turn| others.get(turn)) {
+            Some(to) => {
+                let to = *to;
+                self.consensus(now, host, fx, |raft, out| raft.transfer(now.instant, to, out))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The other replicas.
+    pub(super) fn peers(&self, own: StoreId) -> Vec<StoreId> {
+        self.raft.membership().all_voters().filter(|id| *id != own).collect()
     }
 
     pub(super) fn fetch(
@@ -301,6 +420,8 @@ impl Replica {
             self.load(now, host, fx)?;
         }
         self.reads.fetched(miss);
+        self.giver.fetched(miss);
+        self.taker_fetched(miss);
         Ok(())
     }
 
@@ -331,6 +452,9 @@ impl Replica {
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
+        if stands {
+            self.taker_link_up(now, peer, host, fx);
+        }
         self.consensus(now, host, fx, |raft, out| match stands {
             true => raft.link_up(now.instant, peer, out),
             false => raft.link_down(now.instant, peer, out),
@@ -348,7 +472,7 @@ impl Replica {
             self.consensus(now, host, fx, |raft, out| raft.on_deadline(now.instant, out))?;
         }
         self.fence_silent_sessions(now);
-        Ok(())
+        self.taker_deadline(now, host, fx)
     }
 
     /// At the end of each step: apply what is committed, answer what can be answered, propose what
@@ -360,8 +484,26 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         self.apply_committed(now, host, fx)?;
+        if let Some(applied) = self.machine.range().map(Range::applied)
+            && let Some(took) = self.apply_lag.look(now.instant, self.raft.commit(), applied)
+        {
+            host.pulse.applied(took);
+        }
         self.answer_reads(host, fx)?;
+        self.take_on(now, host, fx);
+        self.deal_with_failure(now, host, fx)?;
+        self.give(now, host, fx)?;
+        self.follow_map(now, host, fx)?;
+        self.hand_over_if_lost(now, host, fx)?;
         self.propose_queued(now, host, fx)
+    }
+
+    /// The replica is given up: nothing of it is left in the store's memory.
+    pub(super) fn close(&mut self, host: &mut Host, fx: &mut Effects) {
+        self.commands.lose_leadership(self.id, self.raft.leader(), host, fx);
+        self.giver.clear(host);
+        self.machine.unpin(host);
+        self.drop_taker(host, fx);
     }
 
     /// Whether this replica leads, as far as it knows.
@@ -369,9 +511,60 @@ impl Replica {
         self.raft.role() == Role::Leader
     }
 
+    /// Who takes part in the range.
+    pub(super) fn members(&self) -> impl Iterator<Item = StoreId> {
+        self.raft.membership().members()
+    }
+
+    /// How long the oldest thing that the disk or the state machine has to do has taken so far.
+    pub(super) fn in_hand(&self, now: Now) -> Duration {
+        let write = self.persists.front().map(|persisting| now.instant.since(persisting.since));
+        write.unwrap_or_default().max(self.apply_lag.waits(now.instant))
+    }
+
+    /// Follow what is measured of the voters.
+    pub(super) fn follow_pulse(&mut self, now: Now, host: &Host) {
+        let timing = &host.config.timing;
+        let voters = self.raft.membership().all_voters();
+        let election = host.pulse.election(timing, host.config.store, voters);
+        if election != self.election {
+            self.election = election;
+            self.raft.set_timing(now.instant, timing.heartbeat, election);
+        }
+    }
+
+    /// One look at whether this leader is slow.
+    pub(super) fn hand_over_if_slow(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let (commit, membership) = (self.raft.commit(), self.raft.membership());
+        // A swap of voters is not to be disturbed: it ends by itself.
+        let may_look = self.leads() && !membership.is_joint();
+        let keeps_up = |peer| {
+            membership.is_voter(peer) && self.raft.held_by(peer).is_some_and(|held| held >= commit)
+        };
+        let timing = &host.config.timing;
+        let successor =
+            may_look.then(|| host.pulse.successor(now.instant, timing, keeps_up)).flatten();
+        if self.slowness.look(successor.is_some())
+            && let Some(to) = successor
+        {
+            fx.push(Effect::Note(format!(
+                "{}: this store has become slow; handing leadership over to {to}",
+                self.id
+            )));
+            self.consensus(now, host, fx, |raft, out| raft.transfer(now.instant, to, out))?;
+        }
+        Ok(())
+    }
+
     fn role_changed(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
         if self.leads() {
             self.watch_sessions(now, host);
+            self.found_cluster(host);
         } else {
             self.fencing.clear();
             self.commands.lose_leadership(self.id, self.raft.leader(), host, fx);
@@ -383,8 +576,15 @@ impl Replica {
             at: Instant::ZERO,
             reason: "committed entries are left to apply",
         });
-        let fence = self.fencing.next_deadline();
-        Deadline::earlier(backlog, Deadline::earlier(fence, self.raft.deadline()))
+        let election = self.election;
+        [
+            backlog,
+            self.fencing.next_deadline(),
+            self.giver.next_deadline(election),
+            self.taker_next_deadline(),
+        ]
+        .into_iter()
+        .fold(self.raft.deadline(), Deadline::earlier)
     }
 
     pub(super) fn probe(&self) -> ReplicaProbe {
@@ -396,6 +596,7 @@ impl Replica {
             commit: self.raft.commit(),
             applied: self.machine.range().map(|range| (range.applied(), range.state_hash())),
             suspect: self.raft.is_suspect(),
+            membership: self.raft.membership().clone(),
         }
     }
 
@@ -405,12 +606,20 @@ impl Replica {
             range.check();
             let may_be = self.committed.max(self.held);
             assert!(range.applied() <= may_be, "only what is committed is applied");
+            let directory = self.directory().map(|directory| directory.version);
+            assert!(directory.is_none_or(|version| version <= range.applied()));
         }
         let in_order = self.persists.iter().zip(self.persists.iter().skip(1));
         for (earlier, later) in in_order {
-            assert!(earlier.seq < later.seq && earlier.ticket <= later.ticket);
+            assert!(earlier.ticket <= later.ticket);
+            if let (Persisted::Persist { seq: a, .. }, Persisted::Persist { seq: b, .. }) =
+                (&earlier.what, &later.what)
+            {
+                assert!(a < b);
+            }
         }
         self.commands.check();
+        self.giver.check();
     }
 
     pub(super) fn status(&self) -> String {
@@ -418,6 +627,9 @@ impl Replica {
             Some(range) => range.applied().to_string(),
             None => "loading".to_owned(),
         };
-        format!("{} {} applied {applied}", self.id, self.raft.status())
+        let taker =
+            self.taker.as_ref().map_or(String::new(), |taker| format!(" {}", taker.status()));
+        let lost = if self.lost { " table lost" } else { "" };
+        format!("{} {} applied {applied}{lost}{taker}", self.id, self.raft.status())
     }
 }

@@ -1,19 +1,24 @@
 //! A store at work: it hands each event to the part that it concerns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunks::Chunks;
+use super::directory::Holder;
+use super::gate::{Gate, GatewayCall};
+use super::hello::{OwnLife, Peers, SetBack};
 use super::observe::{Observation, Observer, needs_durable_state};
+use super::pulse::Pulse;
+use super::repair::{REPAIR_OPS, Repair};
 use super::replica::Replica;
-use crate::cluster::{ROOT_RANGE, StoreConfig};
+use crate::cluster::{ClusterMap, ROOT_RANGE, StoreConfig};
+use crate::consensus::MessageBody;
+use crate::directory::{Directory, Standing};
 use crate::effects::{Effect, Effects, Now, StoreEvent};
-use crate::ids::{Endpoint, Incarnation, RangeId, StoreId};
-use crate::message::{Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
-use crate::storage::{Opened, Storage, StorageEvent};
-use crate::time::{Deadline, WallTime};
-
-/// The protocol version that hellos announce.
-pub(crate) const PROTOCOL: u16 = 1;
+use crate::ids::{Endpoint, Incarnation, LogIndex, RangeId, StoreId};
+use crate::message::{self, ChunkError, Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
+use crate::range::Range;
+use crate::storage::{JournalTicket, Look, Opened, OpenedRange, Record, Storage, StorageEvent};
+use crate::time::{Deadline, Instant, WallTime};
 
 /// A store at work.
 #[derive(Debug)]
@@ -21,6 +26,12 @@ pub(super) struct Serving {
     pub(super) host: Host,
     pub(super) replicas: BTreeMap<RangeId, Replica>,
     chunks: Chunks,
+    /// Ranges whose replicas were given up in this life.
+    dropped: BTreeSet<RangeId>,
+    gate: Gate,
+    pub(super) repair: Repair,
+    /// The disk was set back: the store stops, for this reason, when this is in the journal.
+    distrust: Option<(JournalTicket, String)>,
 }
 
 /// What the replicas of a store share.
@@ -28,11 +39,17 @@ pub(super) struct Serving {
 pub(super) struct Host {
     pub(super) config: StoreConfig,
     pub(super) incarnation: Incarnation,
+    /// The disk was distrusted once: what it held of ranges that it does not name may be lost.
+    doubted: bool,
     pub(super) storage: Box<Storage>,
     /// What the peers' wall clocks were last heard to say.
     pub(super) peer_clocks: BTreeMap<StoreId, WallTime>,
-    /// The highest journal position that each peer told us it has synced.
-    peer_synced: BTreeMap<StoreId, u64>,
+    /// Who the peers are, and how far they were heard to be.
+    peers: Peers,
+    /// What the root range says of map and sessions.
+    pub(super) directory: Holder,
+    /// What is measured of the peers and of this store.
+    pub(super) pulse: Pulse,
     /// What an onlooker may see.
     pub(super) observer: Observer,
     /// Consensus messages of this step, sent together: one message per peer.
@@ -46,6 +63,11 @@ impl Host {
             self.observer.note(range, || Observation::Says(message.clone()));
         }
         self.outbox.entry(message.to).or_default().push((range, message));
+    }
+
+    /// The cluster map that stands, as far as this store knows.
+    pub(super) fn map(&self) -> &ClusterMap {
+        self.directory.map()
     }
 
     /// Send a message now.
@@ -95,11 +117,20 @@ impl Serving {
         mut opened: Opened,
         fx: &mut Effects,
     ) -> Result<Self, String> {
+        let own = OwnLife {
+            incarnation: opened.incarnation,
+            nonce: config.seed,
+            began: storage.synced_position(),
+            doubted: opened.doubted,
+        };
         let mut host = Host {
             incarnation: opened.incarnation,
+            doubted: opened.doubted > Incarnation(0),
             storage,
             peer_clocks: BTreeMap::new(),
-            peer_synced: BTreeMap::new(),
+            peers: Peers::new(own, now.instant, config.seed ^ 1),
+            directory: Holder::new(config.map.clone(), now.instant, config.seed ^ 2),
+            pulse: Pulse::default(),
             observer: Observer::default(),
             outbox: BTreeMap::new(),
             config,
@@ -115,22 +146,20 @@ impl Serving {
         for note in opened.notes {
             fx.push(Effect::Note(note));
         }
-        let mut serving = Self { host, replicas, chunks: Chunks::default() };
+        let gate = Gate::new(host.config.limits.chunk_bytes_max / 4);
+        let (chunks, repair) = (Chunks::default(), Repair::default());
+        let dropped = BTreeSet::new();
+        let mut serving = Self { host, replicas, chunks, dropped, gate, repair, distrust: None };
+        serving.beat(now, fx)?;
         serving.end_step(now, fx)?;
         Ok(serving)
     }
 
-    /// Say hello on links that are up.
-    pub(super) fn greet(&self, links: &[Endpoint], fx: &mut Effects) {
-        for link in links {
-            let hello = Hello {
-                cluster: self.host.config.cluster,
-                protocol: PROTOCOL,
-                incarnation: self.host.incarnation,
-                synced: self.host.storage.synced_position(),
-            };
-            self.host.send(*link, Message::Hello(hello), fx);
-        }
+    /// Say hello to a peer; `wanted` asks for its own.
+    pub(super) fn greet(&mut self, now: Now, peer: Endpoint, wanted: bool, fx: &mut Effects) {
+        let Host { config, peers, storage, .. } = &mut self.host;
+        let hello = peers.hello(now.instant, config, storage.synced_position(), peer, wanted);
+        self.host.send(peer, Message::Hello(hello), fx);
     }
 
     /// Take one event.
@@ -144,16 +173,22 @@ impl Serving {
         fx: &mut Effects,
     ) -> Result<(), String> {
         self.host.observer.clear();
+        if self.distrust.is_some() {
+            return self.step_distrusting(event, fx);
+        }
         match event {
             StoreEvent::Start => {}
             StoreEvent::Deadline => {
                 for replica in self.replicas.values_mut() {
                     replica.on_deadline(now, &mut self.host, fx)?;
                 }
+                if self.host.pulse.ping_at.is_some_and(|at| at <= now.instant) {
+                    self.beat(now, fx)?;
+                }
             }
             StoreEvent::Message(envelope) => self.on_message(now, envelope, fx)?,
             StoreEvent::LinkUp(peer) => {
-                self.greet(&[peer], fx);
+                self.greet(now, peer, false, fx);
                 self.link_changed(now, peer, true, fx)?;
             }
             StoreEvent::LinkDown(peer) => self.link_changed(now, peer, false, fx)?,
@@ -164,6 +199,26 @@ impl Serving {
         self.end_step(now, fx)
     }
 
+    /// All that is still done is to note in the journal that the disk is not what it was.
+    fn step_distrusting(&mut self, event: StoreEvent, fx: &mut Effects) -> Result<(), String> {
+        if let StoreEvent::Disk { token, result } = event {
+            self.host.storage.on_disk(token, &result, fx);
+        }
+        self.host.storage.pump(fx);
+        while let Some(event) = self.host.storage.next_event() {
+            match (event, &self.distrust) {
+                (StorageEvent::Halt(reason), _) => return Err(reason),
+                (StorageEvent::Durable(through, _), Some((ticket, reason)))
+                    if through >= *ticket =>
+                {
+                    return Err(reason.clone());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn link_changed(
         &mut self,
         now: Now,
@@ -172,17 +227,68 @@ impl Serving {
         fx: &mut Effects,
     ) -> Result<(), String> {
         if let Endpoint::Store(peer) = peer {
+            self.host.peers.link_changed(Endpoint::Store(peer));
+            self.host.pulse.link_changed(peer, stands);
             for replica in self.replicas.values_mut() {
                 replica.link_changed(now, peer, stands, &mut self.host, fx)?;
             }
+            self.repair.link_changed(now, peer, stands, &self.host, fx);
         }
         Ok(())
+    }
+
+    /// Ping the peers, and look at what has been measured.
+    fn beat(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
+        let own = self.host.config.store;
+        let replicas = self.replicas.values();
+        let peers: BTreeSet<StoreId> =
+            replicas.clone().flat_map(Replica::members).filter(|peer| *peer != own).collect();
+        let in_hand = replicas.map(|replica| replica.in_hand(now)).max().unwrap_or_default();
+        let timing = self.host.config.timing;
+        let due = self.host.pulse.beat(now.instant, &timing, peers.into_iter(), in_hand);
+        let vitals = self.host.pulse.vitals(&timing);
+        for peer in due {
+            let pulse = message::Pulse { sent: now.instant, vitals };
+            self.host.send(Endpoint::Store(peer), Message::Ping(pulse), fx);
+        }
+        for replica in self.replicas.values_mut() {
+            replica.follow_pulse(now, &self.host);
+            replica.hand_over_if_slow(now, &mut self.host, fx)?;
+        }
+        Ok(())
+    }
+
+    fn on_pulse(&mut self, now: Now, from: Endpoint, message: Message, fx: &mut Effects) {
+        let Endpoint::Store(peer) = from else { return };
+        match message {
+            Message::Ping(pulse) => {
+                self.host.pulse.told(now.instant, peer, pulse.vitals);
+                let vitals = self.host.pulse.vitals(&self.host.config.timing);
+                let pulse = message::Pulse { sent: pulse.sent, vitals };
+                self.host.send(from, Message::Pong(pulse), fx);
+            }
+            Message::Pong(pulse) => {
+                self.host.pulse.answered(now.instant, peer, pulse.sent);
+                self.host.pulse.told(now.instant, peer, pulse.vitals);
+            }
+            _ => {}
+        }
+        for replica in self.replicas.values_mut() {
+            replica.follow_pulse(now, &self.host);
+        }
     }
 
     /// Whatever the event was: hear what storage has to say, apply and propose, start what can be
     /// started. What is started here may be done at once (a block that is in memory, a call that is
     /// refused), so that storage is heard until it is silent.
     fn end_step(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
+        if self.distrust.is_some() {
+            // Nothing that this step would say may be said any more.
+            self.host.outbox.clear();
+            self.host.storage.pump(fx);
+            return Ok(());
+        }
+        self.on_time(now, fx);
         loop {
             while let Some(event) = self.host.storage.next_event() {
                 self.on_storage(now, event, fx)?;
@@ -190,29 +296,107 @@ impl Serving {
             for replica in self.replicas.values_mut() {
                 replica.advance(now, &mut self.host, fx)?;
             }
+            self.hear_replicas(now, fx);
+            self.repair.drive(now, &mut self.host, fx);
             self.host.storage.pump(fx);
             match self.host.storage.next_event() {
                 Some(event) => self.on_storage(now, event, fx)?,
                 None => break,
             }
         }
+        self.drop_retired(fx);
         self.host.flush_outbox(now, fx);
         Ok(())
     }
 
+    /// Hellos, questions for the directory, and calls that have waited for it long enough.
+    fn on_time(&mut self, now: Now, fx: &mut Effects) {
+        let own = self.host.config.store;
+        let Host { peers, directory, .. } = &mut self.host;
+        for peer in peers.due(now.instant, own, directory.map()) {
+            self.greet(now, peer, false, fx);
+        }
+        for (from, call) in self.gate.expired(now.instant) {
+            Chunks::refuse(from, &call, ChunkError::Overloaded, &self.host, fx);
+        }
+        if !self.gate.is_empty() {
+            self.host.directory.want_newer();
+        }
+        let have = self.host.directory.version();
+        for voter in self.host.directory.due(now.instant, own) {
+            self.host.send(Endpoint::Store(voter), Message::DirectoryAsk { have }, fx);
+        }
+    }
+
+    /// A voter's own replica feeds its store.
+    fn hear_replicas(&mut self, now: Now, fx: &mut Effects) {
+        let replica = self.replicas.get(&ROOT_RANGE);
+        if let Some(news) = replica.and_then(|replica| replica.news_of_directory(&self.host)) {
+            self.take_directory(now, news, fx);
+        }
+    }
+
+    fn take_directory(&mut self, now: Now, directory: Directory, fx: &mut Effects) {
+        if self.host.directory.take(directory) {
+            for (until, from, call) in self.gate.release() {
+                self.on_chunk_call(now, until, from, call, fx);
+            }
+        }
+    }
+
+    /// A gateway's chunk call, if its session may make it.
+    fn on_chunk_call(
+        &mut self,
+        now: Now,
+        until: Instant,
+        from: Endpoint,
+        call: GatewayCall,
+        fx: &mut Effects,
+    ) {
+        match self.host.directory.standing(call.session()) {
+            Standing::Live => {
+                let replace = match &call {
+                    GatewayCall::Write(write) => self.repair.is_damaged(write.chunk),
+                    GatewayCall::Read(_) => false,
+                };
+                self.chunks.call(from, call, replace, &mut self.host, fx);
+            }
+            Standing::Fenced => Chunks::refuse(from, &call, ChunkError::Fenced, &self.host, fx),
+            Standing::Unknown => match self.gate.hold(until, from, call) {
+                Ok(()) if until > now.instant => self.host.directory.want_newer(),
+                Ok(()) => {}
+                Err(call) => Chunks::refuse(from, &call, ChunkError::Overloaded, &self.host, fx),
+            },
+        }
+    }
+
     fn on_message(&mut self, now: Now, envelope: Envelope, fx: &mut Effects) -> Result<(), String> {
         let from = envelope.from;
+        if let Message::Hello(hello) = &envelope.message {
+            self.on_hello(now, from, hello, fx);
+            return Ok(());
+        }
+        if !self.host.peers.admits(from) {
+            // Its hello was lost, or is overtaken, or did not match. It asks again.
+            if self.host.peers.may_repeat(now.instant, from) {
+                self.greet(now, from, true, fx);
+            }
+            return Ok(());
+        }
         match envelope.message {
-            Message::Hello(hello) => self.on_hello(from, &hello, fx),
+            Message::Hello(_) => {}
             Message::Consensus { wall, messages } => {
                 let Endpoint::Store(peer) = from else { return Ok(()) };
-                if !self.host.config.map.voters.contains(&peer) {
+                if !self.knows(peer) {
                     return Ok(());
                 }
                 let clock = self.host.peer_clocks.entry(peer).or_default();
                 *clock = (*clock).max(wall);
                 for (range, message) in messages {
                     let addressed = message.from == peer && message.to == self.host.config.store;
+                    if addressed && !self.replicas.contains_key(&range) {
+                        self.replica_on_demand(now, range, &message, fx)?;
+                    }
                     if let (true, Some(replica)) = (addressed, self.replicas.get_mut(&range)) {
                         replica.on_message(now, message, &mut self.host, fx)?;
                     }
@@ -224,30 +408,151 @@ impl Serving {
                 let origin = Endpoint::Gateway(answer.origin);
                 self.host.send(origin, Message::RangeAnswer(answer), fx);
             }
-            Message::ChunkWrite(write) => self.chunks.write(from, write, &mut self.host, fx),
-            Message::ChunkRead(read) => self.chunks.read(from, read, &mut self.host, fx),
+            Message::SnapshotAsk(ask) => {
+                let Endpoint::Store(peer) = from else { return Ok(()) };
+                match self.replicas.get_mut(&ask.range) {
+                    Some(replica) => {
+                        replica.on_snapshot_ask(now, peer, ask, &mut self.host, fx);
+                    }
+                    None => {
+                        if let Some(page) = super::snapshot::gone(&ask) {
+                            self.host.send(from, Message::SnapshotPage(page), fx);
+                        }
+                    }
+                }
+            }
+            Message::SnapshotPage(page) => {
+                if let (Endpoint::Store(peer), Some(replica)) =
+                    (from, self.replicas.get_mut(&page.range))
+                {
+                    replica.on_snapshot_page(now, peer, page, &mut self.host, fx)?;
+                }
+            }
+            Message::ChunkWrite(write) => {
+                let call = GatewayCall::Write(write);
+                self.on_chunk_call(now, Gate::until(now.instant), from, call, fx);
+            }
+            Message::ChunkRead(read) => {
+                let call = GatewayCall::Read(read);
+                self.on_chunk_call(now, Gate::until(now.instant), from, call, fx);
+            }
+            message @ (Message::Ping(_) | Message::Pong(_)) => {
+                self.on_pulse(now, from, message, fx)
+            }
             // Replies go to gateways.
-            Message::ChunkWritten(_) | Message::ChunkData(_) => {}
+            Message::ChunkWritten(_) | Message::ChunkData(_) | Message::ChunkChecked(_) => {}
+            Message::DirectoryAsk { have } => self.on_directory_ask(from, have, fx),
+            Message::DirectoryAnswer(directory) => {
+                if let (Endpoint::Store(_), Some(directory)) = (from, directory) {
+                    self.take_directory(now, *directory, fx);
+                }
+            }
+            Message::ChunkPull(ask) => {
+                self.chunks.look(from, &ask, Look::Copy, &mut self.host, fx);
+            }
+            Message::ChunkCheck(ask) => {
+                self.chunks.look(from, &ask, Look::Check, &mut self.host, fx);
+            }
+            Message::ChunkRepair(repair) => self.repair.told(now, from, &repair, &self.host, fx),
+            Message::ChunkPulled(pulled) => self.repair.pulled(now, pulled, &mut self.host, fx),
+            Message::InventoryAsk(ask) => {
+                if let Endpoint::Store(peer) = from {
+                    self.repair.asked(peer, ask, &mut self.host, fx);
+                }
+            }
+            Message::InventoryAnswer(answer) => {
+                if let Endpoint::Store(peer) = from {
+                    self.repair.answered(now, peer, answer, &mut self.host);
+                }
+            }
         }
         Ok(())
     }
 
-    fn on_hello(&mut self, from: Endpoint, hello: &Hello, fx: &mut Effects) {
-        let own = self.host.config.cluster;
-        if hello.cluster != own {
-            fx.push(Effect::Note(format!("{from} is of {}, not of {own}", hello.cluster)));
-            return;
+    /// Whether a store may have a say: by the map of the configuration, the maps that are applied here,
+    /// or the configurations of consensus.
+    fn knows(&self, peer: StoreId) -> bool {
+        let fills_a_slot = |map: &ClusterMap| map.stores().any(|(_, store)| store == peer);
+        fills_a_slot(&self.host.config.map)
+            || self.replicas.values().any(|replica| {
+                replica.raft.membership().members().any(|member| member == peer)
+                    || replica.machine.range().and_then(Range::map).is_some_and(fills_a_slot)
+            })
+    }
+
+    /// A leader speaks of a range that this store has no replica of: it begins an empty one, which
+    /// knows of no voters, and so never campaigns.
+    fn replica_on_demand(
+        &mut self,
+        now: Now,
+        range: RangeId,
+        message: &crate::consensus::Message,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let from_leader = matches!(
+            message.body,
+            MessageBody::Append { .. }
+                | MessageBody::Heartbeat { .. }
+                | MessageBody::Snapshot { .. }
+        );
+        let own = self.host.config.store;
+        let retired = self.host.map().retired.contains(&own) || self.dropped.contains(&range);
+        if range != ROOT_RANGE || !from_leader || retired {
+            return Ok(());
         }
-        if let Endpoint::Store(peer) = from {
-            let synced = self.host.peer_synced.entry(peer).or_default();
-            if hello.synced < *synced {
+        let mut opened = OpenedRange::default();
+        if self.host.doubted {
+            // The journal was damaged, and what it said of this range may be lost.
+            let number = self.host.incarnation.0;
+            opened.suspect = number;
+            self.host.storage.append(Record::Suspect { range, number });
+        }
+        fx.push(Effect::Note(format!("{range}: {} asks for a replica here", message.from)));
+        let mut replica = Replica::new(now, range, &mut self.host, opened);
+        replica.start(now, &mut self.host, fx)?;
+        self.replicas.insert(range, replica);
+        Ok(())
+    }
+
+    /// Replicas of which this store is no member any more, for it was replaced. Their rows and logs
+    /// stay on the disk, as garbage.
+    fn drop_retired(&mut self, fx: &mut Effects) {
+        let host = &self.host;
+        let retired = |replica: &Replica| replica.is_retired(host);
+        let ids: Vec<RangeId> =
+            self.replicas.iter().filter(|(_, r)| retired(r)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(mut replica) = self.replicas.remove(&id) {
+                replica.close(&mut self.host, fx);
+                self.dropped.insert(id);
                 fx.push(Effect::Note(format!(
-                    "{peer} starts at journal position {}, and had told us {synced}: its disk was \
-                     set back",
-                    hello.synced
+                    "{id}: this store was replaced: its replica takes no part any more"
                 )));
             }
-            *synced = (*synced).max(hello.synced);
+        }
+    }
+
+    /// Any voter's applied state is good enough.
+    fn on_directory_ask(&self, from: Endpoint, have: LogIndex, fx: &mut Effects) {
+        if self.replicas.contains_key(&ROOT_RANGE) {
+            let newer = self.host.directory.held().filter(|held| held.version > have);
+            let answer = newer.map(|directory| Box::new(directory.clone()));
+            self.host.send(from, Message::DirectoryAnswer(answer), fx);
+        }
+    }
+
+    fn on_hello(&mut self, now: Now, from: Endpoint, hello: &Hello, fx: &mut Effects) {
+        let Host { config, peers, directory, .. } = &mut self.host;
+        let heard = peers.on_hello(now.instant, from, hello, config, directory.map());
+        if let Some(note) = heard.note {
+            fx.push(Effect::Note(note));
+        }
+        if heard.reply {
+            self.greet(now, from, false, fx);
+        }
+        if let Some(SetBack { above, reason }) = heard.set_back {
+            let ticket = self.host.storage.distrust(above);
+            self.distrust = Some((ticket, reason));
         }
     }
 
@@ -295,17 +600,43 @@ impl Serving {
                 for replica in self.replicas.values_mut() {
                     replica.on_fetched(now, miss, &mut self.host, fx)?;
                 }
+                self.repair.fetched(miss);
             }
             StorageEvent::Damaged { range } => {
                 if let Some(replica) = self.replicas.get_mut(&range) {
                     replica.rebuild_table(now, &mut self.host, fx)?;
                 }
             }
+            StorageEvent::Staged { range } => {
+                if let Some(replica) = self.replicas.get_mut(&range) {
+                    replica.on_staged(now, &mut self.host, fx);
+                }
+            }
+            StorageEvent::IngestFailed { range, reason } => {
+                if let Some(replica) = self.replicas.get_mut(&range) {
+                    replica.give_up(now, &reason, &mut self.host, fx)?;
+                }
+            }
+            // The journal says so too, in its order among the other records.
+            StorageEvent::Installed => {}
+            StorageEvent::ChunkStored { op, result } if op >= REPAIR_OPS => {
+                self.repair.written(now, op, result, &mut self.host, fx);
+            }
             StorageEvent::ChunkStored { op, result } => {
                 self.chunks.stored(op, result, &self.host, fx);
             }
             StorageEvent::ChunkRead { op, result } => {
-                self.chunks.was_read(op, result, &self.host, fx);
+                if let Some(chunk) = self.chunks.was_read(op, result, &self.host, fx) {
+                    self.repair.read_badly(now, chunk);
+                }
+            }
+            StorageEvent::ChunkLooked { op, result } if op >= REPAIR_OPS => {
+                self.repair.looked(now, op, result, &mut self.host, fx);
+            }
+            StorageEvent::ChunkLooked { op, result } => {
+                if let Some(chunk) = self.chunks.looked(op, result, &self.host, fx) {
+                    self.repair.read_badly(now, chunk);
+                }
             }
             StorageEvent::Note(note) => fx.push(Effect::Note(note)),
             StorageEvent::Open(_) => unreachable!("storage opens once, before it serves"),
@@ -314,8 +645,18 @@ impl Serving {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Deadline> {
+        if self.distrust.is_some() {
+            return None;
+        }
+        let own = [
+            Some(self.host.peers.next_deadline()),
+            Some(self.host.directory.next_deadline()),
+            self.gate.next_deadline(),
+            self.repair.next_deadline(),
+        ];
         let deadlines = self.replicas.values().map(|replica| replica.next_deadline(&self.host));
-        deadlines.fold(None, Deadline::earlier)
+        let ping = self.host.pulse.ping_at.map(|at| Deadline { at, reason: "ping" });
+        deadlines.chain(own).fold(ping, Deadline::earlier)
     }
 
     pub(super) fn check(&self) {
@@ -324,15 +665,19 @@ impl Serving {
             replica.check();
         }
         self.chunks.check();
+        self.gate.check();
+        self.repair.check();
+        self.host.peers.check();
     }
 
     pub(super) fn status(&self) -> String {
         let replicas: Vec<String> = self.replicas.values().map(Replica::status).collect();
         format!(
-            "{} {} {} {}",
+            "{} {} {} {} {}",
             self.host.incarnation,
             replicas.join(" "),
             self.chunks.status(),
+            self.repair.status(&self.host),
             self.host.storage.status()
         )
     }

@@ -6,15 +6,15 @@ use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::hash::Checksum;
 use crate::ids::StoreId;
 use crate::message::{
-    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, Message,
-    RangeAnswer, RangeCall, Refusal,
+    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, Message, Pulse,
+    RangeAnswer, RangeCall, Refusal, SnapshotGiven, Vitals,
 };
-use crate::time::WallTime;
+use crate::time::{Duration, Instant, WallTime};
 
 /// Consensus messages in one frame.
 const CONSENSUS_MESSAGES_MAX: usize = 65_536;
 /// Blocks of one chunk.
-const BLOCKS_MAX: usize = 1024;
+pub(super) const BLOCKS_MAX: usize = 1024;
 
 const HELLO: u8 = 1;
 const CONSENSUS: u8 = 2;
@@ -24,6 +24,19 @@ const CHUNK_WRITE: u8 = 5;
 const CHUNK_WRITTEN: u8 = 6;
 const CHUNK_READ: u8 = 7;
 const CHUNK_DATA: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+pub(super) const DIRECTORY_ASK: u8 = 11;
+pub(super) const DIRECTORY_ANSWER: u8 = 12;
+pub(super) const CHUNK_PULL: u8 = 13;
+pub(super) const CHUNK_PULLED: u8 = 14;
+pub(super) const CHUNK_REPAIR: u8 = 15;
+pub(super) const CHUNK_CHECK: u8 = 16;
+pub(super) const CHUNK_CHECKED: u8 = 17;
+pub(super) const INVENTORY_ASK: u8 = 18;
+pub(super) const INVENTORY_ANSWER: u8 = 19;
+const SNAPSHOT_ASK: u8 = 20;
+const SNAPSHOT_PAGE: u8 = 21;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -39,6 +52,27 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
             let bulk = data.result.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();
             (CHUNK_DATA, bulk)
         }
+        Message::SnapshotAsk(_) => (SNAPSHOT_ASK, Bytes::new()),
+        Message::SnapshotPage(page) => match &page.given {
+            SnapshotGiven::Rows { rows, .. } => (SNAPSHOT_PAGE, rows.clone()),
+            SnapshotGiven::State { .. } | SnapshotGiven::Gone { .. } => {
+                (SNAPSHOT_PAGE, Bytes::new())
+            }
+        },
+        Message::ChunkPulled(pulled) => {
+            let bulk = pulled.result.as_ref().map(|copy| copy.data.clone()).unwrap_or_default();
+            (CHUNK_PULLED, bulk)
+        }
+        Message::DirectoryAsk { .. } => (DIRECTORY_ASK, Bytes::new()),
+        Message::DirectoryAnswer(_) => (DIRECTORY_ANSWER, Bytes::new()),
+        Message::ChunkPull(_) => (CHUNK_PULL, Bytes::new()),
+        Message::ChunkRepair(_) => (CHUNK_REPAIR, Bytes::new()),
+        Message::ChunkCheck(_) => (CHUNK_CHECK, Bytes::new()),
+        Message::ChunkChecked(_) => (CHUNK_CHECKED, Bytes::new()),
+        Message::InventoryAsk(_) => (INVENTORY_ASK, Bytes::new()),
+        Message::InventoryAnswer(_) => (INVENTORY_ANSWER, Bytes::new()),
+        Message::Ping(_) => (PING, Bytes::new()),
+        Message::Pong(_) => (PONG, Bytes::new()),
     }
 }
 
@@ -48,8 +82,11 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
         Message::Hello(hello) => {
             hello.cluster.encode(out);
             hello.protocol.encode(out);
-            hello.incarnation.encode(out);
-            hello.synced.encode(out);
+            hello.life.encode(out);
+            hello.began.encode(out);
+            hello.doubted.encode(out);
+            hello.heard.encode(out);
+            hello.wanted.encode(out);
         }
         Message::Consensus { wall, messages } => {
             out.u64(wall.as_millis());
@@ -110,6 +147,10 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
                 out.list(checksums);
             }
         }
+        Message::SnapshotAsk(ask) => super::snapshot::encode_ask(ask, out),
+        Message::SnapshotPage(page) => super::snapshot::encode_page(page, out),
+        Message::Ping(pulse) | Message::Pong(pulse) => encode_pulse(pulse, out),
+        repair => super::repair::encode(repair, out),
     }
 }
 
@@ -119,15 +160,19 @@ pub(super) fn decode(
     input: &mut Decoder<'_>,
     bulk: Bytes,
 ) -> Result<Message, DecodeError> {
-    if !matches!(kind, CHUNK_WRITE | CHUNK_DATA) && !bulk.is_empty() {
+    let has_bulk = matches!(kind, CHUNK_WRITE | CHUNK_DATA | CHUNK_PULLED | SNAPSHOT_PAGE);
+    if !has_bulk && !bulk.is_empty() {
         return Err(DecodeError::Invalid { what: "bulk of a message without any" });
     }
     Ok(match kind {
         HELLO => Message::Hello(Hello {
             cluster: Wire::decode(input)?,
             protocol: Wire::decode(input)?,
-            incarnation: Wire::decode(input)?,
-            synced: Wire::decode(input)?,
+            life: Wire::decode(input)?,
+            began: Wire::decode(input)?,
+            doubted: Wire::decode(input)?,
+            heard: Wire::decode(input)?,
+            wanted: Wire::decode(input)?,
         }),
         CONSENSUS => Message::Consensus {
             wall: WallTime::from_millis(input.u64()?),
@@ -189,8 +234,34 @@ pub(super) fn decode(
                 Err(error) => Err(error),
             },
         }),
-        tag => return Err(DecodeError::Tag { what: "message kind", tag }),
+        SNAPSHOT_ASK => Message::SnapshotAsk(super::snapshot::decode_ask(input)?),
+        SNAPSHOT_PAGE => Message::SnapshotPage(super::snapshot::decode_page(input, bulk)?),
+        PING => Message::Ping(decode_pulse(input)?),
+        PONG => Message::Pong(decode_pulse(input)?),
+        kind => super::repair::decode(kind, input, bulk)?,
     })
+}
+
+fn encode_pulse(pulse: &Pulse, out: &mut Encoder) {
+    let Pulse { sent, vitals: Vitals { heartbeat, reach, delay } } = pulse;
+    out.u64(sent.as_nanos());
+    out.u64(nanos(*heartbeat));
+    // 0 stands for "unknown": whatever was measured took a nanosecond at least.
+    for measured in [reach, delay] {
+        out.u64(measured.map_or(0, |measured| nanos(measured).max(1)));
+    }
+}
+
+fn decode_pulse(input: &mut Decoder<'_>) -> Result<Pulse, DecodeError> {
+    let sent = Instant::from_nanos(input.u64()?);
+    let heartbeat = Duration::from_nanos(input.u64()?);
+    let [reach, delay] =
+        [input.u64()?, input.u64()?].map(|n| (n > 0).then(|| Duration::from_nanos(n)));
+    Ok(Pulse { sent, vitals: Vitals { heartbeat, reach, delay } })
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn encode_ask(ask: &Ask, out: &mut Encoder) {
@@ -226,9 +297,10 @@ fn encode_answer(answer: &Answer, out: &mut Encoder) {
             out.u8(1);
             reply.encode(out);
         }
-        Answer::Beat { live } => {
+        Answer::Beat { live, map } => {
             out.u8(2);
             live.encode(out);
+            map.encode(out);
         }
     }
 }
@@ -237,7 +309,7 @@ fn decode_answer(input: &mut Decoder<'_>) -> Result<Answer, DecodeError> {
     match input.u8()? {
         0 => Ok(Answer::Applied(Wire::decode(input)?)),
         1 => Ok(Answer::Read(Wire::decode(input)?)),
-        2 => Ok(Answer::Beat { live: Wire::decode(input)? }),
+        2 => Ok(Answer::Beat { live: Wire::decode(input)?, map: Wire::decode(input)? }),
         tag => Err(DecodeError::Tag { what: "answer", tag }),
     }
 }
@@ -271,7 +343,7 @@ fn decode_refusal(input: &mut Decoder<'_>) -> Result<Refusal, DecodeError> {
     }
 }
 
-fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
+pub(super) fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
     out.u8(match result {
         Ok(()) => 0,
         Err(ChunkError::Missing) => 1,
@@ -280,10 +352,13 @@ fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Encoder) {
         Err(ChunkError::Full) => 4,
         Err(ChunkError::Overloaded) => 5,
         Err(ChunkError::Invalid) => 6,
+        Err(ChunkError::Fenced) => 7,
     });
 }
 
-fn decode_chunk_result(input: &mut Decoder<'_>) -> Result<Result<(), ChunkError>, DecodeError> {
+pub(super) fn decode_chunk_result(
+    input: &mut Decoder<'_>,
+) -> Result<Result<(), ChunkError>, DecodeError> {
     Ok(match input.u8()? {
         0 => Ok(()),
         1 => Err(ChunkError::Missing),
@@ -292,6 +367,7 @@ fn decode_chunk_result(input: &mut Decoder<'_>) -> Result<Result<(), ChunkError>
         4 => Err(ChunkError::Full),
         5 => Err(ChunkError::Overloaded),
         6 => Err(ChunkError::Invalid),
+        7 => Err(ChunkError::Fenced),
         tag => return Err(DecodeError::Tag { what: "chunk result", tag }),
     })
 }

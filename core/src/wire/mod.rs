@@ -6,6 +6,8 @@
 //! carries. Anything else that is wrong with a frame is a [`DecodeError`], and the link is closed.
 
 mod message;
+mod repair;
+mod snapshot;
 
 use bytes::Bytes;
 
@@ -22,8 +24,8 @@ pub const LINK_KIND_MIN: u8 = 128;
 pub const PREFIX_BYTES: usize = 16;
 /// Bytes of the largest header: a consensus message with its entries.
 pub const HEADER_BYTES_MAX: usize = 17 << 20;
-/// Bytes of the largest bulk: a chunk.
-pub const BULK_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the largest bulk: a page of a snapshot with one row of the largest value.
+pub const BULK_BYTES_MAX: usize = (4 << 20) + (64 << 10);
 
 /// A frame, ready to be written: first the head, then the bulk.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -476,4 +476,6 @@ impl fmt::Display for DriverError {
 impl std::error::Error for DriverError {}
 
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod tests;

@@ -15,8 +15,11 @@ use crate::runtime::Runtime;
 #[derive(Debug)]
 pub(super) struct Leaving<R: Runtime, S> {
     stopped: Vec<oneshot::Sender<Result<(), StopError>>>,
-    next: Option<(StorePart<R, S>, oneshot::Sender<Result<(), StartError>>)>,
+    next: Option<(StorePart<R, S>, Started)>,
 }
+
+/// Tells whoever started a store what came of it.
+type Started = oneshot::Sender<Result<(), StartError>>;
 
 impl<R: Runtime, S> Default for Leaving<R, S> {
     fn default() -> Self {
@@ -90,11 +93,7 @@ where
     }
 
     /// Add a store to the running driver.
-    pub(super) fn start_store(
-        &mut self,
-        part: StorePart<R, S>,
-        done: oneshot::Sender<Result<(), StartError>>,
-    ) {
+    pub(super) fn start_store(&mut self, part: StorePart<R, S>, done: Started) {
         let id = part.id;
         let waits = self.leaving.get(&id).is_some_and(|leaving| leaving.next.is_some());
         if self.phase != Phase::Serving {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use bytes::Bytes;
 use trine_core::disk::{DiskOp, SECTOR};
 use trine_core::ids::{ClusterId, DiskToken, Incarnation, RequestId, TenantId};
-use trine_core::message::{Envelope, Hello, Message};
+use trine_core::message::{Envelope, Hello, Message, StoreMark};
 use trine_core::request::{Reply, Request};
 use trine_s3::front::Front;
 
@@ -42,8 +42,15 @@ fn store(id: u64) -> Endpoint {
 }
 
 fn hello(from: Endpoint, to: Endpoint) -> Envelope {
-    let (cluster, incarnation) = (ClusterId(1), Incarnation(1));
-    let message = Message::Hello(Hello { cluster, protocol: 1, incarnation, synced: 0 });
+    let message = Message::Hello(Hello {
+        cluster: ClusterId(1),
+        protocol: 1,
+        life: StoreMark { incarnation: Incarnation(1), nonce: 0, synced: 0 },
+        began: 0,
+        doubted: Incarnation(0),
+        heard: None,
+        wanted: false,
+    });
     Envelope { from, to, message }
 }
 
@@ -183,12 +190,16 @@ async fn a_deadline_is_delivered_when_its_time_has_come() {
     *rig.deadlines[2].lock().unwrap() = Some(at);
     // The driver looks at deadlines when it wakes.
     rig.handle.status().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    assert!(!rig.log.try_iter().any(|line| line.contains("Deadline")), "too early");
-    tokio::time::sleep(Duration::from_millis(40)).await;
+    let first = loop {
+        match rig.log.try_iter().find(|line| line.contains("Deadline")) {
+            Some(line) => break line,
+            None => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    assert!(rig.runtime.now() >= at, "too early");
+    assert_eq!(first, "store-2 Deadline");
     *rig.deadlines[2].lock().unwrap() = None;
     let (_, log) = rig.finish().await;
-    assert!(log.iter().any(|line| line == "store-2 Deadline"));
     assert!(!log.iter().any(|line| line == "store-1 Deadline"));
 }
 

@@ -4,7 +4,7 @@ use trine_core::message::Message;
 
 /// One of the two connections of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub(crate) enum Class {
     /// Consensus, calls on ranges and their answers: small, and urgent.
     Control,
     /// Bytes of chunks: they may fill their connection, and only that one.
@@ -25,13 +25,27 @@ impl Class {
 /// is bulk; all others, and above all what consensus says, are control.
 pub(crate) fn class_of(message: &Message) -> Class {
     match message {
-        Message::ChunkWrite(_) | Message::ChunkData(_) => Class::Bulk,
+        Message::ChunkWrite(_)
+        | Message::ChunkData(_)
+        | Message::ChunkPulled(_)
+        | Message::InventoryAnswer(_)
+        | Message::SnapshotPage(_) => Class::Bulk,
         Message::Hello(_)
         | Message::Consensus { .. }
         | Message::RangeCall(_)
         | Message::RangeAnswer(_)
         | Message::ChunkWritten(_)
-        | Message::ChunkRead(_) => Class::Control,
+        | Message::ChunkRead(_)
+        | Message::DirectoryAsk { .. }
+        | Message::DirectoryAnswer(_)
+        | Message::ChunkPull(_)
+        | Message::ChunkRepair(_)
+        | Message::ChunkCheck(_)
+        | Message::ChunkChecked(_)
+        | Message::InventoryAsk(_)
+        | Message::SnapshotAsk(_)
+        | Message::Ping(_)
+        | Message::Pong(_) => Class::Control,
     }
 }
 
@@ -46,5 +60,18 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
         Message::ChunkWritten(_) => "ChunkWritten",
         Message::ChunkRead(_) => "ChunkRead",
         Message::ChunkData(_) => "ChunkData",
+        Message::DirectoryAsk { .. } => "DirectoryAsk",
+        Message::DirectoryAnswer(_) => "DirectoryAnswer",
+        Message::ChunkPull(_) => "ChunkPull",
+        Message::ChunkPulled(_) => "ChunkPulled",
+        Message::ChunkRepair(_) => "ChunkRepair",
+        Message::ChunkCheck(_) => "ChunkCheck",
+        Message::ChunkChecked(_) => "ChunkChecked",
+        Message::InventoryAsk(_) => "InventoryAsk",
+        Message::InventoryAnswer(_) => "InventoryAnswer",
+        Message::SnapshotAsk(_) => "SnapshotAsk",
+        Message::SnapshotPage(_) => "SnapshotPage",
+        Message::Ping(_) => "Ping",
+        Message::Pong(_) => "Pong",
     }
 }

@@ -35,6 +35,8 @@ use crate::runtime::{Listener, Runtime};
 const STEADY: Duration = Duration::from_secs(1);
 /// Accepted connections that have not said hello yet; more wait in the kernel's backlog.
 const HANDSHAKES_MAX: usize = 64;
+/// Bytes of a refused connection that are read, and thrown away, so that the peer hears why.
+const REFUSED_BYTES_MAX: usize = 64 << 10;
 /// Pause after a failed accept, which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -264,7 +266,22 @@ async fn refuse<R: Runtime>(
     refusal: Refusal,
 ) -> Result<(), Failure> {
     let greeting = Greeting::Refusal(refusal.clone());
-    within(&shared.runtime, shared.config.timing.dial, say(&mut stream, greeting)).await?;
+    let telling = async {
+        say(&mut stream, greeting).await?;
+        // What was sent is thrown away if the socket is closed with bytes unread.
+        stream.shutdown().await?;
+        let mut unread = [0; 1024];
+        let mut left = REFUSED_BYTES_MAX;
+        while left > 0 {
+            match stream.read(&mut unread).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        Ok(())
+    };
+    // That it did not hear us out is its own loss.
+    let _ = within(&shared.runtime, shared.config.timing.dial, telling).await;
     // An attempt that was given up is nobody's mistake.
     if refusal.reason == Reason::Stale { Ok(()) } else { Err(Failure::Refusing(refusal)) }
 }

@@ -11,7 +11,7 @@
 //! a dead peer is noticed, whether it says so or falls silent; no queue grows beyond its bound. It
 //! leaves to the machines to ask again for what was lost.
 //!
-//! Of two nodes the one with the smaller id dials; [`handshake`] says why. There is no encryption
+//! Of two nodes the one with the smaller id dials; `handshake` says why. There is no encryption
 //! and no authentication yet: peers listen on loopback addresses only, unless told otherwise
 //! ([`TransportConfig::insecure_peer_listen`]), until mutual TLS stands.
 //!
@@ -19,9 +19,9 @@
 //! reserve, [`BULK_QUEUE_BYTES_MAX`], one batch or frame each beyond that), 36 MiB undelivered control
 //! bytes, 64 calls of 1 MiB; and for all links together [`BULK_INBOUND_BYTES_MAX`].
 //!
-//! Parts: [`class`] chooses the connection; [`hello`] and [`link_frame`] are bytes; [`queue`] and
-//! [`socket`] the two ends of a connection; [`link`] its tasks; [`table`] who is linked; [`handshake`]
-//! makes links; [`port`] is the driver's side.
+//! Parts: `class` chooses the connection; `hello` and `link_frame` are bytes; `queue` and `socket` the
+//! two ends of a connection; `link` its tasks; `table` who is linked; `handshake` makes links; `port`
+//! is the driver's side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -29,6 +29,10 @@ pub struct Port<R: Runtime> {
 
 /// What a driver learns from its transport.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are messages, and each is moved on at once"
+)]
 pub(crate) enum Arrival {
     /// A link to this endpoint stands.
     Up(Endpoint),

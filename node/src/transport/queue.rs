@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use trine_core::wire::Frame;
 
-/// Bytes that wait on a control connection. Some ten milliseconds of a gigabit: what waits longer is
-/// better sent anew. One frame of any size goes into an empty queue.
+/// Bytes that wait on a control connection: 70 ms of a gigabit, which is how long a heartbeat may
+/// stand behind appends. While less than half of it waits, a frame of any size is taken.
 pub const CONTROL_QUEUE_BYTES_MAX: usize = 8 << 20;
 /// Frames that wait on a control connection.
 pub const CONTROL_QUEUE_FRAMES_MAX: usize = 8192;
@@ -97,7 +97,7 @@ impl SendQueue {
             frames_max += self.limits.reserve_frames;
         }
         let mut state = self.lock();
-        let fits = state.frames.is_empty() || state.bytes + len <= bytes_max;
+        let fits = state.bytes <= self.limits.bytes / 2 || state.bytes + len <= bytes_max;
         if !fits || state.frames.len() >= frames_max {
             return Err(Full);
         }

@@ -21,6 +21,7 @@ use crate::runtime::Runtime;
 
 /// What the driver learns from links, in order.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub(crate) enum Event {
     /// An endpoint can be reached, by this link.
     Up { endpoint: Endpoint, link: Arc<Link> },

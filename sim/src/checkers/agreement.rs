@@ -81,6 +81,11 @@ impl Agreement {
         }
     }
 
+    /// A store is gone for ever: nothing more is expected of it.
+    pub fn gone(&mut self, store: usize) {
+        self.latest.retain(|(of, _), _| *of != store);
+    }
+
     /// Whether the latest views of `stores` stores are at one index. True if nobody shows views.
     pub fn settled(&self, stores: usize) -> bool {
         let mut by_range: BTreeMap<u64, Vec<Option<u64>>> = BTreeMap::new();

@@ -7,14 +7,18 @@
 //!
 //! | promise | seen by |
 //! |---|---|
-//! | election safety: one leader in a term | [`Ghost::leads`] |
+//! | election safety: one leader in a term, with durable votes of a quorum | [`Ghost::leads`] |
 //! | leader completeness | [`Ghost::leads`] |
 //! | log matching | [`Ghost::wrote`] |
 //! | a vote is durable before it is sent | [`Ghost::sends_vote`] |
 //! | an acknowledged append is durable, and the leader's | [`Ghost::sends_accept`] |
 //! | what commits is durable in a quorum | [`Ghost::commits`] |
+//! | one change of membership at a time, by way of a joint configuration | [`Ghost::wrote`], [`Ghost::commits`] |
+//! | a snapshot brings the configuration of its last entry | [`Ghost::installed`] |
 //! | committed entries never change | [`Ghost::commits`], [`Ghost::recovered`] |
 //! | a read is no older than what was committed when it was asked | [`Ghost::read_ready`] |
+
+//! A quorum is a majority of the voters in force; while a configuration is joint, one of each half.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +34,36 @@ pub struct Seen {
     pub hash: u64,
 }
 
+/// A configuration, as an entry brings it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// The voters.
+    pub voters: BTreeSet<u64>,
+    /// The former ones, while both count.
+    pub outgoing: BTreeSet<u64>,
+    /// Who gets the log without a vote.
+    pub learners: BTreeSet<u64>,
+}
+
+impl Config {
+    fn is_quorum(&self, who: &BTreeSet<u64>) -> bool {
+        let majority = |half: &BTreeSet<u64>| 2 * half.intersection(who).count() > half.len();
+        majority(&self.voters) && (self.outgoing.is_empty() || majority(&self.outgoing))
+    }
+
+    /// Whether one change may make `next` of this.
+    fn may_become(&self, next: &Self) -> bool {
+        let joint = |config: &Self| !config.outgoing.is_empty();
+        match (joint(self), joint(next)) {
+            (true, true) => false,
+            (false, true) => {
+                self.voters == next.outgoing && next.voters.difference(&self.voters).count() == 1
+            }
+            (_, false) => self.voters == next.voters,
+        }
+    }
+}
+
 /// The image of one replica's state, as its memory or its disk has it.
 #[derive(Clone, Debug, Default, Hash)]
 struct Image {
@@ -42,7 +76,14 @@ struct Image {
 /// See the module's text. A clone goes on independently.
 #[derive(Clone, Debug, Default)]
 pub struct Ghost {
-    quorum: usize,
+    /// What the group begins with.
+    first: Config,
+    /// Of each (index, term): the configuration that the entry brings.
+    configs: BTreeMap<(u64, u64), Config>,
+    /// Of each replica: an entry that must be committed, since it has appended the next configuration.
+    due: BTreeMap<u64, (u64, Seen)>,
+    /// Of each (term, candidate): whose vote for it was ever durable.
+    ballots: BTreeMap<(u64, u64), BTreeSet<u64>>,
     memory: BTreeMap<u64, Image>,
     disk: BTreeMap<u64, Image>,
     leaders: BTreeMap<u64, u64>,
@@ -85,7 +126,27 @@ impl Image {
 impl Ghost {
     /// An onlooker of a group of `voters` replicas with empty logs.
     pub fn new(voters: usize) -> Self {
-        Self { quorum: voters / 2 + 1, ..Self::default() }
+        let first = Config { voters: (1..=voters as u64).collect(), ..Config::default() };
+        Self { first, ..Self::default() }
+    }
+
+    /// The entry of this (index, term), about which more will be heard, brings a configuration.
+    ///
+    /// # Errors
+    /// If it brought another one before.
+    pub fn configures(&mut self, at: (u64, u64), config: Config) -> Result<(), Broken> {
+        let known = self.configs.entry(at).or_insert_with(|| config.clone());
+        if *known == config {
+            return Ok(());
+        }
+        Err(format!("log matching: entry {at:?} brings {known:?}, and {config:?}"))
+    }
+
+    /// The configuration in force with `log` up to `index`, and the entry that brought it.
+    fn config_at(&self, log: impl Fn(u64) -> Option<Seen>, index: u64) -> (u64, &Config) {
+        let known = self.configs.range(..=(index, u64::MAX)).rev();
+        let mut in_log = known.filter(|((at, term), _)| log(*at).is_some_and(|s| s.term == *term));
+        in_log.next().map_or((0, &self.first), |((at, _), config)| (*at, config))
     }
 
     /// How many entries are known to be committed.
@@ -141,6 +202,25 @@ impl Ghost {
                 ));
             }
         }
+        self.changes(replica, entries)
+    }
+
+    /// Of the entries that a leader appended, those that bring a configuration follow the rules.
+    fn changes(&mut self, replica: u64, entries: &[(u64, Seen)]) -> Result<(), Broken> {
+        let Some(image) = self.memory.get(&replica) else { return Ok(()) };
+        for (index, seen) in entries {
+            let Some(next) = self.configs.get(&(*index, seen.term)) else { continue };
+            if self.leaders.get(&seen.term) != Some(&replica) {
+                continue;
+            }
+            let (at, former) = self.config_at(|index| image.get(index), index - 1);
+            if !former.may_become(next) {
+                return Err(format!("{replica} makes {next:?} of {former:?} in one change"));
+            }
+            if let Some(former) = image.get(at) {
+                self.due.insert(replica, (at, former));
+            }
+        }
         Ok(())
     }
 
@@ -154,20 +234,30 @@ impl Ghost {
         self.disk.entry(replica).or_default().write(hard_state, entries);
         if let Some((term, Some(vote))) = hard_state {
             self.votes.insert((replica, term), vote);
+            self.ballots.entry((term, vote)).or_default().insert(replica);
         }
         for (index, seen) in entries {
             self.holders.entry((*index, seen.term)).or_default().insert(replica);
         }
     }
 
-    /// A replica has put a snapshot of the entries up to `index` in place of its log, durably.
+    /// A replica has put a snapshot of the entries up to `index` in place of its log, durably, and
+    /// goes by `config`.
     ///
     /// # Errors
     /// The broken promise.
-    pub fn installed(&mut self, replica: u64, index: u64) -> Result<(), Broken> {
+    pub fn installed(&mut self, replica: u64, index: u64, config: &Config) -> Result<(), Broken> {
         let Some(covered) = self.committed.get(..=place(index)) else {
             return Err(format!("replica {replica} installed a snapshot of uncommitted {index}"));
         };
+        let log = |at| covered.get(place(at)).map(|(seen, _)| *seen);
+        let (_, in_force) = self.config_at(log, index);
+        if in_force != config {
+            return Err(format!(
+                "snapshot: {replica} installs {config:?} with entry {index}; in force is \
+                 {in_force:?}"
+            ));
+        }
         let log: Vec<Seen> = covered.iter().map(|(seen, _)| *seen).collect();
         for (seen, index) in log.iter().zip(1..) {
             self.holders.entry((index, seen.term)).or_default().insert(replica);
@@ -257,6 +347,7 @@ impl Ghost {
         }
         self.memory.insert(replica, image);
         self.agreed.remove(&replica);
+        self.due.remove(&replica);
         // Reads that it was asked die with it.
         self.reads.retain(|(at, _), _| *at != replica);
     }
@@ -272,7 +363,18 @@ impl Ghost {
                 "election safety: {leader} and {replica} both lead in term {term}"
             ));
         }
-        let log = &self.memory.entry(replica).or_default().log;
+        self.memory.entry(replica).or_default();
+        let image = &self.memory[&replica];
+        let (_, config) = self.config_at(|index| image.get(index), image.log.len() as u64);
+        let none = BTreeSet::new();
+        let voters = self.ballots.get(&(term, replica)).unwrap_or(&none);
+        if !config.is_quorum(voters) {
+            return Err(format!(
+                "election: {replica} leads in term {term} by the durable votes of {voters:?}, in \
+                 {config:?}"
+            ));
+        }
+        let log = &image.log;
         self.led.entry(term).or_insert_with(|| log.clone());
         for ((seen, committed_in), index) in self.committed.iter().zip(1..) {
             if *committed_in < term && log.get(place(index)) != Some(seen) {
@@ -330,10 +432,12 @@ impl Ghost {
     /// # Errors
     /// The broken promise.
     pub fn commits(&mut self, replica: u64, term: u64, index: u64) -> Result<(), Broken> {
-        let log = &self.memory.entry(replica).or_default().log;
-        let agreed = self.agreed.entry(replica).or_default();
+        self.memory.entry(replica).or_default();
+        let image = &self.memory[&replica];
+        let log = &image.log;
+        let agreed = self.agreed.get(&replica).copied().unwrap_or(0);
         // What was compared once is not compared again, unless it was overwritten.
-        for at in *agreed + 1..=index {
+        for at in agreed + 1..=index {
             let Some(seen) = log.get(place(at)).copied() else {
                 return Err(format!("{replica} commits entry {at}, which it does not have"));
             };
@@ -346,18 +450,38 @@ impl Ghost {
                     ));
                 }
                 None => {
-                    let holders = self.holders.get(&(at, seen.term)).map_or(0, BTreeSet::len);
-                    if holders < self.quorum {
-                        return Err(format!(
-                            "durable quorum: {replica} commits entry {at}, which {holders} hold"
-                        ));
-                    }
+                    self.is_held(image, at, seen).map_err(|holders| {
+                        format!("durable quorum: {replica} commits entry {at}, held by {holders:?}")
+                    })?;
                     self.committed.push((seen, term));
                 }
             }
-            *agreed = at;
+            self.agreed.insert(replica, at);
+        }
+        if let Some((at, seen)) = self.due.remove(&replica)
+            && self.committed.get(place(at)).is_none_or(|(committed, _)| *committed != seen)
+        {
+            return Err(format!(
+                "one change at a time: {replica} changes the configuration of entry {at}, which is \
+                 not committed"
+            ));
         }
         Ok(())
+    }
+
+    /// Whether a quorum holds an entry of a leader's log durably: of the configuration that was in
+    /// force there, or, if the entry brings none itself, of one that came later in that log.
+    fn is_held(&self, image: &Image, index: u64, seen: Seen) -> Result<(), BTreeSet<u64>> {
+        let holders = self.holders.get(&(index, seen.term)).cloned().unwrap_or_default();
+        let log = |index| image.get(index);
+        let (at, config) = self.config_at(log, index);
+        let mut later = self.configs.range((index + 1, 0)..);
+        let is_quorum = config.is_quorum(&holders)
+            || (at != index
+                && later.any(|((at, term), config)| {
+                    log(*at).is_some_and(|seen| seen.term == *term) && config.is_quorum(&holders)
+                }));
+        if is_quorum { Ok(()) } else { Err(holders) }
     }
 
     /// A replica took a read, which it calls `token`.
@@ -415,6 +539,69 @@ mod tests {
         ghost
     }
 
+    /// Replicas 2 and 3 have voted for `candidate` in `term`.
+    fn elected(mut ghost: Ghost, candidate: u64, term: u64) -> Ghost {
+        for replica in [2, 3] {
+            ghost.durable(replica, Some((term, Some(candidate))), &[]);
+        }
+        ghost
+    }
+
+    fn config(voters: &[u64], outgoing: &[u64]) -> Config {
+        let ids = |ids: &[u64]| ids.iter().copied().collect();
+        Config { voters: ids(voters), outgoing: ids(outgoing), learners: BTreeSet::new() }
+    }
+
+    /// Leader 1 has appended `config` as entry `index` of term 1; `holders` have all of it durably.
+    fn changed(mut ghost: Ghost, index: u64, config: Config, holders: &[u64]) -> Ghost {
+        let entry = [(index, Seen { term: 1, hash: 100 + index })];
+        ghost.configures((index, 1), config).unwrap();
+        ghost.wrote(1, None, &entry).unwrap();
+        for holder in holders {
+            ghost.durable(*holder, None, &entry);
+        }
+        ghost
+    }
+
+    #[test]
+    fn a_joint_entry_commits_by_both_halves_and_the_next_by_the_new_one() {
+        let joint = || changed(ghost(), 2, config(&[1, 2, 4], &[1, 2, 3]), &[1, 4]);
+        let said = joint().commits(1, 1, 2).expect_err("1 of 1 2 3 is no majority");
+        assert!(said.contains("durable quorum"), "{said}");
+        let mut left = changed(ghost(), 2, config(&[1, 2, 4], &[1, 2, 3]), &[1, 3, 4]);
+        left.commits(1, 1, 2).unwrap();
+        let mut left = changed(left, 3, config(&[1, 2, 4], &[]), &[1, 4]);
+        left.commits(1, 1, 3).unwrap();
+    }
+
+    #[test]
+    fn a_change_before_the_former_one_is_committed_is_named() {
+        let joint = changed(ghost(), 2, config(&[1, 2, 4], &[1, 2, 3]), &[1]);
+        let mut left = changed(joint, 3, config(&[1, 2, 4], &[]), &[1]);
+        let said = left.commits(1, 1, 1).expect_err("entry 2 is not committed");
+        assert!(said.contains("one change at a time"), "{said}");
+    }
+
+    #[test]
+    fn voters_change_by_one_joint_swap_only() {
+        for (voters, outgoing) in
+            [(&[1, 2, 4][..], &[][..]), (&[1, 4, 5], &[1, 2, 3]), (&[1, 2, 4], &[2, 3, 4])]
+        {
+            let mut ghost = ghost();
+            ghost.configures((2, 1), config(voters, outgoing)).unwrap();
+            let said = ghost.wrote(1, None, &[(2, A)]).expect_err("not a swap");
+            assert!(said.contains("in one change"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_must_bring_the_configuration_in_force() {
+        let mut ghost = ghost();
+        ghost.installed(3, 1, &config(&[1, 2, 3], &[])).unwrap();
+        let said = ghost.installed(3, 1, &config(&[1, 2, 4], &[])).expect_err("another one");
+        assert!(said.contains("snapshot"), "{said}");
+    }
+
     #[test]
     fn an_honest_run_breaks_nothing() {
         let mut ghost = ghost();
@@ -422,7 +609,7 @@ mod tests {
         ghost.sends_accept(2, 1, 1, 1).unwrap();
         ghost.read_asked(1, 7);
         ghost.read_ready(1, 7, 1).unwrap();
-        ghost.leads(2, 2).unwrap();
+        elected(ghost, 2, 2).leads(2, 2).unwrap();
     }
 
     #[test]
@@ -448,7 +635,8 @@ mod tests {
             assert!(said.contains(what), "{said:?} does not speak of {what}");
         };
         broken("election safety", ghost().leads(2, 1));
-        broken("leader completeness", ghost().leads(3, 2));
+        broken("election", ghost().leads(2, 2));
+        broken("leader completeness", elected(ghost(), 3, 2).leads(3, 2));
         broken("durable vote", ghost().sends_vote(3, 1, 1));
         broken("durable vote", ghost().sends_vote(2, 2, 3));
         broken("durable append", ghost().sends_accept(3, 1, 1, 1));

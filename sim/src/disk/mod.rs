@@ -10,7 +10,7 @@
 //! The disk does not know time: the world draws how long an effect takes, and calls
 //! [`SimDisk::finish`] then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use trine_core::disk::{DiskError, DiskOp, DiskOutput, DiskResult, SECTOR};
@@ -21,6 +21,9 @@ use crate::random::Draw;
 
 #[cfg(test)]
 mod tests;
+
+/// How many places rot looks at before it gives up.
+const ROT_TRIES: u64 = 64;
 
 /// What one sector holds; `None` was never written, or is trimmed, and reads as zeros.
 type Content = Option<Bytes>;
@@ -71,7 +74,9 @@ pub struct SimDisk {
     /// What reads see: the cache over the medium. Grows as sectors are written.
     visible: Vec<Content>,
     unsynced: BTreeMap<u64, Unsynced>,
-    unreadable: BTreeMap<u64, ()>,
+    unreadable: BTreeSet<u64>,
+    /// Unreadable too, and stay so when everything else is healed.
+    rotten: BTreeSet<u64>,
     in_flight: BTreeMap<DiskToken, InFlight>,
     completions: u64,
     failed_sync: Option<DiskToken>,
@@ -85,7 +90,8 @@ impl SimDisk {
             capacity,
             visible: Vec::new(),
             unsynced: BTreeMap::new(),
-            unreadable: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
+            rotten: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             completions: 0,
             failed_sync: None,
@@ -177,10 +183,34 @@ impl SimDisk {
 
     /// Make the sector at `offset` unreadable until it is written again.
     pub fn make_unreadable(&mut self, offset: u64) {
-        self.unreadable.insert(offset / SECTOR, ());
+        self.unreadable.insert(offset / SECTOR);
     }
 
-    /// All sectors can be read again.
+    /// A sector from `start` on, written and synced, rots: a byte of it changes, or it can no longer
+    /// be read. Says which; `None` if there is nothing to rot.
+    pub fn rot(&mut self, start: u64, kind: FaultKind, draw: &mut Draw) -> Option<u64> {
+        let (first, end) = (start / SECTOR, self.visible.len() as u64);
+        let fits = |number: &u64| {
+            let offset = number * SECTOR;
+            self.content(*number).is_some()
+                && !self.unsynced.contains_key(number)
+                && self.writes_over(offset, SECTOR).next().is_none()
+        };
+        let mut tries =
+            (0..if first < end { ROT_TRIES } else { 0 }).map(|_| draw.between(first, end - 1));
+        let number = tries.find(fits)?;
+        drop(tries);
+        if kind == FaultKind::SectorRotted {
+            self.rotten.insert(number);
+        } else if let Some(content) = self.content(number) {
+            let mut bytes = BytesMut::from(&content[..]);
+            bytes[draw.index(index(SECTOR))] ^= 1 << draw.index(8);
+            self.visible[index(number)] = Some(bytes.freeze());
+        }
+        Some(number * SECTOR)
+    }
+
+    /// What passes is over: all sectors can be read again but those that have rotted.
     pub fn heal(&mut self) {
         self.unreadable.clear();
     }
@@ -242,7 +272,11 @@ impl SimDisk {
             return Err(DiskError::Io("simulated error of a read".to_owned()));
         }
         let numbers = offset / SECTOR..(offset + len) / SECTOR;
-        if self.unreadable.range(numbers.clone()).next().is_some() {
+        let lies_there = |set: &BTreeSet<u64>| set.range(numbers.clone()).next().is_some();
+        if lies_there(&self.rotten) {
+            return Err(DiskError::Io("simulated rotten sector".to_owned()));
+        }
+        if lies_there(&self.unreadable) {
             hits.hit(FaultKind::SectorUnreadable);
             return Err(DiskError::Io("simulated unreadable sector".to_owned()));
         }
@@ -291,6 +325,7 @@ impl SimDisk {
 
     fn store(&mut self, number: u64, content: Content) {
         self.unreadable.remove(&number);
+        self.rotten.remove(&number);
         let at = index(number);
         if self.visible.len() <= at {
             self.visible.resize(at + 1, None);

@@ -89,7 +89,7 @@ fn killed_process_leaves_its_writes_visible_and_a_later_power_loss_takes_them() 
 
 #[test]
 fn overwritten_unsynced_sector_may_come_back_as_any_of_its_contents() {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for seed in 0..60 {
         let mut bench = Bench::new(seed);
         bench.write(3, 1);
@@ -118,7 +118,7 @@ fn write_in_flight_at_a_crash_may_be_there_in_part() {
 
 #[test]
 fn failed_sync_leaves_each_sector_durable_or_lost() {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for seed in 0..40 {
         let mut bench = Bench::new(seed);
         bench.write(3, 7);

@@ -36,15 +36,23 @@ kinds! {
     MessageOvertaken = "message overtaken",
     /// A connection is reset; what is in flight is lost.
     LinkReset = "link reset",
-    /// A zone is cut off from all others, both ways.
+    /// One link swallows everything, both ways; nobody is told.
+    LinkBlackHole = "link black hole",
+    /// One link swallows everything in one direction; nobody is told.
+    LinkCutOneWay = "link cut one-way",
+    /// All messages of one link take much longer.
+    LinkSlow = "link slow",
+    /// A zone is cut off from all others: connections break at once, and none can be made.
     ZoneCut = "zone cut off",
+    /// A zone is cut off, and nobody is told: everything to and from it vanishes.
+    ZoneBlackHole = "zone black hole",
     /// A zone hears but is not heard, or the other way round.
     ZoneCutOneWay = "zone cut one-way",
     /// Two zones do not see each other; both see the third.
     ZonesApart = "two zones apart",
-    /// One store is cut off.
+    /// One store is cut off; nobody is told.
     StoreCut = "store cut off",
-    /// One gateway is cut off.
+    /// One gateway is cut off; nobody is told.
     GatewayCut = "gateway cut off",
     /// All messages of a zone take much longer.
     ZoneSlow = "zone slow",
@@ -52,6 +60,8 @@ kinds! {
     ZoneKilled = "zone killed",
     /// A zone loses power and stays dark for a while.
     ZonePowerLoss = "zone power loss",
+    /// A zone goes dark and never comes back.
+    ZoneGone = "zone gone for ever",
     /// All processes of a zone stand still for a while.
     ZonePaused = "zone paused",
     /// A store's process is killed and started again.
@@ -84,6 +94,14 @@ kinds! {
     WriteFailed = "write failed",
     /// A disk effect takes very long.
     DiskStalled = "disk stalled",
+    /// A store's disk takes 10 to 1,000 times as long for everything, for a while.
+    DiskSlow = "disk slow",
+    /// A byte on the medium changes by itself.
+    ByteRotted = "byte rotted",
+    /// A sector on the medium becomes unreadable by itself, until it is written anew.
+    SectorRotted = "sector rotted",
+    /// Each pair of zones has a distance of its own, up to 80 ms.
+    ZonesFar = "zones far apart",
     /// Wall clocks differ, and go at different speeds.
     ClockSkewed = "clock skewed",
     /// A client gives up midway.

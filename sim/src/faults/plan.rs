@@ -1,8 +1,10 @@
 //! The schedule of the big faults of a run, drawn before it begins.
 //!
 //! What makes a run recoverable: zones fail for long only one after another, never two at a time;
-//! crashes may strike anywhere, for they lose nothing that was synced. [`Episode`]s of zones do not
-//! overlap, short faults of single machines fall where they will.
+//! crashes may strike anywhere, for they lose nothing that was synced; what lasts for ever (a zone
+//! that is gone, rot) strikes one zone of a run only, the weak one ([`Swarm::weak_zone`]): whatever
+//! was acknowledged has a good copy elsewhere. [`Episode`]s of zones do not overlap, short faults of
+//! single machines fall where they will.
 
 use super::FaultKind;
 use super::swarm::{Flavour, Frequency, Swarm};
@@ -18,6 +20,8 @@ pub enum Victim {
     Store(usize),
     /// A gateway, by its place among the gateways.
     Gateway(usize),
+    /// The link from a machine to another: stores come first, then gateways.
+    Link(usize, usize),
     /// Everything.
     All,
 }
@@ -27,7 +31,7 @@ pub enum Victim {
 pub struct Episode {
     /// When it begins, from the start of the run.
     pub at: Nanos,
-    /// How long it lasts; a crash: until the restart.
+    /// How long it lasts; a crash: until the restart. Nothing for what is there at once for good.
     pub lasts: Nanos,
     /// What happens.
     pub kind: FaultKind,
@@ -37,8 +41,9 @@ pub struct Episode {
     pub variant: u64,
 }
 
-const ZONE_KINDS: [FaultKind; 7] = [
+const ZONE_KINDS: [FaultKind; 8] = [
     FaultKind::ZoneCut,
+    FaultKind::ZoneBlackHole,
     FaultKind::ZoneCutOneWay,
     FaultKind::ZonesApart,
     FaultKind::ZoneSlow,
@@ -47,8 +52,11 @@ const ZONE_KINDS: [FaultKind; 7] = [
     FaultKind::ZonePaused,
 ];
 
-const MACHINE_KINDS: [FaultKind; 10] = [
+const MACHINE_KINDS: [FaultKind; 16] = [
     FaultKind::LinkReset,
+    FaultKind::LinkBlackHole,
+    FaultKind::LinkCutOneWay,
+    FaultKind::LinkSlow,
     FaultKind::StoreCut,
     FaultKind::GatewayCut,
     FaultKind::StoreKilled,
@@ -58,6 +66,9 @@ const MACHINE_KINDS: [FaultKind; 10] = [
     FaultKind::StorePaused,
     FaultKind::GatewayKilled,
     FaultKind::GatewayPaused,
+    FaultKind::DiskSlow,
+    FaultKind::ByteRotted,
+    FaultKind::SectorRotted,
 ];
 
 /// The schedule of `seed`, in order of time.
@@ -67,6 +78,11 @@ pub fn draw(seed: u64, swarm: &Swarm, stores: usize, gateways: usize) -> Vec<Epi
         Flavour::OneZone => one_long_episode(&mut draw, swarm),
         Flavour::Mixed => zones_one_after_another(&mut draw, swarm),
     };
+    if swarm.flavour == Flavour::Mixed && swarm.knob(FaultKind::ZoneGone) != Frequency::Off {
+        let at = draw.between(SECOND, swarm.duration);
+        let (kind, victim) = (FaultKind::ZoneGone, Victim::Zone(swarm.weak_zone));
+        episodes.push(Episode { at, lasts: 0, kind, victim, variant: draw.bits() });
+    }
     for kind in MACHINE_KINDS {
         let count = match swarm.knob(kind) {
             Frequency::Off => 0,
@@ -89,15 +105,15 @@ fn zone(draw: &mut Draw) -> Victim {
     Victim::Zone(*draw.pick(&[0, 1, 2]))
 }
 
-/// The zone fails a second or two into the run and stays so until its end.
+/// The zone fails a second or two into the run and stays so until its end, or for ever.
 fn one_long_episode(draw: &mut Draw, swarm: &Swarm) -> Vec<Episode> {
     let at = draw.between(SECOND, 3 * SECOND);
     let lasts = swarm.duration - at;
-    let kinds = enabled(swarm);
+    let kinds = ZONE_KINDS.into_iter().chain([FaultKind::ZoneGone]);
     kinds
-        .first()
-        .map(|kind| Episode { at, lasts, kind: *kind, victim: zone(draw), variant: draw.bits() })
-        .into_iter()
+        .filter(|kind| swarm.knob(*kind) != Frequency::Off)
+        .take(1)
+        .map(|kind| Episode { at, lasts, kind, victim: zone(draw), variant: draw.bits() })
         .collect()
 }
 
@@ -127,9 +143,21 @@ fn machine_episode(
         FaultKind::GatewayCut | FaultKind::GatewayKilled | FaultKind::GatewayPaused => {
             Victim::Gateway(draw.index(gateways))
         }
+        FaultKind::LinkBlackHole | FaultKind::LinkCutOneWay | FaultKind::LinkSlow => {
+            link(draw, stores, gateways)
+        }
+        // Rot lasts: see the module's text.
+        FaultKind::ByteRotted | FaultKind::SectorRotted => {
+            let zone = usize::from(swarm.weak_zone);
+            Victim::Store(zone + 3 * draw.index((stores - zone).div_ceil(3)))
+        }
         _ => Victim::Store(draw.index(stores)),
     };
-    let longest = if kind == FaultKind::RestartStorm { 300 * MILLISECOND } else { SECOND };
+    let longest = match kind {
+        FaultKind::RestartStorm => 300 * MILLISECOND,
+        FaultKind::DiskSlow | FaultKind::LinkBlackHole | FaultKind::LinkCutOneWay => 4 * SECOND,
+        _ => SECOND,
+    };
     Episode {
         at: draw.between(10 * MILLISECOND, swarm.duration),
         lasts: draw.skewed(5 * MILLISECOND, longest),
@@ -137,6 +165,15 @@ fn machine_episode(
         victim,
         variant: draw.bits(),
     }
+}
+
+/// From a store to another or to a gateway, or the other way round. Gateways have no links with each
+/// other.
+fn link(draw: &mut Draw, stores: usize, gateways: usize) -> Victim {
+    let store = draw.index(stores);
+    let other = draw.index(stores + gateways - 1);
+    let other = if other >= store { other + 1 } else { other };
+    if draw.one_in(2) { Victim::Link(store, other) } else { Victim::Link(other, store) }
 }
 
 #[cfg(test)]
@@ -152,6 +189,29 @@ mod tests {
             for episode in plan.iter().filter(|episode| ZONE_KINDS.contains(&episode.kind)) {
                 assert!(episode.at >= zone_free_at, "seed {seed}: {episode:?} overlaps");
                 zone_free_at = episode.at + episode.lasts;
+            }
+        }
+    }
+
+    #[test]
+    fn what_lasts_for_ever_strikes_one_zone_only() {
+        for seed in 0..300 {
+            let swarm = Swarm::draw(seed);
+            for episode in draw(seed, &swarm, 7, 2) {
+                let weak = usize::from(swarm.weak_zone);
+                match (episode.kind, episode.victim) {
+                    (FaultKind::ByteRotted | FaultKind::SectorRotted, Victim::Store(store)) => {
+                        assert!(store < 7 && store % 3 == weak, "seed {seed}: {episode:?}");
+                    }
+                    (FaultKind::ZoneGone, Victim::Zone(zone)) => {
+                        let alone = swarm.flavour == Flavour::OneZone;
+                        assert!(alone || usize::from(zone) == weak, "seed {seed}: {episode:?}");
+                    }
+                    (kind, _) => assert!(
+                        ![FaultKind::ZoneGone, FaultKind::ByteRotted].contains(&kind),
+                        "seed {seed}: {episode:?}"
+                    ),
+                }
             }
         }
     }

@@ -7,6 +7,16 @@ use super::FaultKind;
 use crate::random::Draw;
 use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 
+/// Kinds that leave their mark on the whole rest of a run.
+const LASTING: [FaultKind; 4] =
+    [FaultKind::ZoneGone, FaultKind::ByteRotted, FaultKind::SectorRotted, FaultKind::ZonesFar];
+
+/// How far apart two zones are: each order of magnitude between 1 and 80 ms alike.
+fn distance(draw: &mut Draw) -> Latency {
+    let low = *draw.pick(&[1, 2, 5, 10, 20, 40, 80]) * MILLISECOND;
+    Latency { low, high: low + low / 4 }
+}
+
 /// How often a fault kind happens in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Frequency {
@@ -56,6 +66,10 @@ pub struct Swarm {
     pub near: Latency,
     /// Between machines of different zones.
     pub far: Latency,
+    /// One way between zones 0 and 1, 0 and 2, 1 and 2, where that is not [`Swarm::far`].
+    pub distances: Option<[Latency; 3]>,
+    /// The zone that faults may damage for good. All others keep what they have synced.
+    pub weak_zone: u8,
     /// Of a disk read.
     pub disk_read: Latency,
     /// Of a disk write.
@@ -66,6 +80,8 @@ pub struct Swarm {
     pub clock_skew: Nanos,
     /// How fast or slow a clock may run, in parts per million.
     pub clock_drift_ppm: u64,
+    /// How many stores in each zone; the first of each is a voter.
+    pub stores_per_zone: usize,
     /// How many gateways; the first is outside all zones.
     pub gateways: usize,
     /// How many clients.
@@ -94,6 +110,7 @@ impl Swarm {
         swarm.far.high = swarm.far.low * draw.between(1, 4);
         swarm.disk_write.high = *draw.pick(&[50, 200, 2_000]) * MICROSECOND;
         swarm.disk_sync.high = *draw.pick(&[300, 1_000, 5_000]) * MICROSECOND;
+        swarm.stores_per_zone = *draw.pick(&[1, 1, 2, 3]);
         swarm.gateways = *draw.pick(&[1, 2, 2, 3]);
         swarm.clients = draw.index(6) + 3;
         swarm.hot_keys = draw.between(1, 4);
@@ -102,6 +119,7 @@ impl Swarm {
         swarm.think.high = *draw.pick(&[100, 300, 800]) * MILLISECOND;
         swarm.body_max = *draw.pick(&[2_000, 20_000, 70_000]);
         swarm.large_part = draw.one_in(32);
+        swarm.weak_zone = *draw.pick(&[0, 1, 2]);
         // Every tenth run is free of faults: it shows what is wrong without any.
         if flavour == Flavour::Mixed && !draw.one_in(10) {
             for kind in FaultKind::ALL {
@@ -110,7 +128,12 @@ impl Swarm {
                     2..=3 => Frequency::Rare,
                     _ => Frequency::Often,
                 };
-                swarm.set(*kind, frequency);
+                // What lasts for ever hides what only passes: it is left out of most runs.
+                let seldom = LASTING.contains(kind) && !draw.one_in(5);
+                swarm.set(*kind, if seldom { Frequency::Off } else { frequency });
+            }
+            if swarm.knob(FaultKind::ZonesFar) != Frequency::Off {
+                swarm.distances = Some([(); 3].map(|()| distance(&mut draw)));
             }
             if swarm.knob(FaultKind::ClockSkewed) != Frequency::Off {
                 swarm.clock_skew = *draw.pick(&[10, 1_000, 60_000]) * MILLISECOND;
@@ -119,10 +142,12 @@ impl Swarm {
         } else if flavour == Flavour::OneZone {
             let kinds = [
                 FaultKind::ZoneCut,
+                FaultKind::ZoneBlackHole,
                 FaultKind::ZoneCutOneWay,
                 FaultKind::ZonesApart,
                 FaultKind::ZoneKilled,
                 FaultKind::ZonePowerLoss,
+                FaultKind::ZoneGone,
                 FaultKind::ZonePaused,
             ];
             swarm.set(*draw.pick(&kinds), Frequency::Rare);
@@ -139,11 +164,14 @@ impl Swarm {
             duration,
             near: Latency { low: 30 * MICROSECOND, high: 200 * MICROSECOND },
             far: Latency { low: 500 * MICROSECOND, high: 2 * MILLISECOND },
+            distances: None,
+            weak_zone: 1,
             disk_read: Latency { low: 20 * MICROSECOND, high: 200 * MICROSECOND },
             disk_write: Latency { low: 10 * MICROSECOND, high: 100 * MICROSECOND },
             disk_sync: Latency { low: 100 * MICROSECOND, high: MILLISECOND },
             clock_skew: 0,
             clock_drift_ppm: 0,
+            stores_per_zone: 1,
             gateways: 2,
             clients: 4,
             hot_keys: 3,
@@ -162,6 +190,11 @@ impl Swarm {
     /// Set how often `kind` happens.
     pub fn set(&mut self, kind: FaultKind, frequency: Frequency) {
         self.knobs[kind as usize] = frequency;
+    }
+
+    /// How many stores there are.
+    pub fn stores(&self) -> usize {
+        3 * self.stores_per_zone
     }
 
     /// The chance of `kind` at each occasion, in parts of 10,000: `rare` or `often`.

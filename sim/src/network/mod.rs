@@ -23,12 +23,15 @@ pub struct Network {
     zones: Vec<Option<ZoneId>>,
     near: Latency,
     far: Latency,
+    distances: Option<[Latency; 3]>,
     lost: u64,
     doubled: u64,
     overtaken: u64,
     /// Cuts in force from one machine to another.
     cuts: Vec<u32>,
     slow: Vec<u32>,
+    /// Links that are slow from one machine to another.
+    slow_links: Vec<u32>,
     last_arrival: Vec<Nanos>,
     draw: Draw,
 }
@@ -44,11 +47,13 @@ impl Network {
             zones,
             near,
             far,
+            distances: swarm.distances,
             lost: 0,
             doubled: 0,
             overtaken: 0,
             cuts: vec![0; count * count],
             slow: vec![0; count],
+            slow_links: vec![0; count * count],
             last_arrival: vec![0; count * count],
             draw,
         };
@@ -71,6 +76,7 @@ impl Network {
         (self.lost, self.doubled, self.overtaken) = (0, 0, 0);
         self.cuts.fill(0);
         self.slow.fill(0);
+        self.slow_links.fill(0);
     }
 
     /// When a message sent now arrives.
@@ -92,10 +98,21 @@ impl Network {
 
     /// How long news of a connection's end or beginning takes.
     pub fn latency(&mut self, from: usize, to: usize) -> Nanos {
-        let same_zone = self.zones[from].is_some() && self.zones[from] == self.zones[to];
-        let latency = if same_zone { self.near } else { self.far };
-        let slow = self.slow[from] + self.slow[to] > 0;
+        let latency = self.between(from, to);
+        let slow_link = self.slow_links[from * self.count + to];
+        let slow = self.slow[from] + self.slow[to] + slow_link > 0;
         latency.draw(&mut self.draw) * if slow { SLOW_FACTOR } else { 1 }
+    }
+
+    fn between(&self, from: usize, to: usize) -> Latency {
+        match (self.zones[from], self.zones[to], self.distances) {
+            (Some(one), Some(other), _) if one == other => self.near,
+            // The pairs are 0 and 1, 0 and 2, 1 and 2.
+            (Some(ZoneId(one)), Some(ZoneId(other)), Some(pairs)) => {
+                pairs[usize::from(one + other - 1)]
+            }
+            _ => self.far,
+        }
     }
 
     /// Whether nothing gets through from `from` to `to`.
@@ -108,10 +125,16 @@ impl Network {
         for from in 0..self.count {
             for to in 0..self.count {
                 if from != to && cuts(from, to) {
-                    let count = &mut self.cuts[from * self.count + to];
-                    *count = if cut { *count + 1 } else { count.saturating_sub(1) };
+                    switch(&mut self.cuts[from * self.count + to], cut);
                 }
             }
+        }
+    }
+
+    /// Make a link slow both ways, or no longer so.
+    pub fn slow_link(&mut self, one: usize, other: usize, slow: bool) {
+        for pair in [one * self.count + other, other * self.count + one] {
+            switch(&mut self.slow_links[pair], slow);
         }
     }
 
@@ -119,8 +142,7 @@ impl Network {
     pub fn slow_zone(&mut self, zone: ZoneId, slow: bool) {
         for (machine, of) in self.zones.iter().enumerate() {
             if *of == Some(zone) {
-                let count = &mut self.slow[machine];
-                *count = if slow { *count + 1 } else { count.saturating_sub(1) };
+                switch(&mut self.slow[machine], slow);
             }
         }
     }
@@ -136,6 +158,11 @@ impl Network {
         self.last_arrival[pair] = arrival;
         arrival
     }
+}
+
+/// Reasons for a fault are counted, since faults overlap.
+fn switch(reasons: &mut u32, on: bool) {
+    *reasons = if on { *reasons + 1 } else { reasons.saturating_sub(1) };
 }
 
 #[cfg(test)]
@@ -178,6 +205,18 @@ mod tests {
         for kind in kinds {
             assert!(hits.of(kind) > 10, "{}", kind.name());
         }
+    }
+
+    #[test]
+    fn each_pair_of_zones_has_its_distance() {
+        let mut swarm = Swarm::calm(SECOND);
+        let exactly = |latency| Latency { low: latency, high: latency };
+        swarm.distances = Some([exactly(1_000_000), exactly(2_000_000), exactly(80_000_000)]);
+        let mut network = network(&swarm);
+        for (one, other, takes) in [(0, 1, 1_000_000), (2, 0, 2_000_000), (1, 2, 80_000_000)] {
+            assert_eq!(network.latency(one, other), takes);
+        }
+        assert!(network.latency(3, 1) <= swarm.far.high, "the outside has no distance of its own");
     }
 
     #[test]

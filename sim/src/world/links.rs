@@ -1,7 +1,7 @@
 //! Connections between machines: they stand, are reset, and are made again.
 //!
-//! A killed process resets its connections, and peers hear of it. After a power loss, or behind a
-//! cut, they hear nothing until a new connection is made.
+//! A killed process resets its connections, and peers hear of it. After a power loss, or in front of
+//! a black hole, they hear nothing until a new connection is made.
 
 use super::machine::Input;
 use super::{Arrival, Happening, Maker, World};
@@ -85,6 +85,22 @@ impl<M: Maker> World<M> {
             *self.links.belief(peer, machine) = false;
             let takes = self.network.latency(machine, peer);
             self.news(peer, machine, false, takes);
+        }
+    }
+
+    /// Break the connections that `breaks` names. Both sides hear of it at once from their own
+    /// network, whatever lies between them.
+    pub(super) fn break_links(&mut self, breaks: impl Fn(usize, usize) -> bool) {
+        for one in 0..self.machines.len() {
+            for other in one + 1..self.machines.len() {
+                if breaks(one, other) && self.links.is_up(one, other) {
+                    self.disconnect(one, other, false);
+                    for (of, about) in [(one, other), (other, one)] {
+                        *self.links.belief(of, about) = false;
+                        self.news(of, about, false, 0);
+                    }
+                }
+            }
         }
     }
 

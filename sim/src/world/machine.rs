@@ -202,6 +202,8 @@ pub(super) struct StoreSide<M: Maker> {
     pub(super) config: StoreConfig,
     pub(super) machine: Option<M::Store>,
     pub(super) disk: SimDisk,
+    /// How many times as long its disk takes, for each episode in which it is slow.
+    pub(super) slow: Vec<u64>,
 }
 
 /// A gateway's own things.
@@ -232,6 +234,8 @@ pub(super) struct Machine<M: Maker> {
     pub(super) up: bool,
     /// Reasons for being down; at 0 it starts.
     pub(super) holds: u32,
+    /// Whether it is gone for ever.
+    pub(super) gone: bool,
     /// Reasons for standing still.
     pub(super) pauses: u32,
     /// What came while it stood still.

@@ -20,11 +20,11 @@ mod tests;
 #[cfg(test)]
 mod toy;
 
-use trine_core::cluster::Geometry;
+use trine_core::cluster::{ClusterMap, Geometry};
 use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects};
-use trine_core::ids::{DiskToken, Endpoint};
-use trine_core::message::{Envelope, Message};
+use trine_core::ids::{DiskToken, Endpoint, ZoneId};
+use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
 
 pub use machine::{GatewayMachine, Maker, Real, StoreMachine};
 pub use setup::GEOMETRY;
@@ -69,7 +69,7 @@ impl Setup {
     /// The run that a seed stands for.
     pub fn of_seed(seed: u64) -> Self {
         let swarm = Swarm::draw(seed);
-        let plan = crate::faults::plan::draw(seed, &swarm, setup::STORES, swarm.gateways);
+        let plan = crate::faults::plan::draw(seed, &swarm, swarm.stores(), swarm.gateways);
         Self { seed, swarm, plan, geometry: GEOMETRY }
     }
 }
@@ -151,6 +151,8 @@ pub struct World<M: Maker> {
     network: Network,
     plan: Vec<Episode>,
     swarm: Swarm,
+    /// The cluster map as the operator knows it.
+    map: ClusterMap,
     clients: Vec<Client>,
     workload: Workload,
     agreement: Agreement,
@@ -310,7 +312,7 @@ impl<M: Maker> World<M> {
                 for store in self.stores() {
                     self.compare(store);
                 }
-                if self.agreement.settled(self.stores().len()) {
+                if self.agreement.settled(self.standing_voters().count()) {
                     self.part = Part::Over;
                 }
             }
@@ -321,6 +323,14 @@ impl<M: Maker> World<M> {
     /// Stores are the first machines.
     fn stores(&self) -> std::ops::Range<usize> {
         0..self.machines.iter().filter(|machine| machine.is_store()).count()
+    }
+
+    /// Stores that are to have a replica of the root range, and are not gone for ever.
+    fn standing_voters(&self) -> impl Iterator<Item = usize> + '_ {
+        self.stores().filter(|store| {
+            let Machine { gone, endpoint, .. } = &self.machines[*store];
+            !gone && matches!(endpoint, Endpoint::Store(id) if self.map.voters.contains(id))
+        })
     }
 
     /// The first failure counts.
@@ -449,7 +459,7 @@ impl<M: Maker> World<M> {
     }
 
     fn disk_effect(&mut self, machine: usize, token: DiskToken, op: DiskOp) {
-        let faults = self.part == Part::Faults;
+        let (faults, weak) = (self.part == Part::Faults, self.is_weak(machine));
         let (kind, latency, rare, often) = match &op {
             DiskOp::Read { .. } => (FaultKind::ReadFailed, self.swarm.disk_read, 10, 100),
             DiskOp::Write { .. } | DiskOp::Trim { .. } => {
@@ -462,8 +472,8 @@ impl<M: Maker> World<M> {
         let may_fail = faults
             && match op {
                 DiskOp::Trim { .. } => false,
-                // What cannot be read counts as damaged: only ever on one store.
-                DiskOp::Read { .. } => machine == setup::UNREADABLE_STORE,
+                // What cannot be read counts as damaged: only ever in one zone.
+                DiskOp::Read { .. } => weak,
                 DiskOp::Write { .. } | DiskOp::Sync => true,
             };
         let fails = may_fail && draw.of_ten_thousand(self.swarm.chance(kind, rare, often));
@@ -478,9 +488,10 @@ impl<M: Maker> World<M> {
         let Side::Store(side) = &mut target.side else {
             panic!("{} has no disk", target.name);
         };
+        takes *= side.slow.iter().copied().max().unwrap_or(1);
         if let DiskOp::Read { offset, .. } = &op
             && faults
-            && machine == setup::UNREADABLE_STORE
+            && weak
             && draw.of_ten_thousand(unreadable)
         {
             side.disk.make_unreadable(*offset);
@@ -490,6 +501,13 @@ impl<M: Maker> World<M> {
         side.disk.start(token, op, fails);
         let life = target.life;
         self.queue.push(self.now + takes, Happening::DiskDone { machine, life, token });
+    }
+
+    /// Whether reads may fail there for long.
+    fn is_weak(&self, machine: usize) -> bool {
+        let damaged =
+            setup::DAMAGE_ELSEWHERE || self.standing_voters().any(|voter| voter == machine);
+        damaged && self.machines[machine].zone == Some(ZoneId(self.swarm.weak_zone))
     }
 
     fn disk_done(&mut self, machine: usize, life: u64, token: DiskToken) {
@@ -547,7 +565,7 @@ impl<M: Maker> World<M> {
 /// A number that differs between most different messages, for the trace's hash.
 fn weight(message: &Message) -> u64 {
     match message {
-        Message::Hello(hello) => hello.incarnation.0 << 8,
+        Message::Hello(hello) => hello.life.incarnation.0 << 8,
         Message::Consensus { messages, wall } => (messages.len() as u64) << 48 ^ wall.as_millis(),
         Message::RangeCall(call) => call.call.0 << 8 | 1,
         Message::RangeAnswer(answer) => answer.call.0 << 8 | 2,
@@ -555,6 +573,29 @@ fn weight(message: &Message) -> u64 {
         Message::ChunkWritten(written) => written.call.0 << 8 | 3,
         Message::ChunkRead(read) => read.call.0 << 8 | 4,
         Message::ChunkData(data) => data.call.0 << 8 | 5,
+        Message::SnapshotAsk(ask) => match &ask.want {
+            SnapshotWant::State { at_least } => at_least.0 << 8 | 20,
+            SnapshotWant::Pages { page, from, .. } => page << 16 ^ from.len() as u64,
+            SnapshotWant::Nothing { snapshot } => snapshot.number << 8 | 21,
+        },
+        Message::SnapshotPage(page) => match &page.given {
+            SnapshotGiven::State { index, .. } => index.0 << 8 | 22,
+            SnapshotGiven::Rows { page, rows, .. } => page << 24 ^ rows.len() as u64,
+            SnapshotGiven::Gone { snapshot } => snapshot.number << 8 | 23,
+        },
+        Message::DirectoryAsk { have } => have.0 << 8 | 11,
+        Message::DirectoryAnswer(directory) => {
+            directory.as_ref().map_or(0, |directory| directory.version.0) << 8 | 12
+        }
+        Message::ChunkPull(ask) => ask.call.0 << 8 | 13,
+        Message::ChunkPulled(pulled) => pulled.call.0 << 8 | 14,
+        Message::ChunkRepair(repair) => repair.call.0 << 8 | 15,
+        Message::ChunkCheck(ask) => ask.call.0 << 8 | 16,
+        Message::ChunkChecked(checked) => checked.call.0 << 8 | 17,
+        Message::InventoryAsk(ask) => ask.call.0 << 8 | 18,
+        Message::InventoryAnswer(answer) => answer.call.0 << 8 | 19,
+        Message::Ping(pulse) => pulse.sent.as_nanos() << 8 | 6,
+        Message::Pong(pulse) => pulse.sent.as_nanos() << 8 | 7,
     }
 }
 

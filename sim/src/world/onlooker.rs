@@ -19,7 +19,7 @@ use trine_core::storage::layout;
 use trine_core::store::{Observation, needs_durable_state};
 
 use crate::consensus::ghost::{Broken, Ghost, Seen};
-use crate::consensus::plain::{PlainState, plain, says, seen};
+use crate::consensus::plain::{PlainState, plain, says, seen, wrote};
 
 /// Looks on in a world.
 #[derive(Debug)]
@@ -105,9 +105,9 @@ impl Proof {
 }
 
 impl Onlooker {
-    /// One that has seen nothing. `voters` replicas in each range, one for each store.
-    pub(super) fn new(voters: usize) -> Self {
-        let stores = (0..voters).map(|_| Watched::default()).collect();
+    /// One that has seen nothing. `voters` replicas in each range, on the first of `stores` stores.
+    pub(super) fn new(voters: usize, stores: usize) -> Self {
+        let stores = (0..stores).map(|_| Watched::default()).collect();
         Self { voters, ghosts: BTreeMap::new(), stores }
     }
 
@@ -187,9 +187,9 @@ impl Watched {
             }
             Observation::Wrote { seq, hard_state, entries } => {
                 self.disk.facts += 1;
+                wrote(ghost, replica, hard_state, &entries)?;
                 let hard_state = hard_state.map(plain);
                 let entries: Vec<_> = entries.iter().map(seen).collect();
-                ghost.wrote(replica, hard_state, &entries)?;
                 let mut records: Vec<_> = hard_state.map(Record::HardState).into_iter().collect();
                 records.extend(entries.iter().map(|(index, seen)| Record::Entry(*index, *seen)));
                 let fact = self.disk.facts;
@@ -223,6 +223,7 @@ impl Watched {
             }
             Observation::ReadReady { token, index } => ghost.read_ready(replica, token, index.0),
             Observation::ReadLost { token } => ghost.read_lost(replica, token),
+            Observation::Takes { .. } | Observation::Installed { .. } => Ok(()),
         }
     }
 }
@@ -300,7 +301,7 @@ mod tests {
 
     /// Store 0 has written its vote, and what its disk did with it is durable.
     fn voted() -> Onlooker {
-        let mut onlooker = Onlooker::new(3);
+        let mut onlooker = Onlooker::new(3, 3);
         onlooker.step(0, vec![(RANGE, wrote(1))]).unwrap();
         let (offset, parts) = (layout::JOURNAL_START, Vec::new());
         let write = DiskOp::Write { offset, parts };

@@ -1,6 +1,7 @@
 //! Stopping and starting machines, and carrying out the plan of faults.
 
 use trine_core::ids::ZoneId;
+use trine_core::storage::layout;
 
 use super::machine::{Clock, Input, Side};
 use super::{Happening, Maker, Part, World};
@@ -74,6 +75,26 @@ impl<M: Maker> World<M> {
         self.take_down(machine, end);
     }
 
+    /// A machine goes dark and never comes back, nor does its disk.
+    fn gone(&mut self, machine: usize) {
+        self.end(machine, End::PowerLost);
+        self.machines[machine].gone = true;
+        if self.machines[machine].is_store() {
+            self.agreement.gone(machine);
+        }
+    }
+
+    /// Something on a store's disk rots, behind its journal: of that there is one copy per zone only.
+    fn rot(&mut self, machine: usize, kind: FaultKind) {
+        let Side::Store(side) = &mut self.machines[machine].side else { return };
+        let start = layout::segments_start(&side.config.geometry);
+        if let Some(offset) = side.disk.rot(start, kind, &mut self.disk_draw) {
+            self.counts.hits.hit(kind);
+            let text = format!("{} at {offset}", kind.name());
+            self.trace.say(self.now, &self.machines[machine].name, "fault", &text);
+        }
+    }
+
     fn take_down(&mut self, machine: usize, end: End) {
         for peer in 0..self.machines.len() {
             if peer != machine {
@@ -107,7 +128,7 @@ impl<M: Maker> World<M> {
     pub(super) fn release(&mut self, machine: usize) {
         let target = &mut self.machines[machine];
         target.holds = target.holds.saturating_sub(1);
-        if target.holds == 0 && !target.up {
+        if target.holds == 0 && !target.up && !target.gone {
             self.start(machine);
         }
     }
@@ -156,7 +177,10 @@ impl<M: Maker> World<M> {
 
     pub(super) fn begin_episode(&mut self, number: usize) {
         let episode = self.plan[number];
-        self.counts.hits.hit(episode.kind);
+        if !matches!(episode.kind, FaultKind::ByteRotted | FaultKind::SectorRotted) {
+            // Rot is counted where it finds something.
+            self.counts.hits.hit(episode.kind);
+        }
         let text = format!(
             "{} {:?} {} ms",
             episode.kind.name(),
@@ -175,6 +199,18 @@ impl<M: Maker> World<M> {
             | FaultKind::PowerLossEverywhere => {
                 self.for_victims(&episode, |world, machine| world.end(machine, End::PowerLost));
             }
+            FaultKind::ZoneGone => self.for_victims(&episode, Self::gone),
+            FaultKind::ZoneCut => {
+                self.switch_network(&episode, true);
+                let inside = self.victims(episode.victim);
+                self.break_links(|one, other| inside.contains(&one) != inside.contains(&other));
+            }
+            FaultKind::DiskSlow => self.for_disks(&episode, |slow, factor| slow.push(factor)),
+            FaultKind::ByteRotted | FaultKind::SectorRotted => {
+                self.for_victims(&episode, |world, machine| {
+                    world.rot(machine, episode.kind);
+                })
+            }
             FaultKind::RestartStorm => self.storm(&episode),
             FaultKind::ZonePaused | FaultKind::StorePaused | FaultKind::GatewayPaused => {
                 self.for_victims(&episode, |world, machine| world.machines[machine].pauses += 1);
@@ -191,7 +227,17 @@ impl<M: Maker> World<M> {
         let episode = self.plan[number];
         self.trace.say(self.now, "world", "fault ends", episode.kind.name());
         match episode.kind {
-            FaultKind::LinkReset | FaultKind::RestartStorm => {}
+            FaultKind::LinkReset
+            | FaultKind::RestartStorm
+            | FaultKind::ZoneGone
+            | FaultKind::ByteRotted
+            | FaultKind::SectorRotted => {}
+            FaultKind::ZoneCut => self.switch_network(&episode, false),
+            FaultKind::DiskSlow => self.for_disks(&episode, |slow, factor| {
+                if let Some(at) = slow.iter().position(|one| *one == factor) {
+                    slow.swap_remove(at);
+                }
+            }),
             FaultKind::ZoneKilled
             | FaultKind::StoreKilled
             | FaultKind::GatewayKilled
@@ -204,6 +250,7 @@ impl<M: Maker> World<M> {
             _ => {
                 self.switch_network(&episode, false);
                 if episode.variant.is_multiple_of(2) {
+                    // Those who wait for an answer from behind the cut are told at last.
                     self.for_victims(&episode, Self::reset_links);
                 }
             }
@@ -223,6 +270,10 @@ impl<M: Maker> World<M> {
             }
             if let Side::Store(side) = &mut self.machines[machine].side {
                 side.disk.heal();
+                side.slow.clear();
+            }
+            if self.machines[machine].gone {
+                continue;
             }
             self.machines[machine].holds = 0;
             if !self.machines[machine].up {
@@ -269,11 +320,22 @@ impl<M: Maker> World<M> {
         }
     }
 
+    fn for_disks(&mut self, episode: &Episode, act: impl Fn(&mut Vec<u64>, u64)) {
+        let factors = [10, 30, 100, 300, 1_000];
+        let factor = factors[usize::try_from(episode.variant % 5).expect("it is below 5")];
+        self.for_victims(episode, |world, machine| {
+            if let Side::Store(side) = &mut world.machines[machine].side {
+                act(&mut side.slow, factor);
+            }
+        });
+    }
+
     fn victims(&self, victim: Victim) -> Vec<usize> {
         let stores = self.stores().len();
         match victim {
             Victim::Store(store) => vec![store],
             Victim::Gateway(gateway) => vec![stores + gateway],
+            Victim::Link(from, to) => vec![from, to],
             Victim::All => (0..self.machines.len()).collect(),
             Victim::Zone(zone) => {
                 let zone = Some(ZoneId(zone));
@@ -290,6 +352,16 @@ impl<M: Maker> World<M> {
         match (episode.kind, episode.victim) {
             (FaultKind::ZoneSlow, Victim::Zone(zone)) => {
                 self.network.slow_zone(ZoneId(zone), on);
+            }
+            (FaultKind::LinkSlow, Victim::Link(one, other)) => {
+                self.network.slow_link(one, other, on);
+            }
+            (FaultKind::LinkBlackHole, Victim::Link(one, other)) => {
+                self.network
+                    .cut(on, |from, to| (from, to) == (one, other) || (to, from) == (one, other));
+            }
+            (FaultKind::LinkCutOneWay, Victim::Link(one, other)) => {
+                self.network.cut(on, |from, to| (from, to) == (one, other));
             }
             (FaultKind::ZoneCutOneWay, _) => {
                 let heard = episode.variant.is_multiple_of(2);

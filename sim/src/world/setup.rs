@@ -1,4 +1,4 @@
-//! How a world is put together: three zones with a store each, gateways, clients, a network.
+//! How a world is put together: three zones with a few stores each, gateways, clients, a network.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +17,22 @@ use super::queue::Queue;
 use super::{Counts, Happening, Part, Setup, World};
 use crate::checkers::agreement::Agreement;
 use crate::disk::SimDisk;
+use crate::faults::FaultKind;
+use crate::faults::swarm::Swarm;
 use crate::network::Network;
 use crate::random::Draw;
 use crate::trace::Trace;
 use crate::workload::Workload;
 
-/// One store in each zone.
-pub(super) const STORES: usize = 3;
-/// The store whose reads may fail: one at most, so that all can be read elsewhere.
-pub(super) const UNREADABLE_STORE: usize = 1;
+/// One store of each zone has a replica.
+const VOTERS: usize = 3;
+/// Whether reads fail on stores without a replica too. Off: after damage to its journal such a store
+/// takes itself for a voter and panics (`Raft::new`), until a replica may be no member.
+pub(super) const DAMAGE_ELSEWHERE: bool = false;
 /// The layout of each disk. The journal takes a whole run: as long as nothing shortens it, a run
 /// that fills it would only find that it is full.
 pub const GEOMETRY: Geometry =
-    Geometry { capacity: 80 << 20, journal: 32 << 20, ..Geometry::SIMULATION };
+    Geometry { capacity: 112 << 20, journal: 64 << 20, ..Geometry::SIMULATION };
 /// The time of day when each run begins: a moment in 2026.
 pub(super) const WALL_MILLIS: u64 = 1_780_000_000_000;
 
@@ -37,8 +40,10 @@ const CLUSTER: ClusterId = ClusterId(0x0074_7269_6e65);
 
 pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> {
     let Setup { seed, swarm, plan, geometry } = setup;
-    let mut machines: Vec<Machine<M>> = (0..STORES).map(|place| store(place, geometry)).collect();
-    machines.extend((0..swarm.gateways).map(gateway));
+    let map = map(swarm.stores());
+    let mut machines: Vec<Machine<M>> =
+        (0..swarm.stores()).map(|place| store(place, &map, geometry)).collect();
+    machines.extend((0..swarm.gateways).map(|place| gateway(place, &swarm, &map)));
     let zones = machines.iter().map(|machine| machine.zone).collect();
     let mut queue = Queue::new();
     for (number, episode) in plan.iter().enumerate() {
@@ -54,10 +59,11 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         machines,
         network: Network::new(seed, &swarm, zones),
         plan,
+        map,
         clients: (0..swarm.clients).map(|number| Client::new(seed, number)).collect(),
         workload: Workload::new(seed, &swarm),
         agreement: Agreement::default(),
-        onlooker: Onlooker::new(STORES),
+        onlooker: Onlooker::new(VOTERS, swarm.stores()),
         trace,
         counts: Counts::default(),
         part: Part::Faults,
@@ -69,6 +75,9 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         failure: None,
         swarm,
     };
+    if world.swarm.distances.is_some() {
+        world.counts.hits.hit(FaultKind::ZonesFar);
+    }
     for machine in 0..world.machines.len() {
         world.start(machine);
     }
@@ -76,37 +85,37 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
     world
 }
 
-fn store<M: Maker>(place: usize, geometry: Geometry) -> Machine<M> {
+fn store<M: Maker>(place: usize, map: &ClusterMap, geometry: Geometry) -> Machine<M> {
     let zone = zone(place);
     let config = StoreConfig {
         cluster: CLUSTER,
         store: store_id(place),
         zone,
-        map: map(),
+        map: map.clone(),
         geometry,
         limits: StoreLimits::SIMULATION,
         timing: StoreTiming::DEFAULT,
         seed: 0,
     };
     let disk = SimDisk::new(geometry.capacity);
-    let side = Side::Store(StoreSide { config, machine: None, disk });
+    let side = Side::Store(StoreSide { config, machine: None, disk, slow: Vec::new() });
     machine(format!("store-{}", place + 1), Endpoint::Store(store_id(place)), Some(zone), side)
 }
 
 /// The first gateway stands outside all zones.
-fn gateway<M: Maker>(place: usize) -> Machine<M> {
+fn gateway<M: Maker>(place: usize, swarm: &Swarm, map: &ClusterMap) -> Machine<M> {
     let zone = place.checked_sub(1).map(zone);
     let id = GatewayId(place as u64 + 1);
     let config = GatewayConfig {
         cluster: CLUSTER,
         gateway: id,
         zone,
-        map: map(),
+        map: map.clone(),
         cut: Cut::SIMULATION,
         body_budget_bytes: 512 << 10,
         requests_max: 64,
-        call_timeout: Duration::from_millis(250),
-        hedge_after: Duration::from_millis(50),
+        call_timeout: Duration::from_millis(250) + longest(swarm, 5),
+        hedge_after: Duration::from_millis(50) + longest(swarm, 2),
         request_timeout: Duration::from_secs(8),
         beat: Duration::from_secs(1),
         nonce: 0,
@@ -115,6 +124,13 @@ fn gateway<M: Maker>(place: usize) -> Machine<M> {
     let requests = BTreeMap::new();
     let side = Side::Gateway(GatewaySide { config, machine: None, requests, requested: 0 });
     machine(format!("gw-{}", place + 1), Endpoint::Gateway(id), zone, side)
+}
+
+/// So many times as long as a message takes between the two zones farthest apart: an operator sets
+/// the times of gateways by that; stores measure it.
+fn longest(swarm: &Swarm, times: u64) -> Duration {
+    let distances = swarm.distances.iter().flatten();
+    Duration::from_nanos(distances.map(|latency| latency.high).max().unwrap_or(0) * times)
 }
 
 fn machine<M: Maker>(
@@ -132,6 +148,7 @@ fn machine<M: Maker>(
         life: 0,
         up: false,
         holds: 0,
+        gone: false,
         pauses: 0,
         late: Vec::new(),
         wake: None,
@@ -149,10 +166,14 @@ fn store_id(place: usize) -> StoreId {
     StoreId(place as u64 + 1)
 }
 
-fn map() -> ClusterMap {
-    let zones = (0..STORES).map(|place| ZoneMap {
-        zone: zone(place),
-        slots: vec![Slot { store: store_id(place), weight: 100 }],
+/// The first store of each zone is its voter.
+fn map(stores: usize) -> ClusterMap {
+    let zones = (0..3).map(|first| ZoneMap {
+        zone: zone(first),
+        slots: (first..stores)
+            .step_by(3)
+            .map(|place| Slot { store: store_id(place), weight: 100 })
+            .collect(),
     });
     ClusterMap::bootstrap(16, zones.collect())
 }

@@ -25,7 +25,9 @@ fn correct_toys_pass_under_all_faults() {
         assert!(report.counts.operations > 50, "seed {seed}: {}", report.counts.operations);
         assert_eq!(report.counts.undecided, 0);
     }
-    for kind in FaultKind::ALL {
+    // A toy keeps nothing behind its journal that could rot.
+    let rot = [FaultKind::ByteRotted, FaultKind::SectorRotted];
+    for kind in FaultKind::ALL.iter().filter(|kind| !rot.contains(kind)) {
         assert!(hits.of(*kind) > 0, "{} never happened", kind.name());
     }
 }

@@ -12,7 +12,7 @@ use trine_core::effects::{Effect, Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::ids::{
     BucketId, DiskToken, Endpoint, Incarnation, LogIndex, Order, RangeId, RequestId, StoreId,
 };
-use trine_core::message::{Envelope, Hello, Message};
+use trine_core::message::{Envelope, Hello, Message, StoreMark};
 use trine_core::object::{
     Attributes, Body, BucketName, BucketRecord, ETag, Lock, ObjectKey, ObjectRecord, Owner,
     PART_BYTES_MIN, PartRecord, UploadRecord, WriteConditions,
@@ -169,8 +169,15 @@ impl StoreMachine for ToyStore {
                     let hello = Hello {
                         cluster: self.config.cluster,
                         protocol: 1,
-                        incarnation: Incarnation(1),
-                        synced: self.counter,
+                        life: StoreMark {
+                            incarnation: Incarnation(1),
+                            nonce: 0,
+                            synced: self.counter,
+                        },
+                        began: 0,
+                        doubted: Incarnation(0),
+                        heard: None,
+                        wanted: false,
                     };
                     let (from, to) = (Endpoint::Store(self.id), Endpoint::Store(peer));
                     if from != to {

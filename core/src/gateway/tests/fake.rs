@@ -57,6 +57,8 @@ pub(super) struct Fake {
     /// Stores that flip a bit of what they give.
     pub(super) rotten: BTreeSet<StoreId>,
     pub(super) leader: StoreId,
+    /// What the root range holds.
+    pub(super) map: ClusterMap,
     /// Answers to commands are held back.
     pub(super) hold_answers: bool,
     /// There are too many sessions.
@@ -79,11 +81,12 @@ impl Fake {
                 slots: vec![Slot { store: StoreId(u64::from(zone) + 1), weight: 1 }],
             })
             .collect();
+        let map = ClusterMap::bootstrap(64, zones);
         let config = GatewayConfig {
             cluster: ClusterId(1),
             gateway: GATEWAY,
             zone: Some(ZoneId(0)),
-            map: ClusterMap::bootstrap(64, zones),
+            map: map.clone(),
             cut: CUT,
             body_budget_bytes: 256 << 10,
             requests_max: 64,
@@ -105,6 +108,7 @@ impl Fake {
             dead: BTreeSet::new(),
             mute: BTreeSet::new(),
             rotten: BTreeSet::new(),
+            map,
             leader: StoreId(2),
             hold_answers: false,
             refuse_sessions: false,
@@ -311,7 +315,9 @@ impl Fake {
             Err(Refusal::NotLeader { leader: Some(self.leader) })
         } else {
             match call.ask {
-                Ask::Beat => Ok(Answer::Beat { live: call.session == self.live }),
+                Ask::Beat => {
+                    Ok(Answer::Beat { live: call.session == self.live, map: self.map.epoch })
+                }
                 Ask::Read(_) if call.session != self.live => Err(Refusal::Fenced),
                 Ask::Read(read) => Ok(Answer::Read(self.read(read))),
                 Ask::Command(command) => Ok(Answer::Applied(self.apply(*command))),

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::support::*;
+use crate::cluster::ClusterMap;
 use crate::codec::{Encoder, Wire};
 use crate::ids::*;
 use crate::object::*;
@@ -26,6 +27,8 @@ fn all_keys() -> Vec<Key> {
         Key::Session { slot: 3 },
         Key::Bucket { tenant, name: name("bucket") },
         Key::Expiry { kept: WallTime::from_millis(4), target: target.clone(), upload: order },
+        Key::Map,
+        Key::Replaced { store: StoreId(2) },
         Key::Settings { tenant, bucket },
         Key::Version { target: target.clone(), order },
         Key::Body { target: target.clone(), order },
@@ -54,6 +57,8 @@ fn commands() -> Vec<Command> {
         put_part(1, "key", order(1), 2, 3, Some(blob(2, 9))),
         complete(1, "key", order(1), vec![(1, etag(1)), (2, etag(2))]),
         CommandBody::AbortUpload { target: target(1, "key"), upload: order(1) },
+        found(first_map()),
+        replace(1, 7),
     ];
     bodies.into_iter().map(|body| Command { origin: origin(1, 2, 1), body }).collect()
 }
@@ -65,11 +70,15 @@ fn replies() -> Vec<ReadReply> {
     replica.system(put_blob(1, "c", 1, blob(1, 9)));
     let Outcome::Upload(upload) = replica.system(create_upload(1, "c")) else { panic!() };
     replica.system(put_part(1, "c", upload, 1, 1, Some(blob(2, 9))));
+    let unfounded = replica.read(&Read::Directory);
+    assert_eq!(unfounded, ReadReply::Directory(None));
+    replica.system(found(first_map()));
     let tenant = TenantId(0);
     reads(upload)
         .iter()
         .chain([&Read::Buckets { tenant, after: Some(name("abc")), limit: 9 }])
         .map(|read| replica.read(read))
+        .chain([unfounded])
         .collect()
 }
 
@@ -86,6 +95,7 @@ fn reads(upload: Order) -> Vec<Read> {
         Read::Uploads { scan: scan(1, "", None), upload_after: Some(order(0)) },
         Read::Parts { target: target(1, "c"), upload, after: 0, limit: 9 },
         Read::Parts { target: target(1, "c"), upload: order(77), after: 0, limit: 9 },
+        Read::Directory,
     ]
 }
 
@@ -135,6 +145,8 @@ fn rows_of_a_history_survive_the_round_trip_and_damage_never_panics() {
     replica.session(1, 1, 0, create_bucket("bucket", "alice"));
     replica.session(1, 2, 1, put_blob(1, "k", 1, blob(1, 9)));
     replica.session(1, 3, 1, put(1, "k", 2));
+    replica.system(found(first_map()));
+    replica.system(replace(1, 7));
     replica.reload();
     for (key, (value, _)) in &replica.rows.map {
         match Key::decode(key).unwrap() {
@@ -146,6 +158,8 @@ fn rows_of_a_history_survive_the_round_trip_and_damage_never_panics() {
             }
             Key::Version { .. } => torture(&ObjectRecord::from_bytes(value).unwrap(), &mut rng),
             Key::Garbage { .. } => torture(&Garbage::from_bytes(value).unwrap(), &mut rng),
+            Key::Map => torture(&ClusterMap::from_bytes(value).unwrap(), &mut rng),
+            Key::Replaced { .. } => torture(&Replaced::from_bytes(value).unwrap(), &mut rng),
             _ => {}
         }
     }
@@ -165,6 +179,18 @@ fn keys_survive_the_round_trip_and_damage_never_panics() {
             let _ = Key::decode(&damaged);
         }
     }
+}
+
+/// Stores that were filled before there was a cluster map in the range.
+#[test]
+fn header_of_the_first_version_is_read_as_one_without_a_map() {
+    let header = Header { bucket_next: BucketId(9), ..Replica::new(0, 0).range.header };
+    let mut old = header.to_bytes().to_vec();
+    old.truncate(old.len() - 8);
+    old[0] = 1;
+    assert_eq!(Header::from_bytes(&Bytes::from(old.clone())), Ok(header));
+    old[0] = 2;
+    assert!(Header::from_bytes(&Bytes::from(old)).is_err());
 }
 
 #[test]
@@ -194,6 +220,8 @@ fn the_document_shows_the_bytes_that_the_code_writes() {
     };
     let records = [
         BlobCount { count: 2 }.to_bytes(),
+        Replaced { by: StoreId(7), epoch: MapEpoch(2) }.to_bytes(),
+        first_map().to_bytes(),
         Garbage { died: order(5), blob: blob(1, 9) }.to_bytes(),
         BucketSettings {
             intent: 1,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use md5::{Digest, Md5};
 
+use crate::cluster::ZoneMap;
 use crate::ids::*;
 use crate::object::*;
 use crate::range::command::*;
@@ -47,9 +48,45 @@ pub(super) struct Model {
     sessions: BTreeMap<u64, Session>,
     sessions_made: u64,
     ever: BTreeSet<(Place, BlobId)>,
+    /// The stores of each zone, slot by slot; none before the cluster is founded.
+    zones: Vec<Vec<u64>>,
+    voters: Vec<u64>,
+    replaced: Vec<(u64, u64)>,
+    /// The entry that last changed the stores or the live sessions.
+    changed: LogIndex,
 }
 
 impl Model {
+    /// Version, epoch, stores, voters, retired stores and live sessions, once there is a map.
+    pub(super) fn directory(
+        &self,
+    ) -> Option<(LogIndex, u64, Vec<u64>, Vec<u64>, Vec<u64>, Vec<u64>)> {
+        let retired = self.replaced.iter().map(|(old, _)| *old).collect();
+        let live = self.sessions.keys().copied().collect();
+        let stores = self.stores();
+        let some = (self.changed, self.epoch(), stores, self.voters.clone(), retired, live);
+        (!self.zones.is_empty()).then_some(some)
+    }
+
+    /// Each replacement raises it by one.
+    pub(super) fn epoch(&self) -> u64 {
+        1 + self.replaced.len() as u64
+    }
+
+    pub(super) fn stores(&self) -> Vec<u64> {
+        self.zones.iter().flatten().copied().collect()
+    }
+
+    pub(super) fn sessions_made(&self) -> u64 {
+        self.sessions_made
+    }
+
+    fn changes(&mut self, order: Order) {
+        if !self.zones.is_empty() {
+            self.changed = order.index;
+        }
+    }
+
     pub(super) fn apply(&mut self, index: LogIndex, batch: &Batch) -> Vec<Outcome> {
         self.clock = self.clock.max(batch.clock);
         let day = 86_400_000;
@@ -138,6 +175,14 @@ impl Model {
 
     fn admit(&mut self, place: &Place, body: &NewBody) -> Result<Option<BlobId>, Rejection> {
         let NewBody::Blob(blob) = body else { return Ok(None) };
+        let first_replacement = self.replaced.first().is_some();
+        let of_zone =
+            |stores: &&Vec<u64>| stores.iter().any(|id| blob.stores.contains(&StoreId(*id)));
+        let stale = (first_replacement && blob.epoch.0 < self.epoch())
+            || (!self.zones.is_empty() && self.zones.iter().filter(of_zone).count() < 2);
+        if stale {
+            return Err(Rejection::StaleEpoch);
+        }
         match self.dead_blobs().contains(&(place.clone(), blob.blob)) {
             true => Err(Rejection::Malformed),
             false => Ok(Some(blob.blob)),
@@ -153,6 +198,7 @@ impl Model {
                 }
                 self.sessions.retain(|_, state| state.gateway != *gateway);
                 self.sessions_made += 1;
+                self.changes(order);
                 let session = Session {
                     gateway: *gateway,
                     nonce: *nonce,
@@ -163,9 +209,26 @@ impl Model {
                 Ok(Outcome::SessionOpened(SessionId(self.sessions_made)))
             }
             CommandBody::FenceSession { session } => {
-                self.sessions.remove(&session.0);
+                if self.sessions.remove(&session.0).is_some() {
+                    self.changes(order);
+                }
                 Ok(Outcome::Done)
             }
+            CommandBody::FoundCluster { map } => {
+                if self.zones.is_empty() {
+                    let slots =
+                        |zone: &ZoneMap| zone.slots.iter().map(|slot| slot.store.0).collect();
+                    let zones: Vec<Vec<u64>> = map.zones.iter().map(slots).collect();
+                    if zones.iter().flatten().any(|store| *store == 0) {
+                        return Err(Rejection::Malformed);
+                    }
+                    self.voters = zones.iter().map(|stores| stores[0]).collect();
+                    self.zones = zones;
+                    self.changes(order);
+                }
+                Ok(Outcome::Done)
+            }
+            CommandBody::ReplaceStore { old, new } => self.replace(order, old.0, new.0),
             CommandBody::CreateBucket { name, owner, .. } => {
                 if let Some((_, before)) = self.buckets.get(name.as_str()) {
                     return Err(match before == owner {
@@ -245,6 +308,38 @@ impl Model {
                 }
             }
         }
+    }
+
+    fn replace(&mut self, order: Order, old: u64, new: u64) -> Result<Outcome, Rejection> {
+        if self.zones.is_empty() {
+            return Err(Rejection::NoSuchStore);
+        }
+        if new == 0 {
+            return Err(Rejection::Malformed);
+        }
+        let gone = |store: u64| self.replaced.iter().find(|(gone, _)| *gone == store);
+        match gone(old) {
+            Some((_, by)) if *by == new => return Ok(Outcome::Done),
+            Some(_) => return Err(Rejection::StoreRetired),
+            None => {}
+        }
+        if !self.stores().contains(&old) {
+            return Err(Rejection::NoSuchStore);
+        }
+        if self.stores().contains(&new) {
+            return Err(Rejection::StoreInUse);
+        }
+        if gone(new).is_some() {
+            return Err(Rejection::StoreRetired);
+        }
+        for place in self.zones.iter_mut().flatten().chain(&mut self.voters) {
+            if *place == old {
+                *place = new;
+            }
+        }
+        self.replaced.push((old, new));
+        self.changes(order);
+        Ok(Outcome::Done)
     }
 
     fn complete(

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::model::Model;
 use super::support::*;
 use crate::codec::Wire;
+use crate::directory::Directory;
 use crate::hash::{StateHash, ValueHash};
 use crate::ids::*;
 use crate::object::*;
@@ -45,7 +46,7 @@ const DELIMITERS: [Option<&str>; 7] =
     [None, Some("/"), Some("b"), Some("\0"), Some("o/"), Some("語"), Some("+")];
 
 /// What a batch of histories must contain, or the test has lost its reach.
-const MUST_HAPPEN: [&str; 22] = [
+const MUST_HAPPEN: [&str; 30] = [
     "AbortUpload Done",
     "AbortUpload Rejected(NoSuchUpload",
     "CompleteUpload Put",
@@ -61,13 +62,21 @@ const MUST_HAPPEN: [&str; 22] = [
     "DeleteBucket Rejected(BucketNotEmpty",
     "DeleteObject Done",
     "DeleteObject Rejected(PreconditionFailed",
+    "FoundCluster Done",
+    "FoundCluster Rejected(Malformed",
     "OpenSession SessionOpened(ses",
     "PutObject Put",
     "PutObject Rejected(Answered",
     "PutObject Rejected(Fenced",
     "PutObject Rejected(Malformed",
     "PutObject Rejected(PreconditionFailed",
+    "PutObject Rejected(StaleEpoch",
     "PutPart Put",
+    "PutPart Rejected(StaleEpoch",
+    "ReplaceStore Done",
+    "ReplaceStore Rejected(NoSuchStore",
+    "ReplaceStore Rejected(StoreInUse",
+    "ReplaceStore Rejected(StoreRetired",
 ];
 
 struct World {
@@ -131,7 +140,31 @@ impl World {
                 self.next_blob
             }
         };
-        blob(sequence, [5 << 20, (5 << 20) + 1, 100][usize::try_from(sequence % 3).unwrap()])
+        let length = [5 << 20, (5 << 20) + 1, 100][usize::try_from(sequence % 3).unwrap()];
+        let mut blob = blob(sequence, length);
+        let stores = self.model.stores();
+        if !stores.is_empty() {
+            blob.stores = (0..4).map(|_| StoreId(self.pick(&stores))).collect();
+        }
+        blob.epoch = MapEpoch(self.model.epoch() - self.rng.below(20) / 19);
+        blob
+    }
+
+    /// A store, most often one that was or is in the map.
+    fn store(&mut self) -> u64 {
+        self.rng.below(9 + self.model.epoch())
+    }
+
+    fn map_change(&mut self) -> CommandBody {
+        if !self.rng.chance(1, 6) {
+            return replace(self.store(), self.store());
+        }
+        let mut map = first_map();
+        let zone = usize::try_from(self.rng.below(3)).unwrap();
+        // Most often a store that no other map has, so that it shows which map was the first; never
+        // a store's place among the voters.
+        map.zones[zone].slots[1].store = StoreId(self.rng.below(3) * 20);
+        found(map)
     }
 
     fn body(&mut self) -> CommandBody {
@@ -139,7 +172,8 @@ impl World {
         let bucket_name = self.pick(&["one", "two", "six"]);
         self.tags += 1;
         let tag = self.tags;
-        match self.rng.below(100) {
+        match self.rng.below(103) {
+            100.. => self.map_change(),
             0..=2 => CommandBody::OpenSession {
                 gateway: GatewayId(self.rng.below(3)),
                 nonce: self.rng.below(4).into(),
@@ -265,6 +299,13 @@ impl World {
         }
         let [a, b] = &mut self.replicas;
         assert_eq!(a.range.state_hash(), b.range.state_hash());
+        for replica in [&*a, &*b] {
+            let directory = replica.range.directory();
+            assert_eq!(directory.as_ref().map(|it| it.sessions.next.0), {
+                directory.is_some().then_some(self.model.sessions_made() + 1)
+            });
+            assert_eq!(directory.map(plain), self.model.directory());
+        }
         if self.rng.chance(1, 10) {
             a.reload();
         }
@@ -408,6 +449,16 @@ impl World {
         }
         assert_eq!(found, expected, "{first:?}");
     }
+}
+
+/// A directory as the model says it.
+fn plain(directory: Directory) -> (LogIndex, u64, Vec<u64>, Vec<u64>, Vec<u64>, Vec<u64>) {
+    let Directory { version, map, sessions } = directory;
+    let ids = |stores: &[StoreId]| stores.iter().map(|store| store.0).collect::<Vec<u64>>();
+    let stores: Vec<StoreId> = map.stores().map(|(_, store)| store).collect();
+    let live: Vec<u64> = sessions.live.iter().map(|session| session.0).collect();
+    assert_eq!(sessions.floor.0, live.first().copied().unwrap_or(sessions.next.0));
+    (version, map.epoch.0, ids(&stores), ids(&map.voters), ids(&map.retired), live)
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Single circumstances, written out.
 
 use super::support::*;
+use crate::cluster::ClusterMap;
 use crate::ids::*;
 use crate::object::*;
 use crate::range::command::*;
@@ -222,4 +223,109 @@ fn result_of_complete_is_said_again_for_a_day_of_the_range_clock() {
     let later = again(&mut replica, 1000 + COMPLETED_KEPT_MILLIS);
     assert_eq!(later, rejected(Rejection::NoSuchUpload));
     assert!(!replica.keys().iter().any(|key| matches!(key, Key::Completed { .. })));
+}
+
+#[test]
+fn cluster_is_founded_once_and_the_first_map_counts() {
+    let mut replica = with_bucket();
+    assert_eq!(replica.range.directory(), None);
+    assert_eq!(replica.range.map_epoch(), MapEpoch(0));
+    let no_voters = ClusterMap { voters: Vec::new(), ..first_map() };
+    let twice = ClusterMap { voters: vec![StoreId(1), StoreId(2)], ..first_map() };
+    let mut doubled = first_map();
+    doubled.zones[1].slots[0] = doubled.zones[0].slots[0];
+    let retired = ClusterMap { retired: vec![StoreId(4)], ..first_map() };
+    for nonsense in [no_voters, twice, doubled, retired] {
+        assert_eq!(replica.system(found(nonsense)), rejected(Rejection::Malformed));
+    }
+    assert_eq!(replica.system(replace(1, 7)), rejected(Rejection::NoSuchStore));
+    assert_eq!(replica.system(found(first_map())), Outcome::Done);
+    let first = replica.range.directory().unwrap();
+    assert_eq!((first.version, &first.map), (replica.range.applied(), &first_map()));
+    let other = ClusterMap { groups: 128, ..first_map() };
+    assert_eq!(replica.system(found(other)), Outcome::Done);
+    assert_eq!(replica.range.directory(), Some(first.clone()), "asked again, nothing changes");
+    replica.reload();
+    assert_eq!(replica.read(&Read::Directory), ReadReply::Directory(Some(Box::new(first))));
+}
+
+#[test]
+fn replaced_store_hands_its_slot_and_its_vote_to_the_new_one_for_ever() {
+    let mut replica = with_bucket();
+    replica.system(found(first_map()));
+    assert_eq!(replica.system(replace(3, 7)), Outcome::Done);
+    let once = replica.range.directory().unwrap();
+    assert_eq!(once.map.epoch, MapEpoch(2));
+    assert_eq!(once.map.zones[1].slots[0].store, StoreId(7));
+    assert_eq!(once.map.voters, [StoreId(1), StoreId(7), StoreId(5)]);
+    assert_eq!(once.map.retired, [StoreId(3)]);
+    assert_eq!(replica.system(replace(3, 7)), Outcome::Done, "asked again");
+    assert_eq!(replica.range.directory(), Some(once));
+    for (old, new, why) in [
+        (3, 8, Rejection::StoreRetired),
+        (9, 8, Rejection::NoSuchStore),
+        (1, 2, Rejection::StoreInUse),
+        (1, 1, Rejection::StoreInUse),
+        (1, 3, Rejection::StoreRetired),
+        (1, 0, Rejection::Malformed),
+    ] {
+        assert_eq!(replica.system(replace(old, new)), rejected(why), "{old} {new}");
+    }
+    // A store that is no voter: the voters stay. Then the second store of the same slot.
+    assert_eq!(replica.system(replace(2, 8)), Outcome::Done);
+    assert_eq!(replica.system(replace(7, 9)), Outcome::Done);
+    replica.reload();
+    let map = replica.range.map().unwrap();
+    assert_eq!(map.voters, [StoreId(1), StoreId(9), StoreId(5)]);
+    assert_eq!(map.retired, [StoreId(3), StoreId(2), StoreId(7)]);
+    assert_eq!(replica.range.status().epoch_floor, MapEpoch(4));
+    // Each replacement is known by its own pair, also after the slot was filled again.
+    assert_eq!(replica.system(replace(3, 7)), Outcome::Done);
+}
+
+/// A commit that was under way while a store was replaced counted the dead store's copy.
+#[test]
+fn acknowledgements_of_a_retired_store_do_not_count() {
+    let mut replica = with_bucket();
+    replica.system(found(first_map()));
+    let with = |epoch, stores: &[u64]| {
+        let stores = stores.iter().copied().map(StoreId).collect();
+        put_blob(1, "k", 1, BlobRef { epoch: MapEpoch(epoch), stores, ..blob(1, 9) })
+    };
+    let stale = rejected(Rejection::StaleEpoch);
+    assert_eq!(replica.system(with(1, &[1, 2])), stale, "two stores of one zone");
+    assert_eq!(replica.system(with(1, &[1, 40])), stale, "a store that nobody knows");
+    assert!(matches!(replica.system(with(1, &[2, 3])), Outcome::Put { .. }));
+    replica.system(replace(3, 7));
+    assert_eq!(replica.system(with(1, &[1, 5])), stale, "placed under the old map");
+    assert_eq!(replica.system(with(2, &[1, 3])), stale, "the retired one's word");
+    assert!(matches!(replica.system(with(2, &[1, 3, 5])), Outcome::Put { .. }));
+    let upload = begin(&mut replica, "k");
+    let part = BlobRef { blob: blob(2, 9).blob, ..blob(1, 9) };
+    assert_eq!(replica.system(put_part(1, "k", upload, 1, 1, Some(part))), stale);
+}
+
+#[test]
+fn directory_has_the_version_of_the_entry_that_last_changed_it() {
+    let mut replica = with_bucket();
+    replica.system(found(first_map()));
+    let version = |replica: &Replica| replica.range.directory().unwrap().version;
+    let founded = version(&replica);
+    replica.system(put(1, "k", 1));
+    replica.session(1, 1, 1, put(1, "k", 1));
+    let known = CommandBody::OpenSession { gateway: GatewayId(2), nonce: 1 };
+    replica.system(known);
+    replica.system(CommandBody::FenceSession { session: SessionId(77) });
+    assert_eq!(version(&replica), founded, "none of these changes map or sessions");
+    replica.system(CommandBody::OpenSession { gateway: GatewayId(2), nonce: 2 });
+    assert_eq!(version(&replica), replica.range.applied());
+    replica.system(put(1, "k", 1));
+    replica.system(CommandBody::FenceSession { session: SessionId(1) });
+    assert_eq!(version(&replica), replica.range.applied());
+    let sessions = replica.range.directory().unwrap().sessions;
+    assert_eq!(sessions.live, [SessionId(3)]);
+    assert_eq!((sessions.floor, sessions.next), (SessionId(3), SessionId(4)));
+    replica.system(CommandBody::FenceSession { session: SessionId(3) });
+    let sessions = replica.range.directory().unwrap().sessions;
+    assert_eq!((sessions.floor, sessions.next), (SessionId(4), SessionId(4)));
 }

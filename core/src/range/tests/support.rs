@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::cluster::{ClusterMap, Slot, ZoneMap};
 use crate::ids::*;
 use crate::object::*;
 use crate::range::command::*;
@@ -191,8 +192,26 @@ pub(super) fn blob(sequence: u64, length: u64) -> BlobRef {
         block_size: 64 << 10,
         scheme: Scheme::ThreeCopies,
         epoch: MapEpoch(1),
-        stores: vec![StoreId(1), StoreId(2)],
+        stores: vec![StoreId(1), StoreId(3)],
     }
+}
+
+/// Three zones with two stores each, from 1 to 6; the odd ones are voters.
+pub(super) fn first_map() -> ClusterMap {
+    let slot = |store| Slot { store: StoreId(store), weight: 1 };
+    let zone = |zone: u8| {
+        let first = u64::from(zone) * 2 + 1;
+        ZoneMap { zone: ZoneId(zone), slots: vec![slot(first), slot(first + 1)] }
+    };
+    ClusterMap::bootstrap(64, (0..3).map(zone).collect())
+}
+
+pub(super) fn found(map: ClusterMap) -> CommandBody {
+    CommandBody::FoundCluster { map: Box::new(map) }
+}
+
+pub(super) fn replace(old: u64, new: u64) -> CommandBody {
+    CommandBody::ReplaceStore { old: StoreId(old), new: StoreId(new) }
 }
 
 pub(super) fn create_bucket(name_: &str, user: &str) -> CommandBody {

@@ -119,10 +119,16 @@ impl Journal {
     ///
     /// After damage the first records to be appended must be [`Record::Suspect`], before the first
     /// [`Self::pump`].
-    pub(crate) fn start(mut superblock: SuperblockWriter, recovered: RecoveredJournal) -> Self {
+    ///
+    /// `at_least`: what this life's incarnation must not be below.
+    pub(crate) fn start(
+        mut superblock: SuperblockWriter,
+        recovered: RecoveredJournal,
+        at_least: Incarnation,
+    ) -> Self {
         let found = *superblock.wanted();
         let start_sequence = superblock.update(|superblock| {
-            superblock.incarnation = Incarnation(superblock.incarnation.0 + 1);
+            superblock.incarnation = Incarnation(superblock.incarnation.0 + 1).max(at_least);
             superblock.mark = recovered.mark;
         });
         let incarnation = superblock.wanted().incarnation;

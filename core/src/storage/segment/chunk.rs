@@ -193,6 +193,14 @@ impl ChunkHeader {
     }
 }
 
+/// Bytes of the shortest and the longest header of a chunk of so many blocks: it depends on the
+/// length of its owner's key.
+pub(crate) fn header_bytes_of(blocks: usize) -> (u64, u64) {
+    let fixed = FIXED_BYTES + blocks * (size_of::<u64>() + TAG_BYTES);
+    let longest = fixed + KEY_BYTES_MAX;
+    ((fixed as u64).next_multiple_of(SECTOR), (longest as u64).next_multiple_of(SECTOR))
+}
+
 /// Whether every block of `data` has its checksum.
 pub(crate) fn blocks_verify(
     chunk: ChunkId,

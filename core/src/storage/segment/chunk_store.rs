@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::disk::SECTOR;
-use crate::ids::{ChunkId, LogIndex};
+use crate::ids::{BlobId, BlobSequence, ChunkId, LogIndex, SessionId};
 
 use super::edit::{ChunkRecord, EDIT_CHUNKS_MAX, Edit};
 use super::layout::{Generation, SegmentId};
@@ -164,4 +164,14 @@ pub(crate) fn chunk_key(chunk: ChunkId) -> bytes::Bytes {
     key[8..16].copy_from_slice(&chunk.blob.sequence.0.to_be_bytes());
     key[16..].copy_from_slice(&chunk.number.to_be_bytes());
     bytes::Bytes::copy_from_slice(&key)
+}
+
+/// The chunk whose key this is; `None` if it is none.
+pub(crate) fn chunk_of_key(key: &[u8]) -> Option<ChunkId> {
+    let (session, rest) = key.split_first_chunk::<8>()?;
+    let (sequence, rest) = rest.split_first_chunk::<8>()?;
+    let number = u32::from_be_bytes(rest.try_into().ok()?);
+    let session = SessionId(u64::from_be_bytes(*session));
+    let sequence = BlobSequence(u64::from_be_bytes(*sequence));
+    Some(ChunkId { blob: BlobId { session, sequence }, number })
 }

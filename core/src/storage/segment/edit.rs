@@ -3,9 +3,11 @@
 //! Replaying all edits in order gives the state of every segment, the runs of every table, and the
 //! part of the chunk index that is in no run yet. Byte tables: `docs/disk-format-segments.md`.
 
+use bytes::Bytes;
+
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::hash::Checksum;
-use crate::ids::{ChunkId, LogIndex, RangeId};
+use crate::ids::{ChunkId, LogIndex, RangeId, Term};
 
 use super::chunk::CHUNK_BLOCKS_MAX;
 use super::layout::{Generation, SegmentId};
@@ -18,6 +20,10 @@ pub(crate) const RUN_SEGMENTS_MAX: usize = 256;
 pub(crate) const EDIT_CHUNKS_MAX: usize = 256;
 /// Segments and runs of one snapshot edit: every disk has fewer.
 const SNAPSHOT_MAX: usize = 1 << 20;
+/// Runs of one snapshot of a range: with the production memtable, 256 GiB of rows.
+pub(crate) const INSTALLED_RUNS_MAX: usize = 16_384;
+/// Bytes of an encoded configuration, of which there are far fewer.
+pub(crate) const MEMBERSHIP_BYTES_MAX: usize = 4096;
 
 /// A set of rows with its own memtable, runs and recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +65,8 @@ pub(crate) struct RunDescriptor {
     pub(crate) previous: Option<Generation>,
     /// Rows written up to this entry are in this run or older ones.
     pub(crate) through: LogIndex,
+    /// Of a snapshot: one or more runs follow that belong to it, and without them it says nothing.
+    pub(crate) part: bool,
     /// Blocks of rows, from the first block of the first segment on.
     pub(crate) data_blocks: u32,
     /// Blocks of the block index, behind the data blocks.
@@ -69,12 +77,20 @@ pub(crate) struct RunDescriptor {
     pub(crate) values: Vec<SegmentId>,
 }
 
+impl RunDescriptor {
+    /// All segments of the run.
+    pub(crate) fn own_segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
+        self.segments.iter().chain(&self.values).copied()
+    }
+}
+
 impl Wire for RunDescriptor {
     fn encode(&self, out: &mut Encoder) {
         self.run.encode(out);
         self.table.encode(out);
         self.previous.encode(out);
         self.through.encode(out);
+        self.part.encode(out);
         out.u32(self.data_blocks);
         out.u32(self.index_blocks);
         out.list(&self.segments);
@@ -87,6 +103,7 @@ impl Wire for RunDescriptor {
             table: Wire::decode(input)?,
             previous: Wire::decode(input)?,
             through: Wire::decode(input)?,
+            part: Wire::decode(input)?,
             data_blocks: input.u32()?,
             index_blocks: input.u32()?,
             segments: input.list("run segments", RUN_SEGMENTS_MAX)?,
@@ -185,6 +202,57 @@ pub(crate) enum Edit {
         /// All runs, for each table oldest first.
         runs: Vec<RunDescriptor>,
     },
+    /// A snapshot of a range took the place of its table, or was laid over it, and the range's log
+    /// begins after it.
+    TableInstalled(Installation),
+}
+
+/// A snapshot that a range begins with from now on. All of it counts at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Installation {
+    /// Of which range. Never the chunk index.
+    pub(crate) table: TableId,
+    /// The snapshot's rows are newer than this entry, and are laid over the runs that are there.
+    /// 0: it replaces them.
+    pub(crate) newer_than: LogIndex,
+    /// Its runs, oldest first.
+    pub(crate) runs: Vec<RunDescriptor>,
+    /// The last entry that the snapshot covers...
+    pub(crate) index: LogIndex,
+    /// ...and its term.
+    pub(crate) term: Term,
+    /// The configuration at that entry, in the encoding of consensus.
+    pub(crate) membership: Bytes,
+}
+
+impl Wire for Installation {
+    fn encode(&self, out: &mut Encoder) {
+        self.table.encode(out);
+        self.newer_than.encode(out);
+        self.index.encode(out);
+        self.term.encode(out);
+        out.bytes(&self.membership);
+        out.list(&self.runs);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let table = TableId::decode(input)?;
+        if table == TableId::Chunks {
+            return Err(DecodeError::Invalid { what: "table of a snapshot" });
+        }
+        let (newer_than, index) = (LogIndex::decode(input)?, LogIndex::decode(input)?);
+        let term = Wire::decode(input)?;
+        let membership = input.bytes("membership of a snapshot", MEMBERSHIP_BYTES_MAX)?;
+        let runs: Vec<RunDescriptor> = input.list("runs of a snapshot", INSTALLED_RUNS_MAX)?;
+        let own = |run: &RunDescriptor| run.table == table && run.through == index;
+        let ends = runs
+            .split_last()
+            .is_some_and(|(last, parts)| !last.part && parts.iter().all(|run| run.part));
+        if !(runs.iter().all(own) && ends && newer_than < index) {
+            return Err(DecodeError::Invalid { what: "runs of a snapshot" });
+        }
+        Ok(Self { table, newer_than, runs, index, term, membership })
+    }
 }
 
 impl Wire for Edit {
@@ -219,6 +287,10 @@ impl Wire for Edit {
                 out.list(chunk_segments);
                 out.list(runs);
             }
+            Self::TableInstalled(installation) => {
+                out.u8(8);
+                installation.encode(out);
+            }
         }
     }
 
@@ -241,6 +313,7 @@ impl Wire for Edit {
                 chunk_segments: input.list("chunk segments", SNAPSHOT_MAX)?,
                 runs: input.list("runs", SNAPSHOT_MAX)?,
             },
+            8 => Self::TableInstalled(Wire::decode(input)?),
             tag => return Err(DecodeError::Tag { what: "edit", tag }),
         })
     }

@@ -7,14 +7,14 @@ use crate::disk::{DiskError, DiskOutput, SECTOR};
 use crate::hash::Checksum;
 use crate::ids::{
     BlobId, BlobSequence, BucketId, CallId, ChunkId, LogIndex, MapEpoch, RangeId, SessionId,
-    StoreId, TenantId,
+    StoreId, TenantId, Term,
 };
 use crate::message::ChunkWrite;
 use crate::object::{ObjectKey, Target};
 use crate::rng::Rng;
 
 use super::chunk::ChunkHeader;
-use super::edit::{ChunkRecord, Edit, RunDescriptor, TableId};
+use super::edit::{ChunkRecord, Edit, Installation, RunDescriptor, TableId};
 use super::header::{SegmentContent, SegmentHeader};
 use super::layout::{Generation, Layout, SegmentId};
 use super::scan::SegmentScan;
@@ -70,6 +70,7 @@ fn run() -> RunDescriptor {
         table: TableId::Range(RangeId(5)),
         previous: Some(Generation(8)),
         through: LogIndex(77),
+        part: false,
         data_blocks: 12,
         index_blocks: 1,
         segments: vec![SegmentId(1), SegmentId(2)],
@@ -152,18 +153,19 @@ fn chunk_header_is_as_documented() {
 #[test]
 fn run_description_is_as_documented() {
     let bytes = run().to_bytes();
-    let expected: [(&str, &[u8]); 8] = [
+    let expected: [(&str, &[u8]); 9] = [
         ("run", &GENERATION.0.to_le_bytes()),
         ("table_kind", &[0]),
         ("range", &5_u64.to_le_bytes()),
         ("has_previous", &[1]),
         ("previous", &8_u64.to_le_bytes()),
         ("through", &77_u64.to_le_bytes()),
+        ("part", &[0]),
         ("data_blocks", &12_u32.to_le_bytes()),
         ("index_blocks", &1_u32.to_le_bytes()),
     ];
     hold(DOC, "Run description", &bytes, &expected);
-    assert_eq!(bytes.len(), 42 + 4 + 8 + 4 + 4);
+    assert_eq!(bytes.len(), 43 + 4 + 8 + 4 + 4);
 }
 
 #[test]
@@ -190,6 +192,34 @@ fn record() -> ChunkRecord {
     }
 }
 
+fn installation() -> Installation {
+    let part = RunDescriptor { part: true, run: Generation(7), ..run() };
+    Installation {
+        table: TableId::Range(RangeId(5)),
+        newer_than: LogIndex(33),
+        runs: vec![part, run()],
+        index: LogIndex(77),
+        term: Term(4),
+        membership: Bytes::from_static(b"voters"),
+    }
+}
+
+#[test]
+fn a_snapshot_without_its_last_run_or_of_the_chunk_index_is_refused() {
+    let refused = |change: fn(&mut Installation)| {
+        let mut installation = installation();
+        change(&mut installation);
+        Installation::from_bytes(&installation.to_bytes()).is_err()
+    };
+    assert!(!refused(|_| {}));
+    assert!(refused(|it| it.runs.truncate(1)));
+    assert!(refused(|it| it.runs.clear()));
+    assert!(refused(|it| it.runs[0].part = false));
+    assert!(refused(|it| it.runs[1].through = LogIndex(76)));
+    assert!(refused(|it| it.newer_than = LogIndex(78)));
+    assert!(refused(|it| it.table = TableId::Chunks));
+}
+
 fn edits() -> Vec<(&'static str, Edit)> {
     let chunk = write(0, 1).chunk;
     let (segment, generation) = (SEGMENT, GENERATION);
@@ -205,6 +235,7 @@ fn edits() -> Vec<(&'static str, Edit)> {
         ),
         ("ChunkIndexRebuilt", Edit::ChunkIndexRebuilt),
         ("Snapshot", Edit::Snapshot { chunk_segments, runs: vec![run()] }),
+        ("TableInstalled", Edit::TableInstalled(installation())),
     ]
 }
 

@@ -7,17 +7,17 @@ use crate::codec::Wire;
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
 use crate::ids::ChunkId;
-use crate::message::{ChunkError, ChunkRead, ChunkWrite};
+use crate::message::{ChunkCopy, ChunkError, ChunkRead, ChunkSummary, ChunkWrite};
 use crate::rows::{Miss, Rows};
 
 use super::super::durable::Durable;
 use super::super::io::Io;
 use super::super::segment::allocator::SegmentState;
-use super::super::segment::chunk::ChunkHeader;
-use super::super::segment::chunk_store::{Writing, chunk_key};
+use super::super::segment::chunk::{ChunkHeader, blocks_verify, header_bytes_of};
+use super::super::segment::chunk_store::{Writing, chunk_key, chunk_of_key};
 use super::super::segment::edit::{ChunkRecord, TableId};
 use super::super::segment::header::{SegmentContent, SegmentHeader};
-use super::super::segment::layout::{SegmentId, sector_span};
+use super::super::segment::layout::{Generation, SegmentId, sector_span};
 use super::recover::Phase;
 use super::{DiskPurpose, Output, Shelf, SyncPurpose};
 
@@ -32,8 +32,47 @@ pub(super) struct Job {
 
 #[derive(Debug)]
 enum JobKind {
-    Write { header: ChunkHeader, data: Bytes },
-    Read { chunk: ChunkId, first: u32, blocks: u32 },
+    /// `replace`: the copy that is there is known not to verify.
+    Write {
+        header: ChunkHeader,
+        data: Bytes,
+        replace: bool,
+    },
+    Read {
+        chunk: ChunkId,
+        first: u32,
+        blocks: u32,
+    },
+    Look {
+        chunk: ChunkId,
+        how: Look,
+    },
+}
+
+/// How closely a store looks at its own copy of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Whether the index has it.
+    Index,
+    /// Read header and data, and verify each block.
+    Check,
+    /// The same, and prove that it is durable.
+    Prove,
+    /// The same as `Check`, and give the bytes.
+    Copy,
+}
+
+/// What a store found of its own copy.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// The index has it.
+    Indexed,
+    /// It verifies.
+    Checked(ChunkSummary),
+    /// It verifies and is durable.
+    Proven(Durable),
+    /// It verifies; here it is.
+    Copied(ChunkCopy),
 }
 
 /// A read on its way to the disk and back.
@@ -42,19 +81,33 @@ pub(super) struct Reading {
     op: u64,
     /// Bytes in hand.
     bytes: u64,
-    /// Where the blocks are in what is read.
-    from: usize,
-    len: usize,
-    checksums: Vec<Checksum>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Blocks {
+        chunk: ChunkId,
+        first: u32,
+        block_size: u32,
+        /// Where the blocks are in what is read.
+        from: usize,
+        len: usize,
+        checksums: Vec<Checksum>,
+    },
+    /// Header and data, from byte `start` of the segment on.
+    Whole { chunk: ChunkId, how: Look, record: ChunkRecord, generation: Generation, start: u64 },
 }
 
 impl Shelf {
     /// Keep a chunk. [`Output::ChunkStored`] follows. The data is not copied. Writing the same chunk
     /// again is answered as the first time; other bytes under its id are [`ChunkError::Invalid`].
+    /// `replace` says that the copy which is there does not verify: the new one takes its place.
     pub(crate) fn write_chunk(
         &mut self,
         op: u64,
         write: &ChunkWrite,
+        replace: bool,
         io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
@@ -71,13 +124,13 @@ impl Shelf {
             return;
         };
         self.chunks.bytes_in_hand += bytes;
-        let kind = JobKind::Write { header, data: write.data.clone() };
+        let kind = JobKind::Write { header, data: write.data.clone(), replace };
         self.run_job(Job { op, kind, pins: Vec::new() }, io, out);
         self.drive(io, out);
     }
 
-    /// Read whole blocks of a chunk. [`Output::ChunkRead`] follows. They are as the disk gives them:
-    /// the reader verifies them against their checksums.
+    /// Read whole blocks of a chunk. [`Output::ChunkRead`] follows. What does not verify is
+    /// [`ChunkError::Damaged`]; the reader verifies once more, against what the way may do.
     pub(crate) fn read_chunk(
         &mut self,
         op: u64,
@@ -92,6 +145,50 @@ impl Shelf {
         let kind =
             JobKind::Read { chunk: read.chunk, first: read.first_block, blocks: read.blocks };
         self.run_job(Job { op, kind, pins: Vec::new() }, io, out);
+    }
+
+    /// Look at the own copy of a chunk. [`Output::ChunkLooked`] follows. Nothing is taken from caches
+    /// but the index.
+    pub(crate) fn look_at_chunk(
+        &mut self,
+        op: u64,
+        chunk: ChunkId,
+        how: Look,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.takes_chunk_calls(0) {
+            out.push(Output::ChunkLooked { op, result: Err(ChunkError::Overloaded) });
+            return;
+        }
+        self.run_job(Job { op, kind: JobKind::Look { chunk, how }, pins: Vec::new() }, io, out);
+    }
+
+    /// The first chunk of the index at or after `from`.
+    ///
+    /// # Errors
+    /// [`Miss`]: fetch it and ask again.
+    pub(crate) fn next_chunk(&self, from: ChunkId) -> Result<Option<ChunkId>, Miss> {
+        let row = self.rows(TableId::Chunks).seek(&chunk_key(from), &CHUNK_KEYS_END)?;
+        Ok(row.and_then(|row| chunk_of_key(&row.key)))
+    }
+
+    /// Whether the index has a chunk.
+    ///
+    /// # Errors
+    /// [`Miss`]: fetch it and ask again.
+    pub(crate) fn has_chunk(&self, chunk: ChunkId) -> Result<bool, Miss> {
+        Ok(self.rows(TableId::Chunks).get(&chunk_key(chunk))?.is_some())
+    }
+
+    /// Whether the index knows all chunks that are there: it is not being rebuilt.
+    pub(crate) fn chunk_index_is_complete(&self) -> bool {
+        matches!(self.phase, Phase::Ready) && self.rebuild.is_none()
+    }
+
+    /// Chunk bytes in hand, and how many there may be.
+    pub(crate) fn chunk_bytes(&self) -> (u64, u64) {
+        (self.chunks.bytes_in_hand, self.config.chunk_bytes_max)
     }
 
     fn takes_chunk_calls(&self, bytes: u64) -> bool {
@@ -109,7 +206,7 @@ impl Shelf {
     pub(super) fn run_job(&mut self, mut job: Job, io: &mut Io<'_>, out: &mut Vec<Output>) {
         let chunk = match &job.kind {
             JobKind::Write { header, .. } => header.chunk,
-            JobKind::Read { chunk, .. } => *chunk,
+            JobKind::Read { chunk, .. } | JobKind::Look { chunk, .. } => *chunk,
         };
         let found = match self.rows(TableId::Chunks).get(&chunk_key(chunk)) {
             Ok(row) => row.map(|row| ChunkRecord::from_bytes(&row.value)),
@@ -122,28 +219,39 @@ impl Shelf {
             self.cache.release(miss);
         }
         let record = found.transpose().map_err(|_| ChunkError::Damaged);
-        match (record, job) {
-            (Ok(record), Job { op, kind: JobKind::Write { header, data }, .. }) => {
-                self.store(op, header, data, record.as_ref(), io, out);
-            }
-            (Ok(record), Job { op, kind: JobKind::Read { first, blocks, .. }, .. }) => {
-                let missing = match self.rebuild {
-                    // It may be there, and not be found again yet.
-                    Some(_) => ChunkError::Overloaded,
-                    None => ChunkError::Missing,
-                };
+        let missing = match self.rebuild {
+            // It may be there, and not be found again yet.
+            Some(_) => ChunkError::Overloaded,
+            None => ChunkError::Missing,
+        };
+        let Job { op, kind, .. } = job;
+        match kind {
+            JobKind::Write { header, data, replace } => match record {
+                Ok(record) => self.store(op, header, data, record.as_ref(), replace, io, out),
+                // A row that cannot be read is no copy.
+                Err(_) if replace => self.store(op, header, data, None, true, io, out),
+                Err(error) => self.answer_write(op, data.len() as u64, Err(error), out),
+            },
+            JobKind::Read { chunk, first, blocks } => {
                 let begun = record
-                    .ok_or(missing)
-                    .and_then(|record| self.begin_read(op, &record, first, blocks, io));
+                    .and_then(|record| record.ok_or(missing))
+                    .and_then(|record| self.begin_read(op, chunk, &record, first, blocks, io));
                 if let Err(error) = begun {
                     out.push(Output::ChunkRead { op, result: Err(error) });
                 }
             }
-            (Err(error), Job { op, kind: JobKind::Write { data, .. }, .. }) => {
-                self.answer_write(op, data.len() as u64, Err(error), out);
-            }
-            (Err(error), Job { op, kind: JobKind::Read { .. }, .. }) => {
-                out.push(Output::ChunkRead { op, result: Err(error) });
+            JobKind::Look { chunk, how } => {
+                let begun = match record.and_then(|record| record.ok_or(missing)) {
+                    Ok(_) if how == Look::Index => {
+                        out.push(Output::ChunkLooked { op, result: Ok(Looked::Indexed) });
+                        Ok(())
+                    }
+                    Ok(record) => self.begin_look(op, chunk, how, record, io),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = begun {
+                    out.push(Output::ChunkLooked { op, result: Err(error) });
+                }
             }
         }
     }
@@ -155,6 +263,7 @@ impl Shelf {
         header: ChunkHeader,
         data: Bytes,
         present: Option<&ChunkRecord>,
+        replace: bool,
         io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
@@ -163,13 +272,13 @@ impl Shelf {
             record.same_content(header.length, header.block_size, &header.checksums)
         };
         if let Some(record) = present {
-            if same(record) {
-                // It is durable already; the sync is for the proof.
-                self.sync(SyncPurpose::Present(op, bytes), io);
-            } else {
-                self.answer_write(op, bytes, Err(ChunkError::Invalid), out);
+            if !same(record) {
+                return self.answer_write(op, bytes, Err(ChunkError::Invalid), out);
             }
-            return;
+            if !replace {
+                // It is durable already; the sync is for the proof.
+                return self.sync(SyncPurpose::Present(op, bytes), io);
+            }
         }
         if let Some(writing) = self.chunks.writing.get_mut(&header.chunk) {
             if same(&writing.record) {
@@ -186,7 +295,7 @@ impl Shelf {
         }
         let place = self.chunks.place(header.record_bytes(), self.layout.segment);
         let Some(place) = place else {
-            let kind = JobKind::Write { header, data };
+            let kind = JobKind::Write { header, data, replace };
             self.room.push_back(Job { op, kind, pins: Vec::new() });
             return;
         };
@@ -246,6 +355,7 @@ impl Shelf {
     fn begin_read(
         &mut self,
         op: u64,
+        chunk: ChunkId,
         record: &ChunkRecord,
         first: u32,
         blocks: u32,
@@ -269,14 +379,47 @@ impl Shelf {
         let at = self.layout.offset(record.segment) + at;
         let (span_at, span_len) = sector_span(at, len);
         let token = io.read(span_at, span_len);
-        let reading = Reading {
-            op,
-            bytes: len,
+        let what = What::Blocks {
+            chunk,
+            first,
+            block_size: record.block_size,
             from: usize::try_from(at - span_at).expect("within a sector"),
             len: usize::try_from(len).expect("a chunk fits into memory"),
             checksums: record.checksums[first as usize..end as usize].to_vec(),
         };
-        self.disk.insert(token, DiskPurpose::ChunkRead(reading));
+        self.disk.insert(token, DiskPurpose::ChunkRead(Reading { op, bytes: len, what }));
+        Ok(())
+    }
+
+    /// Read header and data. How long the header is depends on the owner's key, which only the
+    /// header knows: the read begins where the longest would.
+    fn begin_look(
+        &mut self,
+        op: u64,
+        chunk: ChunkId,
+        how: Look,
+        record: ChunkRecord,
+        io: &mut Io<'_>,
+    ) -> Result<(), ChunkError> {
+        let data_at = u64::from(record.offset);
+        let end = data_at + u64::from(record.length).next_multiple_of(SECTOR);
+        let (_, longest) = header_bytes_of(record.checksums.len());
+        let start = data_at.saturating_sub(longest).max(SECTOR);
+        let held = self.segments.state(record.segment);
+        let Some(SegmentState::Chunks { generation, .. }) = held else {
+            return Err(ChunkError::Damaged);
+        };
+        if !data_at.is_multiple_of(SECTOR) || start >= data_at || end > self.layout.segment {
+            return Err(ChunkError::Damaged);
+        }
+        let bytes = end - start;
+        if self.chunks.bytes_in_hand + bytes > self.config.chunk_bytes_max {
+            return Err(ChunkError::Overloaded);
+        }
+        self.chunks.bytes_in_hand += bytes;
+        let token = io.read(self.layout.offset(record.segment) + start, bytes);
+        let what = What::Whole { chunk, how, record, generation, start };
+        self.disk.insert(token, DiskPurpose::ChunkRead(Reading { op, bytes, what }));
         Ok(())
     }
 
@@ -284,17 +427,81 @@ impl Shelf {
         &mut self,
         reading: Reading,
         result: &DiskResult,
+        io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
-        let Reading { op, bytes, from, len, checksums } = reading;
+        let Reading { op, bytes, what } = reading;
         self.chunks.bytes_in_hand -= bytes;
-        let result = match result {
-            Ok(DiskOutput::Read(span)) if span.len() >= from + len => {
-                Ok((span.slice(from..from + len), checksums))
-            }
+        let span = match result {
+            Ok(DiskOutput::Read(span)) => Ok(span),
             Ok(_) | Err(_) => Err(ChunkError::Io),
         };
-        out.push(Output::ChunkRead { op, result });
+        match what {
+            What::Blocks { chunk, first, block_size, from, len, checksums } => {
+                let result = span.and_then(|span| {
+                    if span.len() < from + len {
+                        return Err(ChunkError::Io);
+                    }
+                    let blocks = span.slice(from..from + len);
+                    let mut each = blocks.chunks(block_size as usize).zip(&checksums).zip(first..);
+                    match each.all(|((block, sum), n)| Checksum::of_block(chunk, n, block) == *sum)
+                    {
+                        true => Ok((blocks, checksums)),
+                        false => Err(ChunkError::Damaged),
+                    }
+                });
+                out.push(Output::ChunkRead { op, result });
+            }
+            What::Whole { chunk, how, record, generation, start } => {
+                let copy = span.and_then(|span| {
+                    self.verified_copy(chunk, &record, generation, start, span)
+                        .ok_or(ChunkError::Damaged)
+                });
+                let looked = match (copy, how) {
+                    (Err(error), _) => Err(error),
+                    (Ok(_), Look::Prove) => return self.sync(SyncPurpose::Proven(op), io),
+                    (Ok(copy), Look::Copy) => Ok(Looked::Copied(copy)),
+                    (Ok(copy), Look::Check | Look::Index) => {
+                        let digest = digest_of(&copy.checksums);
+                        Ok(Looked::Checked(ChunkSummary { length: record.length, digest }))
+                    }
+                };
+                out.push(Output::ChunkLooked { op, result: looked });
+            }
+        }
+    }
+
+    /// The copy in `span`, which begins at byte `start` of the segment, if header and data verify.
+    fn verified_copy(
+        &self,
+        chunk: ChunkId,
+        record: &ChunkRecord,
+        generation: Generation,
+        start: u64,
+        span: &Bytes,
+    ) -> Option<ChunkCopy> {
+        let data_at = u64::from(record.offset);
+        let data_from = usize::try_from(data_at - start).ok()?;
+        let data_end = data_from.checked_add(record.length as usize)?;
+        if span.len() < data_end {
+            return None;
+        }
+        let (shortest, longest) = header_bytes_of(record.checksums.len());
+        let mut lengths = (shortest..=longest).step_by(SECTOR_BYTES);
+        let header = lengths.find_map(|length| {
+            let at = data_at.checked_sub(length).filter(|at| *at >= start)?;
+            let bytes = span.slice(usize::try_from(at - start).ok()?..data_from);
+            let header =
+                ChunkHeader::decode(&bytes, &self.layout, record.segment, generation, at).ok()?;
+            let fits = header.chunk == chunk
+                && header.header_bytes() == length
+                && record.same_content(header.length, header.block_size, &header.checksums);
+            fits.then_some(header)
+        })?;
+        let data = span.slice(data_from..data_end);
+        let sound = blocks_verify(chunk, header.block_size, &header.checksums, &data);
+        let ChunkHeader { owner, epoch, block_size, checksums, .. } = header;
+        sound.then_some(ChunkCopy { owner, epoch, block_size, data, checksums })
     }
 
     /// Open segments ahead of need, as long as flushes keep their reserve.
@@ -336,4 +543,16 @@ impl Shelf {
             self.segments.set(segment, SegmentState::Chunks { generation, open: false });
         }
     }
+}
+
+/// Behind the keys of all chunks, which have 20 bytes.
+const CHUNK_KEYS_END: [u8; 21] = [0xff; 21];
+/// A sector, as a step.
+const SECTOR_BYTES: usize = 4096;
+const _: () = assert!(SECTOR_BYTES as u64 == SECTOR);
+
+/// One number for all the block checksums of a copy.
+fn digest_of(checksums: &[Checksum]) -> Checksum {
+    let bytes: Vec<u8> = checksums.iter().flat_map(|sum| sum.0.to_le_bytes()).collect();
+    Checksum::of(0, &bytes)
 }

@@ -25,8 +25,18 @@ pub(super) struct Flush {
     through: LogIndex,
     run: Run,
     stage: Stage,
+    content: Content,
     /// The table was reset meanwhile: what is written counts for nothing.
     abandoned: bool,
+}
+
+/// What is written out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A frozen memtable: an edit makes the run part of its table.
+    Frozen,
+    /// Rows of a snapshot: the run waits for the others.
+    Staged,
 }
 
 #[derive(Debug)]
@@ -40,6 +50,32 @@ enum Stage {
 }
 
 impl Flush {
+    /// A flush whose body, in so many writes, is being written.
+    pub(super) fn new(
+        table: TableId,
+        through: LogIndex,
+        run: Run,
+        (writes_left, headers): (usize, Vec<DiskWrite>),
+        content: Content,
+    ) -> Self {
+        let stage = Stage::Body { writes_left, headers };
+        Self { table, through, run, stage, content, abandoned: false }
+    }
+
+    /// Whether it writes out a memtable of this table.
+    fn is_of(&self, table: TableId) -> bool {
+        self.table == table && self.content == Content::Frozen
+    }
+
+    pub(super) fn is_staged(&self) -> bool {
+        self.content == Content::Staged
+    }
+
+    /// Its segments are wiped when the writes in flight have ended.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
     fn segments(&self) -> Vec<SegmentId> {
         let run = &self.run.descriptor;
         run.segments.iter().chain(&run.values).copied().collect()
@@ -74,12 +110,17 @@ impl Shelf {
         }
         assert!(through >= rows.active.last(), "rows of an entry after {through} are in memory");
         let (previous, segments) = (rows.newest_run(), &mut self.segments);
-        let image =
-            run_writer::build(self.layout, table, previous, through, &rows.active, segments);
+        let image = run_writer::build(
+            self.layout,
+            table,
+            previous,
+            (through, false),
+            &rows.active,
+            segments,
+        );
         let Some(RunImage { run, body, headers }) = image else { return false };
         rows.frozen = Some(Frozen { rows: std::mem::take(&mut rows.active), through });
-        let stage = Stage::Body { writes_left: body.len(), headers };
-        self.flush = Some(Flush { table, through, run, stage, abandoned: false });
+        self.flush = Some(Flush::new(table, through, run, (body.len(), headers), Content::Frozen));
         self.start_writes(body, io);
         true
     }
@@ -121,6 +162,7 @@ impl Shelf {
                 self.flush = Some(flush);
                 self.start_writes(headers, io);
             }
+            Stage::Headers { .. } if flush.content == Content::Staged => self.run_staged(flush.run),
             Stage::Headers { .. } => {
                 let edit = Edit::RunAdded(flush.run.descriptor.clone());
                 let run = flush.run.descriptor.run;
@@ -155,7 +197,7 @@ impl Shelf {
     /// The table is reset. Gives back the segments that the reset has to free, if the run's edit is
     /// in the journal already; else they are freed when the writes in flight have ended.
     pub(super) fn abandon_flush(&mut self, table: TableId) -> Vec<SegmentId> {
-        let Some(flush) = self.flush.as_mut().filter(|flush| flush.table == table) else {
+        let Some(flush) = self.flush.as_mut().filter(|flush| flush.is_of(table)) else {
             return Vec::new();
         };
         if !matches!(flush.stage, Stage::Journal) {
@@ -167,11 +209,16 @@ impl Shelf {
         segments
     }
 
-    fn start_writes(&mut self, writes: Vec<DiskWrite>, io: &mut Io<'_>) {
+    pub(super) fn start_writes(&mut self, writes: Vec<DiskWrite>, io: &mut Io<'_>) {
         for (offset, parts) in writes {
             let token = io.write(offset, parts);
             self.disk.insert(token, DiskPurpose::Flush);
         }
+    }
+
+    /// Whether a memtable of this table is being written out.
+    pub(crate) fn is_flushing(&self, table: TableId) -> bool {
+        self.flush.as_ref().is_some_and(|flush| flush.is_of(table))
     }
 
     fn is_over_limit(&self, table: TableId) -> bool {

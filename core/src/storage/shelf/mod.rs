@@ -17,10 +17,12 @@
 
 mod chunks;
 mod flush;
+mod ingest;
 mod recover;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
 mod tests;
+mod views;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -48,8 +50,13 @@ use super::tree::table::Table;
 use super::tree::value::{self, PIECE_HEADER_BYTES, Piece};
 use super::tree::view::TableView;
 use chunks::Job;
+pub(crate) use chunks::{Look, Looked};
 use flush::Flush;
+use ingest::Ingest;
+pub(crate) use ingest::Ingested;
 use recover::{Phase, Rebuild};
+use views::Views;
+pub(crate) use views::{ViewError, ViewId, ViewRow};
 
 /// What a shelf needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +104,23 @@ pub(crate) enum Output {
         /// The last of them.
         through: LogIndex,
     },
+    /// All runs of the snapshot that is being taken are durable: it can be installed.
+    Staged {
+        /// Of which table.
+        table: TableId,
+    },
+    /// The snapshot that was being taken cannot be, and is given up.
+    IngestFailed {
+        /// Of which table.
+        table: TableId,
+        /// Why.
+        reason: String,
+    },
+    /// The table is the snapshot now.
+    Installed {
+        /// Which.
+        table: TableId,
+    },
     /// What came of a chunk write.
     ChunkStored {
         /// Which.
@@ -108,8 +132,15 @@ pub(crate) enum Output {
     ChunkRead {
         /// Which.
         op: u64,
-        /// The bytes of the blocks and their checksums as they were sent; or why not.
+        /// The bytes of the blocks, which verify, and their checksums as they were sent; or why not.
         result: Result<(Bytes, Vec<Checksum>), ChunkError>,
+    },
+    /// What came of a look at a chunk.
+    ChunkLooked {
+        /// Which.
+        op: u64,
+        /// What was found.
+        result: Result<Looked, ChunkError>,
     },
     /// Rows of a range cannot be read; the fetches that needed them get no [`Output::Fetched`]. The
     /// caller calls [`Shelf::reset_table`] and applies the log again.
@@ -144,6 +175,8 @@ enum SyncPurpose {
     Chunk(ChunkId),
     /// A chunk that was there already: op, and bytes in hand.
     Present(u64, u64),
+    /// A chunk that was read and verified: op.
+    Proven(u64),
     Flush,
     Open(SegmentId, Generation),
     Wiped(SegmentId),
@@ -159,6 +192,8 @@ enum EditPurpose {
     /// These segments are to be wiped and are then free.
     Reset(Vec<SegmentId>),
     Chunks,
+    /// The snapshot that is being taken.
+    Installed,
     Nothing,
 }
 
@@ -192,6 +227,8 @@ pub(crate) struct Shelf {
     cache: BlockCache,
     fetches: BTreeMap<Miss, Fetch>,
     flush: Option<Flush>,
+    ingest: Option<Ingest>,
+    views: Views,
     chunks: ChunkStore,
     /// Chunk writes that wait for an open segment.
     room: VecDeque<Job>,
@@ -225,6 +262,8 @@ impl Shelf {
             cache: BlockCache::new(config.block_cache_bytes),
             fetches: BTreeMap::new(),
             flush: None,
+            ingest: None,
+            views: Views::default(),
             chunks: ChunkStore::default(),
             room: VecDeque::new(),
             phase: Phase::default(),
@@ -282,6 +321,15 @@ impl Shelf {
     }
 
     fn drop_table(&mut self, table: TableId, out: &mut Vec<Output>) {
+        let mut segments = self.drop_runs(table);
+        segments.extend(self.abandon_flush(table));
+        self.tables.insert(table, Table::default());
+        self.journal(&Edit::TableReset { table }, EditPurpose::Reset(segments), out);
+    }
+
+    /// Forget a table's runs. The segments given back are reserved; they are to be wiped once an edit
+    /// that says so is durable.
+    fn drop_runs(&mut self, table: TableId) -> Vec<SegmentId> {
         let mut segments = Vec::new();
         self.runs.retain(|_, (owner, own)| {
             let dropped = *owner == table;
@@ -290,19 +338,26 @@ impl Shelf {
             }
             !dropped
         });
-        segments.extend(self.abandon_flush(table));
         for segment in &segments {
-            let start = self.layout.offset(*segment);
-            self.cache.remove_span(start, start + self.layout.segment);
-            self.segments.set(*segment, SegmentState::Reserved);
-            let from = Miss { offset: start, len: 0 };
-            let to = Miss { offset: start + self.layout.segment, len: 0 };
-            for (_, fetch) in self.fetches.range_mut(from..to) {
-                fetch.stale = true;
-            }
+            self.forget_segment(*segment);
         }
-        self.tables.insert(table, Table::default());
-        self.journal(&Edit::TableReset { table }, EditPurpose::Reset(segments), out);
+        if let Some(table) = self.tables.get_mut(&table) {
+            table.runs.clear();
+        }
+        self.views.table_replaced(table);
+        segments
+    }
+
+    /// Nothing that was read of a segment counts any more; it is reserved until it is wiped.
+    fn forget_segment(&mut self, segment: SegmentId) {
+        let start = self.layout.offset(segment);
+        self.cache.remove_span(start, start + self.layout.segment);
+        self.segments.set(segment, SegmentState::Reserved);
+        let from = Miss { offset: start, len: 0 };
+        let to = Miss { offset: start + self.layout.segment, len: 0 };
+        for (_, fetch) in self.fetches.range_mut(from..to) {
+            fetch.stale = true;
+        }
     }
 
     /// The journal has an edit durably.
@@ -321,6 +376,7 @@ impl Shelf {
                 }
             }
             Some(EditPurpose::Chunks) => self.chunks.edit_in_flight = false,
+            Some(EditPurpose::Installed) => self.installed(io, out),
         }
         self.drive(io, out);
     }
@@ -343,7 +399,7 @@ impl Shelf {
                     self.sync(SyncPurpose::Chunk(chunk), io);
                 }
             }
-            DiskPurpose::ChunkRead(reading) => self.chunk_was_read(reading, result, out),
+            DiskPurpose::ChunkRead(reading) => self.chunk_was_read(reading, result, io, out),
             DiskPurpose::Fetch(miss) => self.fetched(miss, result, io, out),
             DiskPurpose::Flush => {
                 if self.written(result, "rows", out) {
@@ -382,6 +438,9 @@ impl Shelf {
         match purpose {
             SyncPurpose::Chunk(chunk) => self.chunk_is_durable(chunk, durable, out),
             SyncPurpose::Present(op, bytes) => self.answer_write(op, bytes, Ok(durable), out),
+            SyncPurpose::Proven(op) => {
+                out.push(Output::ChunkLooked { op, result: Ok(Looked::Proven(durable)) });
+            }
             SyncPurpose::Flush => self.flush_synced(io, out),
             SyncPurpose::Open(segment, generation) => {
                 let edit = Edit::SegmentOpened { segment, generation };
@@ -402,7 +461,8 @@ impl Shelf {
     /// Bytes of memtables, block indexes, cached blocks and chunks in hand.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let tables: u64 = self.tables.values().map(Table::memory_bytes).sum();
-        tables + self.cache.bytes() + self.chunks.bytes_in_hand
+        let ingest = self.ingest.as_ref().map_or(0, Ingest::memory_bytes);
+        tables + ingest + self.cache.bytes() + self.chunks.bytes_in_hand
     }
 
     /// One line for operators and traces.
@@ -451,6 +511,7 @@ impl Shelf {
         }
         self.freeze_chunk_index(io);
         self.drive_rebuild(io, out);
+        self.drive_ingest(io, out);
     }
 
     fn journal(&mut self, edit: &Edit, purpose: EditPurpose, out: &mut Vec<Output>) {
@@ -521,6 +582,12 @@ impl Shelf {
                         "{}: {} bytes at {} of the disk, rows of {table:?}: {error}",
                         self.config.store, miss.len, miss.offset
                     );
+                    let (segment, _) = self.layout.locate(miss.offset).unwrap_or((SegmentId(0), 0));
+                    if self.segments.state(segment) == Some(SegmentState::Reserved) {
+                        // What was just written of a snapshot; the table itself is not touched.
+                        out.push(Output::IngestFailed { table, reason });
+                        return self.abort_ingest(io);
+                    }
                     self.damaged(table, reason, out);
                     if table != TableId::Chunks {
                         return;
@@ -551,7 +618,16 @@ impl Shelf {
     /// Whose rows stand at a span.
     fn owner(&self, miss: Miss) -> Option<(TableId, &RunDescriptor)> {
         let (segment, _) = self.layout.locate(miss.offset)?;
-        let Some(SegmentState::Run(run)) = self.segments.state(segment) else { return None };
+        let run = match self.segments.state(segment)? {
+            SegmentState::Run(run) => run,
+            SegmentState::Reserved => {
+                let mut staged = self.ingest.iter().flat_map(|ingest| &ingest.staged);
+                let owns = |run: &&Run| run.descriptor.own_segments().any(|own| own == segment);
+                let run = &staged.find(owns)?.descriptor;
+                return Some((run.table, run));
+            }
+            SegmentState::Free | SegmentState::Chunks { .. } => return None,
+        };
         let (table, _) = self.runs.get(&run)?;
         let runs: &[Run] = &self.tables.get(table)?.runs;
         let run = runs.iter().find(|other| other.descriptor.run == run)?;

@@ -21,7 +21,7 @@ use crate::rows::Miss;
 use super::super::io::Io;
 use super::super::segment::allocator::SegmentState;
 use super::super::segment::chunk_store::{OpenSegment, chunk_key};
-use super::super::segment::edit::{ChunkRecord, Edit, RunDescriptor, TableId};
+use super::super::segment::edit::{ChunkRecord, Edit, Installation, RunDescriptor, TableId};
 use super::super::segment::header::{SegmentContent, SegmentHeader};
 use super::super::segment::layout::{Generation, SegmentId};
 use super::super::segment::scan::{ScanResult, SegmentScan};
@@ -83,14 +83,22 @@ pub(super) struct Rebuild {
 }
 
 impl Shelf {
-    /// Replay an edit. In the order in which the journal holds them.
+    /// Replay an edit. In the order in which the journal holds them. Gives back a snapshot of a range:
+    /// its log begins after it.
     ///
     /// # Errors
     /// [`DecodeError`]: this build cannot read the edit. One that contradicts the earlier ones is no
     /// error here: behind a gap that is normal, and what the disk holds is then found as after one,
     /// unless a snapshot follows.
-    pub(crate) fn recover_edit(&mut self, edit: &Bytes) -> Result<(), DecodeError> {
+    pub(crate) fn recover_edit(
+        &mut self,
+        edit: &Bytes,
+    ) -> Result<Option<Installation>, DecodeError> {
         let edit = Edit::from_bytes(edit)?;
+        let installation = match &edit {
+            Edit::TableInstalled(installation) => Some(installation.clone()),
+            _ => None,
+        };
         let Phase::Replaying(mut replayed) = std::mem::replace(&mut self.phase, Phase::Syncing)
         else {
             unreachable!("edits come before recovery starts");
@@ -99,7 +107,7 @@ impl Shelf {
             replayed.contradiction.get_or_insert(error);
         }
         self.phase = Phase::Replaying(replayed);
-        Ok(())
+        Ok(installation)
     }
 
     fn replay(&mut self, edit: Edit, replayed: &mut Replayed) -> Result<(), DecodeError> {
@@ -116,16 +124,17 @@ impl Shelf {
             },
             Edit::RunAdded(run) => self.replay_run(run, replayed),
             Edit::TableReset { table } => {
-                for run in replayed.runs.remove(&table).unwrap_or_default() {
-                    for segment in run.segments.iter().chain(&run.values) {
-                        self.segments.set(*segment, SegmentState::Free);
-                    }
-                }
+                self.replay_reset(table, replayed);
                 if table == TableId::Chunks {
                     replayed.rebuild = true;
                 }
-                self.tables.insert(table, Default::default());
                 Ok(())
+            }
+            Edit::TableInstalled(Installation { table, newer_than, runs, .. }) => {
+                if newer_than == LogIndex(0) {
+                    self.replay_reset(table, replayed);
+                }
+                runs.into_iter().try_for_each(|run| self.replay_run(run, replayed))
             }
             Edit::ChunksAdded { sequence, records } => self.replay_chunks(sequence, records),
             Edit::ChunkIndexRebuilt => {
@@ -141,6 +150,15 @@ impl Shelf {
                 runs.into_iter().try_for_each(|run| self.replay_run(run, replayed))
             }
         }
+    }
+
+    fn replay_reset(&mut self, table: TableId, replayed: &mut Replayed) {
+        for run in replayed.runs.remove(&table).unwrap_or_default() {
+            for segment in run.own_segments() {
+                self.segments.set(segment, SegmentState::Free);
+            }
+        }
+        self.tables.insert(table, Default::default());
     }
 
     fn forget_everything(&mut self) {
@@ -460,11 +478,14 @@ impl Shelf {
         for (chunk, record) in found {
             // A record that the journal has is in the memtable or in a run. What is in a run would
             // have to be read to be known; it is recorded once more, which changes nothing.
+            // Another place than the journal's is that of a repaired copy whose record was not journaled
+            // any more. The scan has verified it; the one before it was damaged.
             let table = self.tables.entry(TableId::Chunks).or_default();
-            let known = table.active.get(&chunk_key(chunk)).is_some();
-            if !known {
+            let bytes = record.to_bytes();
+            let row = table.active.get(&chunk_key(chunk)).and_then(|row| row.value.as_ref());
+            if row != Some(&bytes) {
                 let sequence = self.chunks.sequence();
-                table.active.write(sequence, chunk_key(chunk), Some(record.to_bytes()));
+                table.active.write(sequence, chunk_key(chunk), Some(bytes));
                 self.chunks.recovered_record(chunk, record);
             }
         }
@@ -563,7 +584,8 @@ fn choose_runs(
     let mut chosen = Vec::new();
     let mut torn = BTreeSet::new();
     for table in tables {
-        let own = || candidates.values().rev().filter(|run| run.table == table);
+        // A part of a snapshot says nothing without the runs that follow it.
+        let own = || candidates.values().rev().filter(|run| run.table == table && !run.part);
         let newest = own().next().map(|run| run.run);
         let chain = own().find_map(|run| chain_of(run, candidates));
         match chain {
@@ -574,6 +596,7 @@ fn choose_runs(
                 chain.reverse();
                 chosen.extend(chain);
             }
+            None if newest.is_none() => {}
             None => {
                 torn.insert(table);
             }

@@ -2,4 +2,5 @@
 
 mod crash;
 mod model;
+mod repair;
 pub(super) mod rig;

@@ -38,6 +38,14 @@ impl Memtable {
         self.bytes = self.bytes + cost - freed;
     }
 
+    /// Take a row of a snapshot, whose rows come in the order of their keys, each once.
+    pub(crate) fn ingest(&mut self, index: LogIndex, key: Bytes, value: Option<Bytes>) {
+        self.last = self.last.max(index);
+        self.bytes += cost(&key, value.as_ref());
+        let former = self.rows.insert(key, MemoryRow { index, value });
+        assert!(former.is_none(), "each row of a snapshot comes once");
+    }
+
     /// The newest state of `key`.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&MemoryRow> {
         self.rows.get(key)

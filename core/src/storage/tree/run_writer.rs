@@ -33,13 +33,14 @@ pub(crate) struct RunImage {
     pub(crate) headers: Vec<DiskWrite>,
 }
 
-/// Lay out the rows of a memtable, which is not empty. `None` if there are not enough free
+/// Lay out the rows of a memtable, which is not empty, of entries up to `through`; for `part` see
+/// [`RunDescriptor`]. `None` if there are not enough free
 /// segments; none stays reserved then.
 pub(crate) fn build(
     layout: Layout,
     table: TableId,
     previous: Option<Generation>,
-    through: LogIndex,
+    (through, part): (LogIndex, bool),
     rows: &Memtable,
     segments: &mut Segments,
 ) -> Option<RunImage> {
@@ -58,6 +59,7 @@ pub(crate) fn build(
         table,
         previous,
         through,
+        part,
         data_blocks: blocks.data_blocks,
         index_blocks: blocks.index_blocks,
         segments: blocks.segments.iter().map(|(segment, _)| *segment).collect(),

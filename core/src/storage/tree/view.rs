@@ -11,14 +11,18 @@ use crate::rows::{Miss, Row, Rows};
 use super::super::segment::layout::Layout;
 use super::block::{BlockRow, BlockValue};
 use super::cache::BlockCache;
-use super::memtable::MemoryRow;
+use super::memtable::{MemoryRow, Memtable};
+use super::run::Run;
 use super::table::Table;
 use super::value::{PIECE_HEADER_BYTES, Piece};
 
 /// The rows of a table as they are now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableView<'a> {
-    table: &'a Table,
+    /// The active and the frozen one.
+    memory: [Option<&'a Memtable>; 2],
+    /// Newest first: those of a snapshot that is being taken, and the table's.
+    runs: [&'a [Run]; 2],
     cache: &'a BlockCache,
     layout: &'a Layout,
 }
@@ -33,18 +37,35 @@ enum Found<'a> {
 impl<'a> TableView<'a> {
     /// A view of `table`.
     pub(crate) fn new(table: &'a Table, cache: &'a BlockCache, layout: &'a Layout) -> Self {
-        Self { table, cache, layout }
+        let frozen = table.frozen.as_ref().map(|frozen| &frozen.rows);
+        Self { memory: [Some(&table.active), frozen], runs: [&[], &table.runs], cache, layout }
+    }
+
+    /// A view of runs alone, all of `newer` being newer than all of `older`; each newest first.
+    pub(crate) fn of_runs(
+        newer: &'a [Run],
+        older: &'a [Run],
+        cache: &'a BlockCache,
+        layout: &'a Layout,
+    ) -> Self {
+        Self { memory: [None, None], runs: [newer, older], cache, layout }
+    }
+
+    /// All runs, newest first.
+    fn all_runs(&self) -> impl Iterator<Item = &'a Run> {
+        let [newer, older] = self.runs;
+        newer.iter().chain(older)
     }
 
     /// The span of the newest run's first block.
     #[cfg(test)]
     pub(crate) fn first_miss(&self) -> Miss {
-        super::run::block_span(&self.table.runs[0].descriptor, self.layout, 0)
+        super::run::block_span(&self.runs[1][0].descriptor, self.layout, 0)
     }
 
     /// Memtables and runs, newest first.
     fn sources(&self) -> usize {
-        2 + self.table.runs.len()
+        2 + self.runs[0].len() + self.runs[1].len()
     }
 
     /// The first row that a source has within `from` and before `end`.
@@ -54,18 +75,13 @@ impl<'a> TableView<'a> {
         from: Bound<&[u8]>,
         end: &[u8],
     ) -> Result<Option<Found<'a>>, Miss> {
-        let memory = match source {
-            0 => Some(&self.table.active),
-            1 => match &self.table.frozen {
-                None => return Ok(None),
-                Some(frozen) => Some(&frozen.rows),
-            },
-            _ => None,
-        };
-        if let Some(memory) = memory {
-            return Ok(memory.first(from, end).map(|(key, row)| Found::Memory(key, row)));
+        if let Some(memory) = self.memory.get(source) {
+            let first = memory.and_then(|memory| memory.first(from, end));
+            return Ok(first.map(|(key, row)| Found::Memory(key, row)));
         }
-        let run = &self.table.runs[source - 2];
+        let number = source - self.memory.len();
+        let [newer, older] = self.runs;
+        let run = newer.get(number).unwrap_or_else(|| &older[number - newer.len()]);
         Ok(run.first(from, end, self.layout, self.cache)?.map(Found::Disk))
     }
 
@@ -78,7 +94,11 @@ impl<'a> TableView<'a> {
         Ok(value.map(|value| Row { key, value, index }))
     }
 
-    fn value(&self, value: &BlockValue) -> Result<Option<Bytes>, Miss> {
+    /// What a row's value is, put together.
+    ///
+    /// # Errors
+    /// [`Miss`].
+    pub(crate) fn value(&self, value: &BlockValue) -> Result<Option<Bytes>, Miss> {
         match value {
             BlockValue::Tombstone => Ok(None),
             BlockValue::Inline(bytes) => Ok(Some(bytes.clone())),
@@ -133,15 +153,14 @@ impl<'a> Found<'a> {
 impl Rows for TableView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Row>, Miss> {
         // Sources are in order of age, so that the first one that knows the key has its newest row.
-        let frozen = self.table.frozen.as_ref().map(|frozen| &frozen.rows);
-        for memory in [Some(&self.table.active), frozen].into_iter().flatten() {
+        for memory in self.memory.into_iter().flatten() {
             if let Some(row) = memory.get(key) {
                 let value = row.value.clone();
                 let key = Bytes::copy_from_slice(key);
                 return Ok(value.map(|value| Row { key, value, index: row.index }));
             }
         }
-        for run in &self.table.runs {
+        for run in self.all_runs() {
             if let Some(row) = run.get(key, self.layout, self.cache)? {
                 return self.resolve(row.key.clone(), Found::Disk(row));
             }

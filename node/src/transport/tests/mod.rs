@@ -8,10 +8,8 @@ use std::time::Duration as StdDuration;
 use bytes::Bytes;
 use trine_core::consensus;
 use trine_core::hash::Checksum;
-use trine_core::ids::{
-    CallId, ChunkId, GatewayId, Incarnation, LogIndex, MapEpoch, RangeId, StoreId, Term,
-};
-use trine_core::message::{ChunkWrite, Envelope, Hello, Message};
+use trine_core::ids::{CallId, ChunkId, GatewayId, LogIndex, MapEpoch, RangeId, StoreId, Term};
+use trine_core::message::{ChunkWrite, Envelope, Message};
 use trine_core::object::Target;
 use trine_core::time::WallTime;
 
@@ -64,7 +62,9 @@ async fn a_node_whose_driver_is_gone_is_down_at_once_and_its_next_life_is_notice
     let address = high.address;
     drop(high);
     assert_eq!(low.next().await, "down store-2");
-    assert!(low.link().reason.is_some_and(|reason| reason.contains("connection")));
+    // How it ended, or already that nobody listens there any more.
+    let reason = low.link().reason.unwrap().to_lowercase();
+    assert!(reason.contains("connection"), "{reason}");
     let high = Node::start_at(2, address, vec![], SLOW).await;
     high.host(&[store(2)]);
     assert_eq!(low.next().await, "up store-2");

@@ -71,8 +71,7 @@ impl Node {
                 .collect::<Vec<_>>(),
         );
         let config = TransportConfig { listen, ..config(id, peers, timing) };
-        let Transport { address, port, calls } =
-            super::start(TokioRuntime::new(), config).await.unwrap();
+        let Transport { address, port, calls } = start(TokioRuntime::new(), config).await.unwrap();
         Self { address, port, calls }
     }
 
@@ -179,16 +178,6 @@ pub(super) fn chunk(from: u64, to: u64, number: u64, len: usize) -> Envelope {
         checksums: vec![Checksum(1)],
     });
     Envelope { from: store(from), to: store(to), message }
-}
-
-pub(super) fn hello(from: Endpoint, to: Endpoint) -> Envelope {
-    let message = Message::Hello(Hello {
-        cluster: CLUSTER,
-        protocol: 1,
-        incarnation: Incarnation(1),
-        synced: 0,
-    });
-    Envelope { from, to, message }
 }
 
 pub(super) fn gateway(id: u64) -> Endpoint {

@@ -1,4 +1,4 @@
-//! A search for runs of three replicas that break a promise of consensus.
+//! A search for runs of a few replicas that break a promise of consensus.
 //!
 //! Random walks with swarm weights go far; from where some of them have come, an exhaustive search
 //! tries everything that can happen in the next few steps. The ghost looks on at every step, and
@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use trine_core::consensus::Raft;
+use trine_core::consensus::{Raft, Role};
 use trine_core::rng::Rng;
 
 use super::ghost::Broken;
 use walk::{Choice, KINDS, Swarm};
-use world::{REPLICAS, World, place};
+use world::{World, place};
 
 /// Rounds of "deliver all, write all, wait" in which peace must bring convergence.
 const PEACE_ROUNDS_MAX: usize = 400;
@@ -191,14 +191,17 @@ fn search(config: &ExploreConfig, start: &World, trace: &mut Vec<String>) -> Res
 
 /// No more faults: everything must come right.
 fn make_peace(world: &mut World) -> Result<(), Broken> {
-    for node in 0..REPLICAS {
+    let nodes = world.nodes.len();
+    for node in 0..nodes {
         world.restart(node)?;
-        world.link(node, (node + 1) % REPLICAS, true, true)?;
+    }
+    for (a, b) in (0..nodes).flat_map(|a| (0..a).map(move |b| (a, b))) {
+        world.link(a, b, true, true)?;
     }
     let mut proposed = false;
     for _ in 0..PEACE_ROUNDS_MAX {
         settle(world)?;
-        if let Some(leader) = (0..REPLICAS).find(|node| world.leads(*node)) {
+        if let Some(leader) = (0..nodes).find(|node| world.leads(*node)) {
             if proposed && has_converged(world) {
                 return Ok(());
             }
@@ -220,7 +223,7 @@ fn make_peace(world: &mut World) -> Result<(), Broken> {
 fn settle(world: &mut World) -> Result<(), Broken> {
     let mut steps = 0;
     loop {
-        let busy = (0..REPLICAS)
+        let busy = (0..world.nodes.len())
             .find(|node| world.writes(*node) > 0 || !world.nodes[*node].fetches.is_empty());
         if let Some(node) = busy {
             world.finish_write(node)?;
@@ -242,16 +245,22 @@ fn wait(world: &mut World) -> Result<(), Broken> {
     world.next_due(None).map_or(Ok(()), |node| world.deadline(node))
 }
 
+/// Whether one replica leads, and all members of its configuration have all of its log.
 fn has_converged(world: &World) -> bool {
-    let mut rafts = world.nodes.iter().flat_map(|node| &node.raft);
-    let Some(end) = rafts.next().map(|raft| (raft.term(), raft.last_index())) else { return false };
-    let agree = world.nodes.iter().flat_map(|node| &node.raft).all(|raft| {
-        (raft.term(), raft.last_index()) == end
-            && raft.commit() == end.1
-            && !raft.is_suspect()
-            && raft.leader().is_some_and(|leader| world.leads(place(leader)))
+    let rafts = || world.nodes.iter().flat_map(|node| &node.raft);
+    let mut leaders = rafts().filter(|raft| raft.role() == Role::Leader);
+    let (Some(leader), None) = (leaders.next(), leaders.next()) else { return false };
+    let members = leader.membership();
+    let agree = members.members().all(|member| {
+        world.nodes[place(member)].raft.as_ref().is_some_and(|raft| {
+            (raft.term(), raft.last_index()) == (leader.term(), leader.last_index())
+                && raft.commit() == leader.last_index()
+                && raft.membership() == members
+                && !raft.is_suspect()
+                && raft.leader() == leader.leader()
+        })
     });
-    agree && world.ghost.reads_open() == 0
+    agree && !members.is_joint() && world.ghost.reads_open() == 0
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! What can happen next in a world, and how a walk chooses.
 
+use trine_core::consensus::Change;
+use trine_core::ids::StoreId;
 use trine_core::rng::Rng;
 
 use super::super::ghost::Broken;
-use super::world::{Damage, Limits, REPLICAS, World};
+use super::world::{Damage, Limits, SPARES_MAX, World, store};
 
 /// Kinds of choices, each with its weight in a walk and its counter in the report.
-pub(super) const KINDS: [&str; 14] = [
+pub(super) const KINDS: [&str; 18] = [
     "deliver",
     "persist",
     "deadline",
@@ -21,6 +23,10 @@ pub(super) const KINDS: [&str; 14] = [
     "checkpoint",
     "link",
     "transfer",
+    "change",
+    "give up install",
+    "wipe",
+    "timing",
 ];
 
 /// Kinds without which nothing goes on.
@@ -44,6 +50,9 @@ pub(super) enum Choice {
     Checkpoint { node: usize, compact: bool },
     Link { a: usize, b: usize, up: bool, told: bool },
     Transfer { node: usize, to: usize },
+    Change { node: usize, change: Change },
+    GiveUpInstall { node: usize },
+    Retime { node: usize, heartbeat_ms: u64 },
 }
 
 impl Choice {
@@ -64,6 +73,9 @@ impl Choice {
             Self::Checkpoint { node, compact } => world.checkpoint(node, compact),
             Self::Link { a, b, up, told } => world.link(a, b, up, told),
             Self::Transfer { node, to } => world.transfer(node, to),
+            Self::Change { node, change } => world.change(node, change),
+            Self::GiveUpInstall { node } => world.give_up_install(node),
+            Self::Retime { node, heartbeat_ms } => world.retime(node, heartbeat_ms),
         }
     }
 }
@@ -108,9 +120,10 @@ impl Swarm {
             ticket = ticket.saturating_sub(*weight);
             drawn
         })?;
-        let node = pick(rng, REPLICAS);
+        let nodes = world.nodes.len();
+        let node = pick(rng, nodes);
         let up = world.nodes[node].raft.is_some();
-        let from_node = || (0..REPLICAS).map(|i| (i + node) % REPLICAS);
+        let from_node = || (0..nodes).map(|i| (i + node) % nodes);
         let leader = from_node().find(|node| world.leads(*node));
         let writer = from_node().find(|node| world.writes(*node) > 0);
         let fetcher = from_node().find(|node| !world.nodes[*node].fetches.is_empty());
@@ -144,24 +157,61 @@ impl Swarm {
             11 => up.then(|| Choice::Checkpoint { node, compact: rng.chance(1, 2) }),
             12 => Some(Choice::Link {
                 a: node,
-                b: (node + 1) % REPLICAS,
+                b: (node + 1 + pick(rng, nodes - 1)) % nodes,
                 up: rng.chance(1, 2),
                 told: rng.chance(1, 2),
             }),
-            _ => leader.map(|node| Choice::Transfer { node, to: pick(rng, REPLICAS) }),
+            13 => leader.map(|node| Choice::Transfer { node, to: pick(rng, nodes) }),
+            14 => leader.and_then(|node| {
+                let change = change(world, node, rng)?;
+                Some(Choice::Change { node, change })
+            }),
+            15 => from_node()
+                .find(|node| world.is_installing(*node))
+                .map(|node| Choice::GiveUpInstall { node }),
+            16 => may_damage(world, node).then(|| {
+                let damage = Damage { wipe: true, ..crash(rng) };
+                Choice::Crash { node, damage }
+            }),
+            _ => up.then(|| Choice::Retime { node, heartbeat_ms: [5, 10, 20][pick(rng, 3)] }),
         };
         choice.map(|choice| (kind, choice))
     }
 }
 
+/// A change that may make sense to a leader.
+fn change(world: &World, leader: usize, rng: &mut Rng) -> Option<Change> {
+    let members = world.membership(leader);
+    let learner = any(rng, members.learners());
+    match (learner, any(rng, members.voters())) {
+        (Some(add), Some(remove)) if rng.chance(3, 4) => Some(Change::Swap { remove, add }),
+        (Some(learner), _) if rng.chance(1, 2) => Some(Change::RemoveLearner(learner)),
+        _ => {
+            let all: Vec<StoreId> = (0..world.nodes.len()).map(store).collect();
+            let spares = all.into_iter().filter(|id| members.members().all(|other| other != *id));
+            any(rng, &spares.collect::<Vec<_>>()).map(Change::AddLearner)
+        }
+    }
+}
+
+fn any(rng: &mut Rng, ids: &[StoreId]) -> Option<StoreId> {
+    (!ids.is_empty()).then(|| ids[pick(rng, ids.len())])
+}
+
 /// One suspect replica at a time: two of three can restore nobody.
 fn may_damage(world: &World, node: usize) -> bool {
     world.nodes[node].raft.is_some()
-        && (0..REPLICAS).all(|other| other == node || !world.is_suspect(other))
+        && (0..world.nodes.len()).all(|other| other == node || !world.is_suspect(other))
 }
 
 fn crash(rng: &mut Rng) -> Damage {
-    Damage { writes_kept: pick(rng, 3), entries_kept: pick(rng, 2), cut: None, forget_state: false }
+    Damage {
+        writes_kept: pick(rng, 3),
+        entries_kept: pick(rng, 2),
+        cut: None,
+        forget_state: false,
+        wipe: false,
+    }
 }
 
 fn rot(rng: &mut Rng) -> Damage {
@@ -179,6 +229,8 @@ pub(super) fn limits(rng: &mut Rng) -> Limits {
         in_flight: [1, 2, 8][pick(rng, 3)],
         cache_bytes: [0, 150, 1 << 16][pick(rng, 3)],
         uncommitted_bytes: [1, 300, 1 << 16][pick(rng, 3)],
+        // A third of the walks is about three replicas only.
+        spares: pick(rng, SPARES_MAX + 1),
     }
 }
 
@@ -187,8 +239,9 @@ pub(super) fn all(world: &World) -> Vec<Choice> {
     let mut choices: Vec<Choice> = (0..world.network.len())
         .flat_map(|message| [false, true].map(|keep| Choice::Deliver { message, keep }))
         .collect();
-    let honest = Damage { writes_kept: 0, entries_kept: 0, cut: None, forget_state: false };
-    for node in 0..REPLICAS {
+    let honest =
+        Damage { writes_kept: 0, entries_kept: 0, cut: None, forget_state: false, wipe: false };
+    for node in 0..world.nodes.len() {
         if world.nodes[node].raft.is_none() {
             choices.push(Choice::Restart { node });
             continue;
@@ -208,6 +261,16 @@ pub(super) fn all(world: &World) -> Vec<Choice> {
         if world.leads(node) {
             choices.push(Choice::Propose { node });
             choices.push(Choice::Read { node });
+            let members = world.membership(node);
+            let spare = (0..world.nodes.len())
+                .map(store)
+                .find(|id| members.members().all(|member| member != *id));
+            choices.extend(spare.map(|id| Choice::Change { node, change: Change::AddLearner(id) }));
+            if let Some(add) = members.learners().first().copied() {
+                let swaps =
+                    members.voters().iter().map(|remove| Change::Swap { remove: *remove, add });
+                choices.extend(swaps.map(|change| Choice::Change { node, change }));
+            }
         }
     }
     choices

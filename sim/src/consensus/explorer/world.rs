@@ -1,23 +1,27 @@
-//! Three replicas, their disks, and the messages between them: everything that the explorer moves,
+//! Three voters and spare replicas, their disks, and the messages between them: everything that the explorer moves,
 //! as plain data that can be cloned.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
+use trine_core::codec::Wire;
 use trine_core::consensus::{
-    Action, Cached, Entry, HardState, Message, MessageBody, Output, Persist, Raft, RaftConfig,
-    RecoveredLog, Role,
+    Action, Cached, Change, Entry, EntryKind, HardState, Membership, Message, MessageBody, Output,
+    Persist, Raft, RaftConfig, RecoveredLog, Role,
 };
 use trine_core::ids::{LogIndex, StoreId, Term};
 use trine_core::storage::Durable;
 use trine_core::time::{Duration, Instant};
 
 use super::super::ghost::{Broken, Ghost};
-use super::super::plain::{plain, says, seen};
+use super::super::plain::{config, plain, says, seen, wrote};
 
-/// Replicas in the explored group.
-pub(super) const REPLICAS: usize = 3;
+/// Voters that the explored group begins with; they are the first replicas.
+pub(super) const VOTERS: usize = 3;
+
+/// Replicas beside them at most; at first they know of nobody.
+pub(super) const SPARES_MAX: usize = 2;
 
 /// Messages under way; beyond it the oldest is lost.
 const NETWORK_MAX: usize = 24;
@@ -29,6 +33,8 @@ pub(super) struct Limits {
     pub(super) in_flight: usize,
     pub(super) cache_bytes: u64,
     pub(super) uncommitted_bytes: u64,
+    /// Replicas beside the voters.
+    pub(super) spares: usize,
 }
 
 /// What a replica's disk holds for certain.
@@ -39,6 +45,7 @@ pub(super) struct Disk {
     older: Vec<HardState>,
     base: LogIndex,
     base_term: Term,
+    base_members: Membership,
     log: Vec<Entry>,
     applied: LogIndex,
     suspect: u64,
@@ -48,7 +55,7 @@ pub(super) struct Disk {
 #[derive(Clone, Debug)]
 enum Pending {
     Persist(Persist),
-    Install { last_index: LogIndex, last_term: Term },
+    Install { last_index: LogIndex, last_term: Term, membership: Membership },
     Trusted,
 }
 
@@ -70,8 +77,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) network: Vec<Message>,
     pub(super) ghost: Ghost,
-    /// Whether the link between replicas n and n + 1 is cut: what is sent over it is lost.
-    cut: [bool; REPLICAS],
+    /// Links that are cut, the lower replica first: what is sent over them is lost.
+    cut: BTreeSet<(usize, usize)>,
     pub(super) now: Instant,
     limits: Limits,
     seed: u64,
@@ -90,9 +97,16 @@ pub(super) struct Damage {
     pub(super) cut: Option<usize>,
     /// With it, an older hard state comes back.
     pub(super) forget_state: bool,
+    /// The disk is replaced by an empty one.
+    pub(super) wipe: bool,
 }
 
-fn store(node: usize) -> StoreId {
+/// What a link between two replicas is called.
+fn link(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+pub(super) fn store(node: usize) -> StoreId {
     StoreId(node as u64 + 1)
 }
 
@@ -100,9 +114,13 @@ pub(super) fn place(id: StoreId) -> usize {
     usize::try_from(id.0).expect("explored ids are small") - 1
 }
 
-/// The pairs of three replicas are (n, n + 1), so each pair has one n.
-fn link_between(a: usize, b: usize) -> usize {
-    if (a + 1) % REPLICAS == b { a } else { b }
+/// What a replica knows before it has a log.
+fn first_members(node: usize) -> Membership {
+    if node < VOTERS {
+        Membership::of((0..VOTERS).map(store).collect())
+    } else {
+        Membership::default()
+    }
 }
 
 impl Disk {
@@ -128,7 +146,13 @@ impl Disk {
                 terms.push((entry.index, entry.term));
             }
         }
+        let mut memberships = vec![(self.base, self.base_members.clone())];
+        for entry in self.log.iter().filter(|entry| entry.kind == EntryKind::Membership) {
+            let membership = Membership::from_bytes(&entry.payload);
+            memberships.push((entry.index, membership.expect("an explored disk does not lie")));
+        }
         RecoveredLog {
+            memberships,
             hard_state: self.hard_state,
             base_index: self.base,
             base_term: self.base_term,
@@ -142,26 +166,26 @@ impl Disk {
 
 impl World {
     pub(super) fn new(limits: Limits, seed: u64) -> Self {
-        let node = Node {
+        let node = |node| Node {
             raft: None,
-            disk: Disk::default(),
+            disk: Disk { base_members: first_members(node), ..Disk::default() },
             pending: VecDeque::new(),
             fetches: VecDeque::new(),
             applied: LogIndex(0),
             life: 0,
         };
         let mut world = Self {
-            nodes: vec![node; REPLICAS],
+            nodes: (0..VOTERS + limits.spares).map(node).collect(),
             network: Vec::new(),
-            ghost: Ghost::new(REPLICAS),
-            cut: [false; REPLICAS],
+            ghost: Ghost::new(VOTERS),
+            cut: BTreeSet::new(),
             now: Instant::ZERO,
             limits,
             seed,
             next_payload: 0,
             next_token: 0,
         };
-        for node in 0..REPLICAS {
+        for node in 0..world.nodes.len() {
             world.restart(node).expect("nothing is broken before the first step");
         }
         world
@@ -219,8 +243,7 @@ impl World {
         match action {
             Action::Send(message) => self.send(message)?,
             Action::Persist(persist) => {
-                let entries: Vec<_> = persist.entries.iter().map(seen).collect();
-                self.ghost.wrote(id, persist.hard_state.map(plain), &entries)?;
+                wrote(&mut self.ghost, id, persist.hard_state, &persist.entries)?;
                 self.nodes[node].pending.push_back(Pending::Persist(persist));
             }
             Action::Commit(index) => {
@@ -245,16 +268,23 @@ impl World {
             Action::Role { role: Role::Leader, term, .. } => self.ghost.leads(id, term.0)?,
             Action::Role { .. } => {}
             Action::NeedSnapshot { peer } => {
-                let index = self.nodes[node].disk.applied;
-                let Some(raft) = &self.nodes[node].raft else { return Ok(()) };
+                let Node { raft: Some(raft), disk, applied, .. } = &mut self.nodes[node] else {
+                    return Ok(());
+                };
+                if raft.membership_at(disk.applied).is_none_or(|known| !known.is_known()) {
+                    // A state that nobody can use: there is a newer one.
+                    disk.applied = disk.applied.max(*applied);
+                }
+                let index = disk.applied;
                 if let Some(term) = raft.term_at(index) {
                     return self.call(node, |raft, now, out| {
                         raft.snapshot(now, peer, index, term, Bytes::new(), out);
                     });
                 }
             }
-            Action::InstallSnapshot { last_index, last_term, .. } => {
-                self.nodes[node].pending.push_back(Pending::Install { last_index, last_term });
+            Action::InstallSnapshot { last_index, last_term, membership, .. } => {
+                let install = Pending::Install { last_index, last_term, membership };
+                self.nodes[node].pending.push_back(install);
             }
             Action::Trusted => self.nodes[node].pending.push_back(Pending::Trusted),
             Action::Poisoned(why) => return Err(format!("{id} is poisoned: {why}")),
@@ -264,7 +294,7 @@ impl World {
 
     fn send(&mut self, message: Message) -> Result<(), Broken> {
         says(&self.ghost, message.from.0, &message)?;
-        if self.cut[link_between(place(message.from), place(message.to))] {
+        if self.cut.contains(&link(place(message.from), place(message.to))) {
             return Ok(());
         }
         if self.network.len() == NETWORK_MAX {
@@ -310,10 +340,11 @@ impl World {
                 let entries: Vec<_> = persist.entries.iter().map(seen).collect();
                 self.ghost.durable(id, persist.hard_state.map(plain), &entries);
             }
-            Pending::Install { last_index, last_term } => {
+            Pending::Install { last_index, last_term, membership } => {
                 (disk.base, disk.base_term, disk.applied) = (*last_index, *last_term, *last_index);
+                disk.base_members.clone_from(membership);
                 disk.log.clear();
-                self.ghost.installed(id, last_index.0)?;
+                self.ghost.installed(id, last_index.0, &config(membership))?;
             }
             Pending::Trusted => disk.suspect = 0,
         }
@@ -325,7 +356,7 @@ impl World {
         let due = |node: &usize| {
             self.nodes[*node].raft.as_ref().and_then(Raft::deadline).map(|deadline| deadline.at)
         };
-        (0..REPLICAS)
+        (0..self.nodes.len())
             .filter(|node| only.is_none_or(|only| only == *node) && due(node).is_some())
             .min_by_key(due)
     }
@@ -385,6 +416,8 @@ impl World {
             && raft.commit() >= through
             && !raft.is_suspect()
         {
+            let membership = raft.membership_at(through).expect("within the log");
+            disk.base_members.clone_from(membership);
             raft.compacted(through);
             raft.check();
             let cut = usize::try_from(through.0 - disk.base.0).expect("explored logs are short");
@@ -396,7 +429,11 @@ impl World {
 
     /// A link is cut or mended, and with `told` both sides hear of it.
     pub(super) fn link(&mut self, a: usize, b: usize, up: bool, told: bool) -> Result<(), Broken> {
-        self.cut[link_between(a, b)] = !up;
+        if up {
+            self.cut.remove(&link(a, b));
+        } else {
+            self.cut.insert(link(a, b));
+        }
         if !told {
             return Ok(());
         }
@@ -416,6 +453,37 @@ impl World {
         self.call(node, |raft, now, out| raft.transfer(now, store(to), out))
     }
 
+    /// A change of membership is asked for; most are refused, which is an answer too.
+    pub(super) fn change(&mut self, node: usize, change: Change) -> Result<(), Broken> {
+        self.call(node, |raft, now, out| {
+            let _ = raft.propose_change(now, change, out);
+        })
+    }
+
+    /// What a replica goes by.
+    pub(super) fn membership(&self, node: usize) -> Membership {
+        self.nodes[node].raft.as_ref().map(|raft| raft.membership().clone()).unwrap_or_default()
+    }
+
+    /// Whether a replica is installing a snapshot.
+    pub(super) fn is_installing(&self, node: usize) -> bool {
+        self.nodes[node].pending.iter().any(|write| matches!(write, Pending::Install { .. }))
+    }
+
+    /// A replica gives up the snapshot that it is installing.
+    pub(super) fn give_up_install(&mut self, node: usize) -> Result<(), Broken> {
+        let pending = &mut self.nodes[node].pending;
+        pending.retain(|write| !matches!(write, Pending::Install { .. }));
+        self.call(node, Raft::snapshot_failed)
+    }
+
+    /// Bounds of time change.
+    pub(super) fn retime(&mut self, node: usize, heartbeat_ms: u64) -> Result<(), Broken> {
+        let heartbeat = Duration::from_millis(heartbeat_ms);
+        let election = Duration::from_millis(heartbeat_ms * 10);
+        self.call(node, |raft, now, _| raft.set_timing(now, heartbeat, election))
+    }
+
     pub(super) fn crash(&mut self, node: usize, damage: Damage) -> Result<(), Broken> {
         self.nodes[node].raft = None;
         self.nodes[node].fetches.clear();
@@ -432,6 +500,12 @@ impl World {
             self.make_durable(node, &Pending::Persist(torn))?;
         }
         let Node { disk, life, applied, .. } = &mut self.nodes[node];
+        if damage.wipe {
+            *disk =
+                Disk { base_members: first_members(node), suspect: *life + 1, ..Disk::default() };
+            *applied = LogIndex(0);
+            return self.ghost.salvaged(store(node).0, (0, None), &[]);
+        }
         if let Some(cut) = damage.cut {
             let keep = disk.log.len().saturating_sub(cut);
             disk.log.truncate(keep);
@@ -456,11 +530,11 @@ impl World {
         *life += 1;
         let config = RaftConfig {
             id: store(node),
-            voters: (0..REPLICAS).map(store).collect(),
             heartbeat: Duration::from_millis(10),
             election: Duration::from_millis(100),
             append_bytes_max: limits.append_bytes,
             appends_in_flight_max: limits.in_flight,
+            snapshot_lag: u64::MAX,
             entry_cache_bytes: limits.cache_bytes,
             proposals_uncommitted_bytes_max: limits.uncommitted_bytes,
             seed: seed ^ (node as u64 + 1) ^ (*life << 8),

@@ -18,7 +18,7 @@ use crate::rng::Rng;
 use crate::rows::{Miss, Row, Rows};
 use crate::storage::io::{DiskQueue, Io};
 
-use super::super::{Output, Shelf, ShelfConfig, TableId};
+use super::super::{Look, Looked, Output, Shelf, ShelfConfig, TableId};
 
 pub(super) const RANGE: TableId = TableId::Range(RangeId(1));
 
@@ -87,6 +87,7 @@ pub(super) struct Rig {
     /// Chunk writes that a test has begun in this life.
     pub(super) asked: BTreeSet<u64>,
     pub(super) reads: BTreeMap<u64, Result<(Bytes, Vec<Checksum>), ChunkError>>,
+    pub(super) looked: BTreeMap<u64, Result<Looked, ChunkError>>,
     pub(super) fetched: Vec<Miss>,
     pub(super) damaged: Vec<(TableId, String)>,
     pub(super) notes: Vec<String>,
@@ -94,6 +95,8 @@ pub(super) struct Rig {
     pub(super) flushed: BTreeMap<TableId, LogIndex>,
     pub(super) ready: bool,
     pub(super) completions: u64,
+    pub(super) staged: u32,
+    pub(super) installed: u32,
 }
 
 impl Rig {
@@ -136,6 +139,7 @@ impl Rig {
             stored: BTreeMap::new(),
             asked: BTreeSet::new(),
             reads: BTreeMap::new(),
+            looked: BTreeMap::new(),
             fetched: Vec::new(),
             damaged: Vec::new(),
             notes: Vec::new(),
@@ -143,6 +147,8 @@ impl Rig {
             flushed: BTreeMap::new(),
             ready: false,
             completions: 0,
+            staged: 0,
+            installed: 0,
         };
         rig.with(|shelf, io, out| shelf.recover_start(gap, io, out));
         rig
@@ -172,6 +178,9 @@ impl Rig {
                     self.ready = true;
                     self.flushed = flushed;
                 }
+                Output::Staged { .. } => self.staged += 1,
+                Output::IngestFailed { reason, .. } => self.notes.push(reason),
+                Output::Installed { .. } => self.installed += 1,
                 Output::Journal { id, edit } => self.edits.push_back((id, edit)),
                 Output::Fetched(miss) => self.fetched.push(miss),
                 Output::Flushed { table, through } => {
@@ -182,6 +191,9 @@ impl Rig {
                 }
                 Output::ChunkRead { op, result } => {
                     assert!(self.reads.insert(op, result).is_none(), "one answer");
+                }
+                Output::ChunkLooked { op, result } => {
+                    assert!(self.looked.insert(op, result).is_none(), "one answer");
                 }
                 Output::Damaged { table, reason } => self.damaged.push((table, reason)),
                 Output::Note(text) => self.notes.push(text),
@@ -235,6 +247,11 @@ impl Rig {
             DiskOp::Trim { .. } => panic!("the shelf does not trim yet"),
         };
         assert!(self.with(|shelf, io, out| shelf.on_disk(token, &result, io, out)));
+    }
+
+    /// From now on a sector cannot be read.
+    pub(super) fn spoil(&mut self, at: u64) {
+        self.seen.bad.insert(at);
     }
 
     pub(super) fn settle(&mut self) {
@@ -296,7 +313,25 @@ impl Rig {
     }
 
     pub(super) fn write_chunk(&mut self, op: u64, write: &ChunkWrite) {
-        self.with(|shelf, io, out| shelf.write_chunk(op, write, io, out));
+        self.with(|shelf, io, out| shelf.write_chunk(op, write, false, io, out));
+    }
+
+    pub(super) fn replace_chunk(&mut self, op: u64, write: &ChunkWrite) {
+        self.with(|shelf, io, out| shelf.write_chunk(op, write, true, io, out));
+    }
+
+    /// Look at a chunk and wait for the answer.
+    pub(super) fn look(
+        &mut self,
+        op: u64,
+        chunk: ChunkId,
+        how: Look,
+    ) -> Result<Looked, ChunkError> {
+        self.with(|shelf, io, out| shelf.look_at_chunk(op, chunk, how, io, out));
+        while !self.looked.contains_key(&op) {
+            assert!(self.step(), "the look ends");
+        }
+        self.looked.remove(&op).unwrap()
     }
 
     /// Read all blocks and wait for the answer.

@@ -1,0 +1,282 @@
+//! Taking a snapshot of a range's table: rows come in key order, are written out as runs that nobody
+//! sees, and count all at once.
+//!
+//! ```text
+//! begin ─► ingest (memtable ─ full ─► run, staged)* ─► finish ─► last run staged ─► install ─► edit durable
+//! ```
+//!
+//! Until its edit is durable, staged runs belong to no table: a crash leaves their segments free.
+//! One snapshot is taken at a time, and its runs go through the same writer as flushes.
+
+use bytes::Bytes;
+
+use crate::ids::{LogIndex, Term};
+
+use super::super::io::Io;
+use super::super::segment::allocator::SegmentState;
+use super::super::segment::edit::{Edit, Installation, TableId};
+use super::super::segment::layout::SegmentId;
+use super::super::tree::memtable::Memtable;
+use super::super::tree::run::Run;
+use super::super::tree::run_writer::{self, RunImage};
+use super::super::tree::table::Table;
+use super::super::tree::view::TableView;
+use super::flush::{Content, Flush};
+use super::{EditPurpose, Output, Shelf};
+use crate::rows::{Miss, Rows};
+
+/// A snapshot that is being taken.
+#[derive(Debug)]
+pub(super) struct Ingest {
+    table: TableId,
+    /// Its rows are newer than this entry and go over the runs that are there; 0: it replaces them.
+    newer_than: LogIndex,
+    /// The entry whose state it is.
+    through: LogIndex,
+    /// Rows that are in no run yet.
+    staging: Memtable,
+    /// Newest first.
+    pub(super) staged: Vec<Run>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Rows come.
+    Rows,
+    /// All rows are here; the last run is to be written.
+    Finishing,
+    /// All runs are durable.
+    Staged,
+    /// The edit is on its way.
+    Installing,
+}
+
+/// Where a row of a snapshot went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ingested {
+    /// It is taken.
+    Taken,
+    /// Not yet: a run is being written.
+    Busy,
+    /// The disk has no room for it beside what flushes need.
+    Full,
+}
+
+impl Ingest {
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.staging.bytes() + self.staged.iter().map(Run::index_bytes).sum::<u64>()
+    }
+}
+
+impl Shelf {
+    /// Begin to take a snapshot of a table, the state after the entry `through`. One that is under
+    /// way is given up. `newer_than` must be 0 or what the table has flushed, and nothing may be
+    /// flushing.
+    ///
+    /// # Panics
+    /// If these rules are broken.
+    pub(crate) fn begin_ingest(
+        &mut self,
+        table: TableId,
+        newer_than: LogIndex,
+        through: LogIndex,
+        io: &mut Io<'_>,
+    ) {
+        assert!(table != TableId::Chunks, "the chunk index is the store's own");
+        assert!(!self.is_flushing(table), "what is flushed would go over the snapshot");
+        assert!(newer_than < through, "a snapshot says something new");
+        let base = self.flushed(table);
+        assert!(newer_than == LogIndex(0) || newer_than == base, "{newer_than} is not {base}");
+        self.abort_ingest(io);
+        let (staging, staged) = (Memtable::default(), Vec::new());
+        let stage = Stage::Rows;
+        self.ingest = Some(Ingest { table, newer_than, through, staging, staged, stage });
+    }
+
+    /// Take the next row, in key order.
+    ///
+    /// # Panics
+    /// If no snapshot is being taken, or it is complete.
+    pub(crate) fn ingest_row(
+        &mut self,
+        index: LogIndex,
+        key: Bytes,
+        value: Option<Bytes>,
+        io: &mut Io<'_>,
+    ) -> Ingested {
+        let limit = self.config.memtable_bytes;
+        let ingest = self.ingest.as_mut().expect("a snapshot is being taken");
+        assert_eq!(ingest.stage, Stage::Rows, "rows come before the end");
+        if ingest.staging.bytes() >= limit {
+            // Only now that one more row is here: the last run must not be a part.
+            if self.flush.is_some() {
+                return Ingested::Busy;
+            }
+            if !self.stage_run(true, io) {
+                return Ingested::Full;
+            }
+        }
+        let ingest = self.ingest.as_mut().expect("it is still being taken");
+        ingest.staging.ingest(index, key, value);
+        Ingested::Taken
+    }
+
+    /// All rows are here. [`Output::Staged`] or [`Output::IngestFailed`] follows.
+    pub(crate) fn finish_ingest(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let ingest = self.ingest.as_mut().expect("a snapshot is being taken");
+        assert_eq!(ingest.stage, Stage::Rows, "a snapshot ends once");
+        ingest.stage = Stage::Finishing;
+        self.drive(io, out);
+    }
+
+    /// Write the last run out, and say when all are durable.
+    pub(super) fn drive_ingest(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let Some(ingest) = &mut self.ingest else { return };
+        if ingest.stage != Stage::Finishing || self.flush.is_some() {
+            return;
+        }
+        let table = ingest.table;
+        if ingest.staging.is_empty() {
+            let reason = "a snapshot without rows".to_owned();
+            if ingest.staged.is_empty() {
+                out.push(Output::IngestFailed { table, reason });
+                return self.abort_ingest(io);
+            }
+            ingest.stage = Stage::Staged;
+            out.push(Output::Staged { table });
+        } else if !self.stage_run(false, io) {
+            let reason = "the disk has no room for a snapshot of the range".to_owned();
+            out.push(Output::IngestFailed { table, reason });
+            self.abort_ingest(io);
+        }
+    }
+
+    /// Begin to write the staging memtable out. `false`: there is no room.
+    fn stage_run(&mut self, part: bool, io: &mut Io<'_>) -> bool {
+        let Some(ingest) = &mut self.ingest else { return false };
+        let needed = run_writer::segments_needed(&self.layout, ingest.staging.bytes());
+        if self.segments.free() < needed + self.reserve {
+            return false;
+        }
+        let base = match ingest.newer_than {
+            LogIndex(0) => None,
+            _ => self.tables.get(&ingest.table).and_then(Table::newest_run),
+        };
+        let previous = ingest.staged.first().map(|run| run.descriptor.run).or(base);
+        let (layout, end) = (self.layout, (ingest.through, part));
+        let (rows, segments) = (&ingest.staging, &mut self.segments);
+        let image = run_writer::build(layout, ingest.table, previous, end, rows, segments);
+        let Some(RunImage { run, body, headers }) = image else { return false };
+        ingest.staging = Memtable::default();
+        let (table, through) = (ingest.table, ingest.through);
+        self.flush = Some(Flush::new(table, through, run, (body.len(), headers), Content::Staged));
+        self.start_writes(body, io);
+        true
+    }
+
+    /// A staged run is durable, headers and all.
+    pub(super) fn run_staged(&mut self, run: Run) {
+        let ingest = self.ingest.as_mut().expect("its flush was not abandoned");
+        ingest.staged.insert(0, run);
+    }
+
+    /// Give up the snapshot that is being taken, if one is.
+    ///
+    /// # Panics
+    /// If it is being installed: that ends by itself.
+    pub(crate) fn abort_ingest(&mut self, io: &mut Io<'_>) {
+        let Some(ingest) = self.ingest.take() else { return };
+        assert_ne!(ingest.stage, Stage::Installing, "what is being installed is not given up");
+        if let Some(flush) = self.flush.as_mut().filter(|flush| flush.is_staged()) {
+            flush.abandon();
+        }
+        let own = ingest.staged.iter().flat_map(|run| run.descriptor.own_segments());
+        for segment in own.collect::<Vec<_>>() {
+            self.forget_segment(segment);
+            self.wipe(segment, io);
+        }
+    }
+
+    /// Whether a snapshot of `table` is being taken.
+    pub(crate) fn is_ingesting(&self, table: TableId) -> bool {
+        self.ingest.as_ref().is_some_and(|ingest| ingest.table == table)
+    }
+
+    /// Whether any snapshot is being taken.
+    pub(crate) fn ingests(&self) -> bool {
+        self.ingest.is_some()
+    }
+
+    /// The rows that the table will have when what is staged is installed.
+    ///
+    /// # Panics
+    /// If no snapshot is being taken.
+    pub(crate) fn staged_rows(&self) -> impl Rows {
+        let ingest = self.ingest.as_ref().expect("a snapshot is being taken");
+        TableView::of_runs(&ingest.staged, self.runs_below(ingest), &self.cache, &self.layout)
+    }
+
+    /// The row that the table has under the snapshot that is being taken.
+    ///
+    /// # Errors
+    /// [`Miss`].
+    pub(crate) fn row_below(&self, key: &[u8]) -> Result<Option<Bytes>, Miss> {
+        let ingest = self.ingest.as_ref().expect("a snapshot is being taken");
+        let view = TableView::of_runs(&[], self.runs_below(ingest), &self.cache, &self.layout);
+        Ok(view.get(key)?.map(|row| row.value))
+    }
+
+    fn runs_below(&self, ingest: &Ingest) -> &[Run] {
+        let table = self.tables.get(&ingest.table).filter(|_| ingest.newer_than > LogIndex(0));
+        table.map_or(&[], |table| &table.runs)
+    }
+
+    /// Install what is staged, by one edit. [`Output::Installed`] follows when that is durable; what
+    /// the table has in memory is void then.
+    ///
+    /// # Panics
+    /// If no snapshot is staged.
+    pub(crate) fn install(&mut self, term: Term, membership: Bytes, out: &mut Vec<Output>) {
+        let ingest = self.ingest.as_mut().expect("a snapshot is staged");
+        assert_eq!(ingest.stage, Stage::Staged, "a snapshot is installed when it is whole");
+        ingest.stage = Stage::Installing;
+        let edit = Edit::TableInstalled(Installation {
+            table: ingest.table,
+            newer_than: ingest.newer_than,
+            runs: ingest.staged.iter().rev().map(|run| run.descriptor.clone()).collect(),
+            index: ingest.through,
+            term,
+            membership,
+        });
+        self.journal(&edit, EditPurpose::Installed, out);
+    }
+
+    /// The edit is durable: the table is the snapshot now.
+    pub(super) fn installed(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let Ingest { table: id, newer_than, through, mut staged, .. } =
+            self.ingest.take().expect("an installation ends by itself");
+        if newer_than == LogIndex(0) {
+            for segment in self.drop_runs(id) {
+                self.wipe(segment, io);
+            }
+        }
+        for run in &staged {
+            let generation = run.descriptor.run;
+            let own: Vec<SegmentId> = run.descriptor.own_segments().collect();
+            for segment in &own {
+                self.segments.set(*segment, SegmentState::Run(generation));
+            }
+            self.runs.insert(generation, (id, own));
+        }
+        let table = self.tables.entry(id).or_default();
+        staged.append(&mut table.runs);
+        *table = Table { runs: staged, flushed: through, ..Table::default() };
+        out.push(Output::Installed { table: id });
+    }
+
+    /// Entries up to here are in the table's runs.
+    pub(crate) fn flushed(&self, table: TableId) -> LogIndex {
+        self.tables.get(&table).map_or(LogIndex(0), |table| table.flushed)
+    }
+}

@@ -1,0 +1,132 @@
+//! Views: the state of a table after some entry, held for a replica that takes it over.
+//!
+//! A view is the list of runs that there were when it was opened. The table goes on meanwhile: its
+//! newer runs are not in the view. Whoever drops runs asks [`Shelf::is_pinned`] (nothing does yet but
+//! a table that is reset or replaced as a whole, and that takes its views with it).
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::ids::LogIndex;
+use crate::rows::Miss;
+
+use super::super::segment::edit::TableId;
+use super::super::segment::layout::Generation;
+use super::super::tree::KEY_BYTES_MAX;
+use super::super::tree::block::BlockRow;
+use super::super::tree::view::TableView;
+use super::Shelf;
+
+/// Names a view; none is used twice in a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ViewId(u64);
+
+/// Behind every key.
+const END: &[u8] = &[0xff; KEY_BYTES_MAX + 1];
+
+/// The open views of a disk.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    open: BTreeMap<ViewId, View>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct View {
+    table: TableId,
+    /// Newest first.
+    runs: Vec<Generation>,
+}
+
+/// The next row of a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ViewRow {
+    /// Its key.
+    pub(crate) key: Bytes,
+    /// The entry that wrote it.
+    pub(crate) index: LogIndex,
+    /// Its value, `None` for a tombstone; not looked up if the row is not new enough.
+    pub(crate) value: Option<Bytes>,
+}
+
+/// Why a view gives no row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ViewError {
+    /// Fetch it and ask again.
+    Miss(Miss),
+    /// The view is closed, or its runs are gone.
+    Gone,
+}
+
+impl From<Miss> for ViewError {
+    fn from(miss: Miss) -> Self {
+        Self::Miss(miss)
+    }
+}
+
+impl Views {
+    /// The runs are gone: so are the views of the table.
+    pub(super) fn table_replaced(&mut self, table: TableId) {
+        self.open.retain(|_, view| view.table != table);
+    }
+}
+
+impl Shelf {
+    /// Hold the state of a table as its runs have it: that after the entry it gives.
+    pub(crate) fn open_view(&mut self, table: TableId) -> (ViewId, LogIndex) {
+        self.views.next += 1;
+        let id = ViewId(self.views.next);
+        let runs = self.tables.get(&table).map_or(&[][..], |table| &table.runs);
+        let runs = runs.iter().map(|run| run.descriptor.run).collect();
+        self.views.open.insert(id, View { table, runs });
+        (id, self.flushed(table))
+    }
+
+    /// Let go of a view.
+    pub(crate) fn close_view(&mut self, view: ViewId) {
+        self.views.open.remove(&view);
+    }
+
+    /// Whether a view needs this run.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for compaction, to come"))]
+    pub(crate) fn is_pinned(&self, run: Generation) -> bool {
+        self.views.open.values().any(|view| view.runs.contains(&run))
+    }
+
+    /// The next row of a view, tombstones too, from runs that have any newer than `newer_than`. A row
+    /// that is not newer itself comes without its value.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub(crate) fn view_next(
+        &self,
+        id: ViewId,
+        from: Bound<&[u8]>,
+        newer_than: LogIndex,
+    ) -> Result<Option<ViewRow>, ViewError> {
+        let view = self.views.open.get(&id).ok_or(ViewError::Gone)?;
+        let table = self.tables.get(&view.table).unwrap_or(&self.empty);
+        let mut newest: Option<(&Bytes, &BlockRow)> = None;
+        for generation in &view.runs {
+            let run = table.runs.iter().find(|run| run.descriptor.run == *generation);
+            let run = run.ok_or(ViewError::Gone)?;
+            if run.descriptor.through <= newer_than {
+                continue;
+            }
+            let Some(row) = run.first(from, END, &self.layout, &self.cache)? else { continue };
+            // On a tie the run that comes first wins, which is the newest.
+            if newest.is_none_or(|(key, _)| row.key < *key) {
+                newest = Some((&row.key, row));
+            }
+        }
+        let Some((key, row)) = newest else { return Ok(None) };
+        let value = if row.index > newer_than {
+            TableView::of_runs(&[], &[], &self.cache, &self.layout).value(&row.value)?
+        } else {
+            None
+        };
+        Ok(Some(ViewRow { key: key.clone(), index: row.index, value }))
+    }
+}

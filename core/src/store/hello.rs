@@ -1,0 +1,332 @@
+//! Who the peers are, and whether a disk was set back: this store's own, or theirs.
+//!
+//! A store that is started from an old image of its disk has forgotten votes and entries without
+//! any damage that its journal could show. Its peers remember how far they have seen it, and say so
+//! in their hellos. Since nothing is taken from a store before its hello, the store hears of it
+//! before it can act on what it does not remember. What counts as proof: [`is_set_back`].
+
+use std::collections::BTreeMap;
+
+use crate::cluster::{ClusterMap, StoreConfig};
+use crate::ids::{Endpoint, Incarnation, StoreId};
+use crate::message::{Hello, StoreMark};
+use crate::rng::Rng;
+use crate::time::{Deadline, Duration, Instant};
+
+/// The protocol version that hellos announce.
+pub(crate) const PROTOCOL: u16 = 1;
+/// Between two hellos to the same peer without a new link.
+const REPEAT_AFTER: Duration = Duration::from_millis(50);
+/// Between two rounds of hellos to everybody.
+const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// No store is started so often: segments have room for no more.
+const INCARNATIONS_MAX: u64 = 1 << 31;
+/// Stores that are remembered; more than any map has. Others are not listened to.
+const PEERS_MAX: usize = 4096;
+
+/// What this life says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnLife {
+    pub(super) incarnation: Incarnation,
+    /// Drawn for this life.
+    pub(super) nonce: u64,
+    /// The journal position at its start.
+    pub(super) began: u64,
+    /// The last life that began by distrusting the disk.
+    pub(super) doubted: Incarnation,
+}
+
+/// A peer has proof that this disk was set back.
+#[derive(Clone, Debug)]
+pub(super) struct SetBack {
+    /// The highest incarnation that was heard.
+    pub(super) above: Incarnation,
+    /// Why, for the operator.
+    pub(super) reason: String,
+}
+
+/// What is to be done about a hello.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// Say hello in return.
+    pub(super) reply: bool,
+    /// For the log.
+    pub(super) note: Option<String>,
+    /// This store must stop.
+    pub(super) set_back: Option<SetBack>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    /// The furthest that was heard of it.
+    mark: Option<StoreMark>,
+    /// The hello of the present link has come and matches.
+    greeted: bool,
+    /// What was wrong with it was said in the log.
+    noted: bool,
+    said_at: Option<Instant>,
+}
+
+/// The other stores.
+#[derive(Debug)]
+pub(super) struct Peers {
+    own: OwnLife,
+    known: BTreeMap<Endpoint, Peer>,
+    next_round: Instant,
+    rng: Rng,
+}
+
+impl Peers {
+    pub(super) fn new(own: OwnLife, now: Instant, seed: u64) -> Self {
+        Self { own, known: BTreeMap::new(), next_round: now, rng: Rng::new(seed) }
+    }
+
+    /// The hello for a peer, to be sent now.
+    pub(super) fn hello(
+        &mut self,
+        now: Instant,
+        config: &StoreConfig,
+        synced: u64,
+        to: Endpoint,
+        wanted: bool,
+    ) -> Hello {
+        let peer = self.peer(to);
+        if let Some(peer) = peer {
+            peer.said_at = Some(now);
+        }
+        let OwnLife { incarnation, nonce, began, doubted } = self.own;
+        Hello {
+            cluster: config.cluster,
+            protocol: PROTOCOL,
+            life: StoreMark { incarnation, nonce, synced },
+            began,
+            doubted,
+            heard: self.known.get(&to).and_then(|peer| peer.mark),
+            wanted,
+        }
+    }
+
+    /// The link to a peer is another now.
+    pub(super) fn link_changed(&mut self, peer: Endpoint) {
+        if let Some(peer) = self.peer(peer) {
+            peer.greeted = false;
+        }
+    }
+
+    /// Whether what a store says is listened to.
+    pub(super) fn admits(&self, from: Endpoint) -> bool {
+        match (from, self.known.get(&from)) {
+            (Endpoint::Store(_), peer) => peer.is_some_and(|peer| peer.greeted),
+            // A gateway says no hello; one that does must belong here.
+            (Endpoint::Gateway(_), peer) => !peer.is_some_and(|peer| peer.noted),
+        }
+    }
+
+    /// Whether it is time to say hello to a peer once more.
+    pub(super) fn may_repeat(&self, now: Instant, to: Endpoint) -> bool {
+        let said_at = self.known.get(&to).and_then(|peer| peer.said_at);
+        said_at.is_none_or(|at| at + REPEAT_AFTER <= now)
+    }
+
+    /// A hello came.
+    pub(super) fn on_hello(
+        &mut self,
+        now: Instant,
+        from: Endpoint,
+        hello: &Hello,
+        config: &StoreConfig,
+        map: &ClusterMap,
+    ) -> Heard {
+        let may_repeat = self.may_repeat(now, from);
+        let own = self.own;
+        let Some(peer) = self.peer(from) else {
+            return Heard {
+                note: Some(format!("{from} is not listened to: too many stores")),
+                ..Heard::default()
+            };
+        };
+        if let Some(why) = mismatch(from, hello, config, map) {
+            peer.greeted = false;
+            let first = !core::mem::replace(&mut peer.noted, true);
+            let note = first.then(|| format!("{from} is not listened to: {why}"));
+            return Heard { note, ..Heard::default() };
+        }
+        peer.noted = false;
+        if matches!(from, Endpoint::Gateway(_)) {
+            peer.greeted = true;
+            return Heard::default();
+        }
+        let mut heard = Heard::default();
+        match peer.mark {
+            // Of an earlier life: overtaken on its way, or from a disk that was set back. The
+            // sender finds out which, from our hello.
+            Some(mark) if hello.life.incarnation < mark.incarnation => {
+                heard.reply = may_repeat;
+            }
+            Some(mark) if is_set_back(&mark, &hello.life, hello.began, hello.doubted) => {
+                // Nothing that this identity shows from now on is believed, until it doubts itself.
+                peer.mark = Some(StoreMark { synced: u64::MAX, ..mark });
+                let first = core::mem::replace(&mut peer.greeted, false) || mark.synced < u64::MAX;
+                heard.reply = may_repeat;
+                heard.note = first.then(|| {
+                    format!(
+                        "{from} shows less than it had: {} began at {}, and {} had synced {}; its \
+                         disk was set back",
+                        hello.life.incarnation, hello.began, mark.incarnation, mark.synced
+                    )
+                });
+            }
+            mark => {
+                let before = mark.filter(|mark| mark.incarnation == hello.life.incarnation);
+                let synced = before.map_or(0, |mark| mark.synced).max(hello.life.synced);
+                peer.mark = Some(StoreMark { synced, ..hello.life });
+                peer.greeted = true;
+            }
+        }
+        let of_us = hello.heard;
+        let knows_us = of_us
+            .is_some_and(|mark| (mark.incarnation, mark.nonce) == (own.incarnation, own.nonce));
+        heard.reply |= hello.wanted || (!knows_us && may_repeat);
+        if let Some(mark) = of_us {
+            let life = StoreMark { incarnation: own.incarnation, nonce: own.nonce, synced: 0 };
+            if is_set_back(&mark, &life, own.began, own.doubted) {
+                heard.set_back = Some(SetBack {
+                    above: mark.incarnation.max(own.incarnation),
+                    reason: set_back_reason(from, &mark, &own),
+                });
+            }
+        }
+        heard
+    }
+
+    /// Whom to greet because time has passed: all stores of the map, once a second.
+    pub(super) fn due(&mut self, now: Instant, own: StoreId, map: &ClusterMap) -> Vec<Endpoint> {
+        if now < self.next_round {
+            return Vec::new();
+        }
+        let jitter = self.rng.below(u64::try_from(ROUND_EVERY.as_nanos() / 4).unwrap_or(1));
+        self.next_round = now + ROUND_EVERY + Duration::from_nanos(jitter);
+        let stores = map.stores().map(|(_, store)| store).filter(|store| *store != own);
+        stores.map(Endpoint::Store).collect()
+    }
+
+    pub(super) fn next_deadline(&self) -> Deadline {
+        Deadline { at: self.next_round, reason: "say hello" }
+    }
+
+    pub(super) fn check(&self) {
+        assert!(self.known.len() <= PEERS_MAX);
+    }
+
+    fn peer(&mut self, of: Endpoint) -> Option<&mut Peer> {
+        if self.known.len() >= PEERS_MAX && !self.known.contains_key(&of) {
+            return None;
+        }
+        Some(self.known.entry(of).or_default())
+    }
+}
+
+/// Whether a life shows less than was once heard of its store: then its disk was set back to an
+/// earlier state. Pure.
+///
+/// A store raises its incarnation before it speaks, so that one heard is never used again; and what
+/// it said to be synced is there in its next life. If it was not, because the journal was damaged,
+/// that life begins by distrusting the disk (`doubted`), which answers for all lives before it.
+fn is_set_back(heard: &StoreMark, life: &StoreMark, began: u64, doubted: Incarnation) -> bool {
+    if doubted > heard.incarnation {
+        return false;
+    }
+    match heard.incarnation.cmp(&life.incarnation) {
+        core::cmp::Ordering::Greater => true,
+        core::cmp::Ordering::Equal => heard.nonce != life.nonce,
+        core::cmp::Ordering::Less => heard.synced > began,
+    }
+}
+
+/// Why a peer is not listened to.
+fn mismatch(
+    from: Endpoint,
+    hello: &Hello,
+    config: &StoreConfig,
+    map: &ClusterMap,
+) -> Option<String> {
+    if hello.cluster != config.cluster {
+        return Some(format!("it belongs to {}, not to {}", hello.cluster, config.cluster));
+    }
+    let marks = [Some(hello.life), hello.heard];
+    if marks.iter().flatten().any(|mark| mark.incarnation.0 >= INCARNATIONS_MAX) {
+        return Some("no store was started so often".to_owned());
+    }
+    if hello.protocol != PROTOCOL {
+        return Some(format!("it speaks protocol {}, not {PROTOCOL}", hello.protocol));
+    }
+    match from {
+        Endpoint::Store(store) if map.retired.contains(&store) => {
+            Some("it was replaced, and its identity never comes back".to_owned())
+        }
+        Endpoint::Store(store) if store == config.store => {
+            Some("it has our own identity".to_owned())
+        }
+        Endpoint::Store(_) | Endpoint::Gateway(_) => None,
+    }
+}
+
+fn set_back_reason(from: Endpoint, mark: &StoreMark, own: &OwnLife) -> String {
+    let had = match mark.synced {
+        u64::MAX => "has seen it set back".to_owned(),
+        synced => {
+            format!("has heard {} of it, with the journal synced up to {synced}", mark.incarnation)
+        }
+    };
+    format!(
+        "this disk was set back to an earlier state: {from} {had}, and this is {} which began at \
+         {}; start the store again: it will take part once the other zones have vouched for what is \
+         lost, or replace it with an empty one",
+        own.incarnation, own.began
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn mark(incarnation: u64, nonce: u64, synced: u64) -> StoreMark {
+        StoreMark { incarnation: Incarnation(incarnation), nonce, synced }
+    }
+
+    fn judge(heard: StoreMark, life: StoreMark, began: u64, doubted: u64) -> bool {
+        is_set_back(&heard, &life, began, Incarnation(doubted))
+    }
+
+    #[test]
+    fn a_restart_that_keeps_what_was_synced_is_believed() {
+        assert!(!judge(mark(3, 30, 100), mark(4, 40, 100), 100, 0));
+        assert!(!judge(mark(3, 30, 100), mark(9, 90, 500), 480, 0));
+        assert!(!judge(mark(3, 30, 100), mark(3, 30, 50), 40, 0), "a late hello of the same life");
+    }
+
+    #[test]
+    fn a_restored_image_shows() {
+        // The real one came to life 5; the image is from life 3 and is now in life 4.
+        assert!(judge(mark(5, 50, 900), mark(4, 44, 300), 300, 0));
+        // Both are in life 5.
+        assert!(judge(mark(5, 50, 900), mark(5, 55, 2000), 300, 0));
+        // The image was started often enough to be ahead.
+        assert!(judge(mark(5, 50, 900), mark(8, 88, 400), 400, 0));
+    }
+
+    #[test]
+    fn damage_that_a_store_knows_of_is_no_proof_however_late_a_peer_remembers() {
+        // Life 4 began by distrusting the disk; the peer was away since life 3.
+        assert!(!judge(mark(3, 30, 900), mark(4, 40, 100), 100, 4));
+        assert!(!judge(mark(3, 30, 900), mark(9, 90, 500), 500, 4));
+        // But what life 6 said must be there in life 9.
+        assert!(judge(mark(6, 60, 900), mark(9, 90, 500), 500, 4));
+    }
+
+    #[test]
+    fn a_mark_in_doubt_is_reached_only_by_doubting() {
+        assert!(judge(mark(5, 50, u64::MAX), mark(6, 60, 1 << 40), 1 << 40, 0));
+        assert!(!judge(mark(5, 50, u64::MAX), mark(6, 60, 10), 10, 6));
+    }
+}

@@ -1,0 +1,536 @@
+//! Chunks that this store lacks, or may lack, and how each is made good.
+//!
+//! ```text
+//! Waiting ─▶ Looking ─▶ Pulling ─▶ Writing ─▶ done
+//!    ▲          │  sound: done       │ next source, or
+//!    └──────────┴────────────────────┘ wait and try again
+//! ```
+//!
+//! Few are in hand at a time, at a bounded rate, and none while gateways have the disk's budget in
+//! use: repair is the background.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::REPAIR_OPS;
+use super::owners::Owners;
+use crate::effects::{Effects, Now};
+use crate::ids::{CallId, ChunkId, Endpoint, StoreId};
+use crate::message::{
+    ChunkAsk, ChunkCopy, ChunkError, ChunkPulled, ChunkWrite, ChunkWritten, Message,
+};
+use crate::storage::{Durable, Look, Looked};
+use crate::store::serving::Host;
+use crate::time::{Deadline, Duration, Instant};
+
+/// Chunks that are known to be in question; beyond it new ones are turned away, and a comparison has
+/// to find them again.
+const ITEMS_MAX: usize = 4096;
+/// Chunks in hand at a time.
+const ACTIVE_MAX: usize = 4;
+/// Callers that wait for one chunk.
+const ASKERS_MAX: usize = 8;
+/// How long one source may take.
+const PULL_TIMEOUT: Duration = Duration::from_secs(2);
+/// After a store that had no room, or sources that all failed, at most this long until the next try.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Until something that was busy is asked again.
+const BUSY: Duration = Duration::from_millis(20);
+
+/// What is known of this store's own copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ours {
+    Unknown,
+    Missing,
+    Damaged,
+}
+
+/// Why a chunk is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A peer's inventory has it, ours has not. It may be on its way: it is left alone for a while.
+    Compared,
+    /// Somebody says that it should be here.
+    Told,
+    /// It was read, and did not verify.
+    Read,
+}
+
+#[derive(Debug)]
+struct Item {
+    /// Named by others, best first.
+    sources: Vec<StoreId>,
+    askers: Vec<(Endpoint, CallId)>,
+    ours: Ours,
+    /// A comparison waits for the answer whether it is really missing.
+    unjudged: bool,
+    /// Whether the own copy is to be read, not only looked up.
+    thorough: bool,
+    /// Rounds over all sources that failed.
+    rounds: u32,
+    /// The key in `due`; only while it waits.
+    due: Instant,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting,
+    Looking,
+    Pulling { call: CallId, until: Instant, round: Round },
+    Writing { round: Round },
+}
+
+/// One round over the sources of a chunk.
+#[derive(Debug)]
+struct Round {
+    sources: Vec<StoreId>,
+    at: usize,
+    /// Whether all so far said that they do not have it.
+    nobody_has_it: bool,
+    error: ChunkError,
+}
+
+/// Something that a comparison or the report must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// Nothing was missing.
+    Sound,
+    /// A copy was missing or damaged.
+    Unsound,
+}
+
+/// The chunks in question.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    items: BTreeMap<ChunkId, Item>,
+    /// Those that wait, by the time of their next try.
+    due: BTreeSet<(Instant, ChunkId)>,
+    active: BTreeSet<ChunkId>,
+    /// Storage's operations of items in hand.
+    ops: BTreeMap<u64, ChunkId>,
+    next_op: u64,
+    next_call: u64,
+    /// Nothing is begun before this.
+    not_before: Instant,
+    unjudged: usize,
+    missing: u64,
+    damaged: u64,
+    pub(super) repaired: u64,
+    /// Damaged copies that found no place here: this life cannot say any more that nothing is wrong.
+    pub(super) forgotten: u64,
+}
+
+impl Queue {
+    /// Take note of a chunk.
+    ///
+    /// # Errors
+    /// [`ChunkError::Overloaded`] if there are too many.
+    pub(super) fn add(
+        &mut self,
+        now: Instant,
+        chunk: ChunkId,
+        why: Why,
+        sources: &[StoreId],
+        asker: Option<(Endpoint, CallId)>,
+    ) -> Result<(), ChunkError> {
+        if self.items.len() >= ITEMS_MAX && !self.items.contains_key(&chunk) {
+            self.forgotten += u64::from(why == Why::Read);
+            return Err(ChunkError::Overloaded);
+        }
+        let due = match why {
+            Why::Compared => now + super::SETTLE,
+            // Somebody waits for it, or reads it: before all that was only found.
+            Why::Told | Why::Read => Instant::ZERO,
+        };
+        let new = Item {
+            sources: Vec::new(),
+            askers: Vec::new(),
+            ours: Ours::Unknown,
+            unjudged: false,
+            thorough: false,
+            rounds: 0,
+            due,
+            state: State::Waiting,
+        };
+        let item = self.items.entry(chunk).or_insert(new);
+        for source in sources {
+            if item.sources.len() < crate::message::REPAIR_SOURCES_MAX
+                && !item.sources.contains(source)
+            {
+                item.sources.push(*source);
+            }
+        }
+        item.thorough |= why != Why::Compared;
+        if why == Why::Compared && item.ours == Ours::Unknown && !item.unjudged {
+            item.unjudged = true;
+            self.unjudged += 1;
+        }
+        if matches!(item.state, State::Waiting) {
+            self.due.remove(&(item.due, chunk));
+            // What has failed before waits for its turn, unless somebody asks.
+            if item.rounds == 0 || asker.is_some() {
+                item.due = item.due.min(due);
+            }
+            self.due.insert((item.due, chunk));
+        }
+        match asker {
+            Some(_) if item.askers.len() >= ASKERS_MAX => Err(ChunkError::Overloaded),
+            Some(asker) => {
+                item.askers.push(asker);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the own copy of a chunk is known not to verify.
+    pub(super) fn is_damaged(&self, chunk: ChunkId) -> bool {
+        self.items.get(&chunk).is_some_and(|item| item.ours == Ours::Damaged)
+    }
+
+    /// Begin what is due, and give up what took too long.
+    pub(super) fn drive(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
+        let late: Vec<ChunkId> = self
+            .active
+            .iter()
+            .filter(|chunk| match self.items.get(chunk).map(|item| &item.state) {
+                Some(State::Pulling { until, .. }) => *until <= now.instant,
+                _ => false,
+            })
+            .copied()
+            .collect();
+        for chunk in late {
+            self.source_failed(now, chunk, ChunkError::Overloaded, host, fx);
+        }
+        while self.active.len() < ACTIVE_MAX && self.not_before <= now.instant {
+            let Some((due, chunk)) = self.due.first().copied() else { return };
+            if due > now.instant {
+                return;
+            }
+            let (in_hand, budget) = host.storage.chunk_bytes();
+            if in_hand > budget / 4 * 3 {
+                self.not_before = now.instant + BUSY;
+                return;
+            }
+            self.due.pop_first();
+            self.look(chunk, host, fx);
+        }
+    }
+
+    fn look(&mut self, chunk: ChunkId, host: &mut Host, fx: &mut Effects) {
+        let op = self.op(chunk);
+        let Some(item) = self.items.get_mut(&chunk) else { return };
+        item.state = State::Looking;
+        self.active.insert(chunk);
+        let how = if item.thorough { Look::Prove } else { Look::Index };
+        host.storage.look_at_chunk(op, chunk, how, fx);
+    }
+
+    /// A look at the own copy has ended.
+    pub(super) fn looked(
+        &mut self,
+        now: Now,
+        op: u64,
+        result: Result<Looked, ChunkError>,
+        owners: &mut Owners,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Option<Judged> {
+        let chunk = self.ops.remove(&op)?;
+        let ours = match result {
+            Ok(Looked::Proven(durable)) => {
+                self.finish(chunk, Ok(&durable), host, fx);
+                return Some(Judged::Sound);
+            }
+            Ok(_) => {
+                // In the index. If somebody has asked meanwhile, it is to be read.
+                if self.items.get(&chunk).is_some_and(|item| item.thorough) {
+                    self.judge(chunk, Ours::Unknown);
+                    self.wait(chunk, Instant::ZERO);
+                    return None;
+                }
+                self.remove(chunk);
+                return Some(Judged::Sound);
+            }
+            Err(ChunkError::Missing) => Ours::Missing,
+            Err(ChunkError::Damaged | ChunkError::Io) => Ours::Damaged,
+            Err(_) => {
+                self.wait(chunk, now.instant + BUSY);
+                return None;
+            }
+        };
+        let news = self.items.get(&chunk).is_some_and(|item| item.ours != ours);
+        self.judge(chunk, ours);
+        let own = host.config.store;
+        let item = self.items.get_mut(&chunk)?;
+        let mut sources = item.sources.clone();
+        sources.extend(owners.of(chunk, host.map()).iter().map(|place| place.store));
+        let mut seen = BTreeSet::from([own]);
+        sources.retain(|source| seen.insert(*source) && !host.map().retired.contains(source));
+        let round = Round { sources, at: 0, nobody_has_it: true, error: ChunkError::Missing };
+        self.pull(now, chunk, round, host, fx);
+        news.then_some(Judged::Unsound)
+    }
+
+    fn pull(&mut self, now: Now, chunk: ChunkId, round: Round, host: &Host, fx: &mut Effects) {
+        let Some(source) = round.sources.get(round.at).copied() else {
+            return self.round_failed(now, chunk, &round, host, fx);
+        };
+        self.next_call += 1;
+        // Answers to an earlier life must not fit.
+        let call = CallId(host.incarnation.0 << 32 | self.next_call & 0xffff_ffff);
+        let until = now.instant + PULL_TIMEOUT;
+        if let Some(item) = self.items.get_mut(&chunk) {
+            item.state = State::Pulling { call, until, round };
+            let pull = Message::ChunkPull(ChunkAsk { call, chunk });
+            host.send(Endpoint::Store(source), pull, fx);
+        }
+    }
+
+    /// A source has answered.
+    pub(super) fn pulled(
+        &mut self,
+        now: Now,
+        pulled: ChunkPulled,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) {
+        let ChunkPulled { call, chunk, store, result } = pulled;
+        let Some(item) = self.items.get_mut(&chunk) else { return };
+        let expected = match &item.state {
+            State::Pulling { call: open, round, .. } => {
+                *open == call && round.sources.get(round.at) == Some(&store)
+            }
+            _ => false,
+        };
+        if !expected {
+            return;
+        }
+        match result {
+            Err(error) => self.source_failed(now, chunk, error, host, fx),
+            Ok(copy) => {
+                let replace = item.ours == Ours::Damaged;
+                let State::Pulling { round, .. } =
+                    core::mem::replace(&mut item.state, State::Waiting)
+                else {
+                    unreachable!("looked at above");
+                };
+                item.state = State::Writing { round };
+                let pace = u64::try_from(copy.data.len()).unwrap_or(u64::MAX);
+                let rate = host.config.timing.repair_bytes_per_second.max(1);
+                let pause = Duration::from_nanos(pace.saturating_mul(1_000_000_000) / rate);
+                self.not_before = self.not_before.max(now.instant) + pause;
+                let op = self.op(chunk);
+                if host.journal_is_full() {
+                    self.ops.remove(&op);
+                    self.no_room(now, chunk, host, fx);
+                } else {
+                    let ChunkCopy { owner, epoch, block_size, data, checksums } = copy;
+                    let write =
+                        ChunkWrite { call, chunk, owner, epoch, block_size, data, checksums };
+                    // It verifies each block before it keeps any.
+                    host.storage.write_chunk(op, &write, replace, fx);
+                }
+            }
+        }
+    }
+
+    /// A write of a pulled copy has ended.
+    pub(super) fn written(
+        &mut self,
+        now: Now,
+        op: u64,
+        result: Result<Durable, ChunkError>,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) {
+        let Some(chunk) = self.ops.remove(&op) else { return };
+        match result {
+            Ok(durable) => {
+                self.repaired += 1;
+                self.finish(chunk, Ok(&durable), host, fx);
+            }
+            Err(ChunkError::Full) => self.no_room(now, chunk, host, fx),
+            Err(ChunkError::Overloaded) => self.wait(chunk, now.instant + BUSY),
+            // What came does not verify, or is not what we once had.
+            Err(error) => self.source_failed(now, chunk, error, host, fx),
+        }
+    }
+
+    /// The link to a peer was reset: what was asked of it is asked of the next.
+    pub(super) fn link_down(&mut self, now: Now, peer: StoreId, host: &Host, fx: &mut Effects) {
+        let of_peer = |item: &Item| match &item.state {
+            State::Pulling { round, .. } => round.sources.get(round.at) == Some(&peer),
+            _ => false,
+        };
+        let active = self.active.iter().copied();
+        let lost: Vec<ChunkId> =
+            active.filter(|chunk| self.items.get(chunk).is_some_and(of_peer)).collect();
+        for chunk in lost {
+            self.source_failed(now, chunk, ChunkError::Overloaded, host, fx);
+        }
+    }
+
+    fn source_failed(
+        &mut self,
+        now: Now,
+        chunk: ChunkId,
+        error: ChunkError,
+        host: &Host,
+        fx: &mut Effects,
+    ) {
+        let Some(item) = self.items.get_mut(&chunk) else { return };
+        match core::mem::replace(&mut item.state, State::Waiting) {
+            State::Pulling { mut round, .. } | State::Writing { mut round } => {
+                round.nobody_has_it &= error == ChunkError::Missing;
+                if error != ChunkError::Missing {
+                    round.error = error;
+                }
+                round.at += 1;
+                self.pull(now, chunk, round, host, fx);
+            }
+            state => item.state = state,
+        }
+    }
+
+    /// All sources have failed.
+    fn round_failed(
+        &mut self,
+        now: Now,
+        chunk: ChunkId,
+        round: &Round,
+        host: &Host,
+        fx: &mut Effects,
+    ) {
+        let Some(item) = self.items.get_mut(&chunk) else { return };
+        if round.nobody_has_it && item.ours == Ours::Missing {
+            // Whoever said that it should be here was mistaken: no owner has it.
+            return self.finish(chunk, Err(ChunkError::Missing), host, fx);
+        }
+        item.rounds += 1;
+        let pause = Duration::from_millis(100 << item.rounds.min(6)).min(BACKOFF_MAX);
+        self.answer(chunk, Err(round.error), host, fx);
+        self.wait(chunk, now.instant + pause);
+    }
+
+    fn no_room(&mut self, now: Now, chunk: ChunkId, host: &Host, fx: &mut Effects) {
+        self.answer(chunk, Err(ChunkError::Full), host, fx);
+        self.wait(chunk, now.instant + BACKOFF_MAX);
+    }
+
+    /// Back to waiting, until `due`.
+    fn wait(&mut self, chunk: ChunkId, due: Instant) {
+        self.active.remove(&chunk);
+        if let Some(item) = self.items.get_mut(&chunk) {
+            item.state = State::Waiting;
+            item.due = due;
+            self.due.insert((due, chunk));
+        }
+    }
+
+    /// Answer those who wait, and forget the chunk.
+    fn finish(
+        &mut self,
+        chunk: ChunkId,
+        result: Result<&Durable, ChunkError>,
+        host: &Host,
+        fx: &mut Effects,
+    ) {
+        self.answer(chunk, result, host, fx);
+        self.remove(chunk);
+    }
+
+    fn remove(&mut self, chunk: ChunkId) {
+        self.judge(chunk, Ours::Unknown);
+        self.active.remove(&chunk);
+        if let Some(item) = self.items.remove(&chunk) {
+            self.due.remove(&(item.due, chunk));
+        }
+    }
+
+    fn answer(
+        &mut self,
+        chunk: ChunkId,
+        result: Result<&Durable, ChunkError>,
+        host: &Host,
+        fx: &mut Effects,
+    ) {
+        let Some(item) = self.items.get_mut(&chunk) else { return };
+        let store = host.config.store;
+        for (asker, call) in core::mem::take(&mut item.askers) {
+            let written = match result {
+                Ok(durable) => ChunkWritten::stored(call, chunk, store, durable),
+                Err(error) => ChunkWritten::refused(call, chunk, store, error),
+            };
+            host.send(asker, Message::ChunkWritten(written), fx);
+        }
+    }
+
+    /// It is known now what the own copy is.
+    fn judge(&mut self, chunk: ChunkId, ours: Ours) {
+        let Some(item) = self.items.get_mut(&chunk) else { return };
+        for (is, count) in [(Ours::Missing, &mut self.missing), (Ours::Damaged, &mut self.damaged)]
+        {
+            *count -= u64::from(item.ours == is);
+            *count += u64::from(ours == is);
+        }
+        item.ours = ours;
+        if core::mem::take(&mut item.unjudged) {
+            self.unjudged -= 1;
+        }
+    }
+
+    fn op(&mut self, chunk: ChunkId) -> u64 {
+        self.next_op += 1;
+        let op = REPAIR_OPS | self.next_op;
+        self.ops.insert(op, chunk);
+        op
+    }
+
+    /// Whether a comparison may go on to add chunks.
+    pub(super) fn takes_more(&self) -> bool {
+        self.items.len() + crate::message::INVENTORY_IDS_MAX <= ITEMS_MAX / 2
+    }
+
+    /// Chunks of comparisons of which it is not known yet whether they are missing.
+    pub(super) fn unjudged(&self) -> usize {
+        self.unjudged
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    pub(super) fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Deadline> {
+        let next = self.due.first().filter(|_| self.active.len() < ACTIVE_MAX);
+        let next = next.map(|(due, _)| Deadline {
+            at: (*due).max(self.not_before),
+            reason: "a chunk is to be repaired",
+        });
+        let pulls = self.active.iter().filter_map(|chunk| match &self.items.get(chunk)?.state {
+            State::Pulling { until, .. } => {
+                Some(Deadline { at: *until, reason: "a chunk is being pulled" })
+            }
+            _ => None,
+        });
+        pulls.map(Some).fold(next, Deadline::earlier)
+    }
+
+    pub(super) fn check(&self) {
+        assert!(self.items.len() <= ITEMS_MAX && self.active.len() <= ACTIVE_MAX);
+        let waiting = self.items.values().filter(|item| matches!(item.state, State::Waiting));
+        assert_eq!(waiting.count(), self.due.len(), "what waits has its time");
+        assert_eq!(self.items.len() - self.due.len(), self.active.len());
+        let count = |ours| self.items.values().filter(|item| item.ours == ours).count() as u64;
+        assert_eq!((self.missing, self.damaged), (count(Ours::Missing), count(Ours::Damaged)));
+        assert_eq!(self.unjudged, self.items.values().filter(|item| item.unjudged).count());
+    }
+}
