@@ -6,7 +6,7 @@
 //! # Reading order
 //!
 //! [`runtime`] (the outside world and its tokio implementation) → [`transport`] (links to other
-//! processes) → [`driver`] (the loop of the core's calling contract) → [`http`] → [`config`],
+//! processes) → [`driver`] (the loop of the core's calling contract) → [`http`], [`ready`] → [`config`],
 //! [`files`], [`data`] (settings and what is in the data directory) → [`hosting`] (the stores of a
 //! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop).
 //!
@@ -23,5 +23,6 @@ pub mod driver;
 pub mod files;
 pub mod hosting;
 pub mod http;
+pub mod ready;
 pub mod runtime;
 pub mod transport;

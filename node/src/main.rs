@@ -12,6 +12,7 @@ use tracing_subscriber::filter::ParseError;
 use trine_node::admin;
 use trine_node::app::{Announcement, DriverTask, Process};
 use trine_node::config::{AdminCli, Arguments, Command, Config};
+use trine_node::ready::Ready;
 use trine_node::runtime::Runtime;
 use trine_node::runtime::tokio::TokioRuntime;
 
@@ -82,7 +83,7 @@ async fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let runtime = TokioRuntime::new();
     let process = Process::open(runtime.clone(), config).await?;
     let key = process.root_key().clone();
-    let service = service::s3(&runtime, process.front(), config, &key)?;
+    let service = Ready::new(service::s3(&runtime, process.front(), config, &key)?);
     let (told, mut told_twice) = tokio::sync::oneshot::channel();
     let stop = async move {
         signals.next().await;

@@ -52,6 +52,8 @@ pub(crate) use server::Server;
 
 /// How long another node may take to say how it is.
 const REPORT_MAX: Duration = Duration::from_secs(1);
+/// How long a quorum may take to tell the cluster's map.
+const MAP_MAX: Duration = Duration::from_secs(2);
 /// How long another node may take to do something.
 const ACT_MAX: Duration = Duration::from_secs(60);
 /// How often a status is gathered again while only entries of a busy log are missing.
@@ -181,16 +183,16 @@ impl<R: Runtime> Admin<R> {
     async fn own_report(&self) -> Result<NodeReport, Refused> {
         let status = self.handle.status().await.ok_or_else(about_to_end)?;
         let now = self.runtime.now();
-        let (replacing, ids_used) = match &self.who {
-            Who::AllInOne { .. } => (Vec::new(), Vec::new()),
+        let (replacing, replaced, ids_used) = match &self.who {
+            Who::AllInOne { .. } => (Vec::new(), Vec::new(), Vec::new()),
             Who::Node { data, .. } => {
                 // A replacement that is under way holds it; what it says can wait for the next ask.
                 match data.try_lock() {
                     Ok(data) => {
                         let ids = data.stores().iter().map(|store| store.id().0).collect();
-                        (replace::under_way(&data), ids)
+                        (replace::under_way(&data), replace::done(&data), ids)
                     }
-                    Err(_) => (vec![replace::busy()], Vec::new()),
+                    Err(_) => (vec![replace::busy()], Vec::new(), Vec::new()),
                 }
             }
         };
@@ -203,6 +205,7 @@ impl<R: Runtime> Admin<R> {
             stores: report::stores(&self.hosting.places(), &status.stores),
             links: report::links(now, &status.links),
             replacing,
+            replaced,
             ids_used,
         })
     }
@@ -280,7 +283,13 @@ impl<R: Runtime> Admin<R> {
 
     /// The cluster's map, as the newest state says.
     async fn map(&self) -> Result<MapStatus, String> {
-        directory::read(&self.front, &self.first_map()).await
+        let runtime = &self.runtime;
+        let until = runtime.sleep_until(runtime.now() + MAP_MAX);
+        tokio::select! {
+            biased;
+            map = directory::read(&self.front) => map,
+            () = until => Err(format!("no two zones answer within {MAP_MAX:?}")),
+        }
     }
 
     /// The map that the cluster began with.

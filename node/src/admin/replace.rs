@@ -19,7 +19,8 @@ use trine_core::ids::StoreId;
 use trine_core::store::Store;
 
 use super::schema::{Ask, MapStatus, NodeReport, Replace, Replaced, Replacing, StoreLife};
-use super::{ACT_MAX, Admin, Refused, Who, directory};
+use super::directory::{self, AskError};
+use super::{ACT_MAX, Admin, Refused, Who};
 use crate::config::{NodePlan, NodeSpec};
 use crate::data::{KeptState, NodeDirectory};
 use crate::driver::StorePart;
@@ -45,6 +46,11 @@ impl<R: Runtime> Admin<R> {
             Refused::new(format!("nothing is replaced: the cluster's map cannot be read: {error}"))
         })?;
         let reports = self.reports().await?;
+        if map.retired.contains(&ask.old)
+            && let Some(done) = done_before(&ask, &reports)
+        {
+            return Ok(done);
+        }
         let found = find(&ask, plan, &map, &reports)?;
         let node = found.name.clone();
         let new = match ask.new {
@@ -173,13 +179,23 @@ impl<R: Runtime> Admin<R> {
         self.hosting.add(new, Place { zone, path, geometry: *geometry, absent });
         let part = self.open(new).await?;
         data.made(new).map_err(Refused::new)?;
-        directory::replace(&self.front, old, new).await.map_err(|error| {
-            Refused::new(format!(
-                "{new} is made at node {:?}, and has not yet the place of {old}: {error}. Its node \
-                 goes on by itself when it is started again, and so does the same command",
-                plan.own().name
-            ))
-        })?;
+        match directory::replace(&self.front, old, new).await {
+            Ok(()) => {}
+            Err(AskError::Refused(error)) => {
+                // Nobody has heard of it: its file, empty as it is, is left for the operator.
+                data.give_up(new).map_err(Refused::new)?;
+                self.hosting.forget(new);
+                return Err(Refused::new(format!("{old} is not replaced by {new}: {error}")));
+            }
+            Err(AskError::Unknown(error)) => {
+                return Err(Refused::new(format!(
+                    "{new} is made at node {:?}, and may not have the place of {old} yet: {error}. \
+                     Give the same command again; its node goes on by itself when it is started \
+                     again",
+                    plan.own().name
+                )));
+            }
+        }
         data.placed(old, new).map_err(Refused::new)?;
         if self.hosting.places().contains_key(&old) {
             self.hosting.stop(&self.handle, old).await.map_err(Refused::new)?;
@@ -221,9 +237,27 @@ pub(super) fn under_way(data: &NodeDirectory) -> Vec<Replacing> {
     replacing.collect()
 }
 
+/// Replacements that this node has done.
+pub(super) fn done(data: &NodeDirectory) -> Vec<Replacing> {
+    let made = data.stores().iter().filter(|store| store.state == KeptState::Made);
+    let pair = |store: &crate::data::KeptStore| {
+        let (old, new) = (store.replaces()?.0, store.id().0);
+        Some(Replacing { old, new, step: "done".to_owned() })
+    };
+    made.filter_map(pair).collect()
+}
+
 /// What is said while a replacement holds the data directory.
 pub(super) fn busy() -> Replacing {
     Replacing { step: "a replacement is being carried out".to_owned(), ..Replacing::default() }
+}
+
+/// A replacement of this store that was done before.
+fn done_before(ask: &Replace, reports: &[(String, NodeReport)]) -> Option<Replaced> {
+    reports.iter().find_map(|(name, report)| {
+        let done = report.replaced.iter().find(|done| done.old == ask.old)?;
+        Some(Replaced { old: done.old, new: done.new, node: name.clone() })
+    })
 }
 
 /// The node that shall have the new store.
@@ -240,7 +274,19 @@ fn find<'a>(
     let by_plan = plan.nodes.values().find(by_plan).map(|spec| spec.name.as_str());
     let zone = map.zones.iter().find(|(_, stores)| stores.contains(&old)).map(|(zone, _)| zone);
     let home = by_report.or(by_plan);
-    if zone.is_none() && !map.retired.contains(&old) {
+    let begun = reports.iter().find(|(_, report)| report.replacing.iter().any(|r| r.old == old));
+    if let Some((name, _)) = begun {
+        // A command that was broken off: its node goes on with it.
+        let ours = plan.nodes.values().find(|spec| spec.name == *name);
+        return ours.ok_or_else(|| Refused::new(format!("there is no node {name:?}")));
+    }
+    if map.retired.contains(&old) {
+        return Err(Refused::new(format!(
+            "store {old} was replaced already, and never comes back; `trine admin status` shows the \
+             stores there are"
+        )));
+    }
+    if zone.is_none() {
         let all: Vec<String> = map.zones.values().flatten().map(u64::to_string).collect();
         return Err(Refused::new(format!(
             "there is no store {old} in the cluster (there are: {})",

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use trine_core::consensus::Role;
 use trine_core::ids::StoreId;
-use trine_core::store::StoreProbe;
+use trine_core::store::{RangeReport, StoreReport};
 use trine_core::time::Instant;
 
-use super::schema::{LinkReport, ReplicaStatus, StoreLife, StoreStatus};
+use super::schema::{
+    DiskStatus, LinkReport, RepairStatus, ReplicaStatus, StoreLife, StoreStatus,
+};
 use crate::driver;
 use crate::hosting::{Absent, Place};
 use crate::transport;
@@ -51,27 +53,43 @@ fn life(store: &mut StoreStatus, running: &driver::StoreStatus) {
             StoreLife::Halted
         }
     };
-    if let Some(probe) = &running.probe {
-        replicas(store, probe);
+    if let Some(report) = running.report.as_ref().filter(|_| store.life == StoreLife::Serving) {
+        serving(store, report);
     }
 }
 
-fn replicas(store: &mut StoreStatus, probe: &StoreProbe) {
-    store.incarnation = Some(probe.incarnation.0);
-    for (range, replica) in &probe.replicas {
-        store.replicas.push(ReplicaStatus {
-            range: range.0,
-            store: store.id,
-            role: role(replica.role).to_owned(),
-            leader: replica.leader.map(|leader| leader.0),
-            term: replica.term.0,
-            last: replica.last_index.0,
-            commit: replica.commit.0,
-            applied: replica.applied.as_ref().map(|(index, _)| index.0),
-            suspect: replica.suspect,
-            ..ReplicaStatus::default()
-        });
-    }
+fn serving(store: &mut StoreStatus, report: &StoreReport) {
+    store.incarnation = Some(report.incarnation.0);
+    store.directory = Some(report.directory.0);
+    store.map_epoch = Some(report.map_epoch.0);
+    store.disk = Some(DiskStatus {
+        capacity_bytes: report.disk.capacity,
+        used_bytes: report.disk.used,
+        journal_free_bytes: report.disk.journal_free,
+    });
+    store.repair = Some(RepairStatus {
+        missing: report.repair.missing,
+        repaired: report.repair.repaired,
+        damaged: report.repair.damaged,
+        comparing: report.repair.comparing.is_some(),
+        complete: report.repair.complete,
+    });
+    let ids = |ids: &[StoreId]| ids.iter().map(|id| id.0).collect();
+    let replica = |range: &RangeReport| ReplicaStatus {
+        range: range.range.0,
+        store: store.id,
+        role: role(range.role).to_owned(),
+        leader: range.leader.map(|leader| leader.0),
+        term: range.term.0,
+        last: range.last.0,
+        commit: range.commit.0,
+        applied: range.applied.map(|applied| applied.0),
+        suspect: range.suspect,
+        voters: ids(&range.voters),
+        learners: ids(&range.learners),
+        backlog: range.backlog,
+    };
+    store.replicas = report.ranges.iter().map(replica).collect();
 }
 
 fn role(role: Role) -> &'static str {

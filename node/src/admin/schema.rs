@@ -27,6 +27,8 @@ pub struct NodeReport {
     pub links: Vec<LinkReport>,
     /// Replacements that are under way here.
     pub replacing: Vec<Replacing>,
+    /// Replacements that were done here.
+    pub replaced: Vec<Replacing>,
     /// All store ids that were ever used here.
     pub ids_used: Vec<u64>,
 }
@@ -123,8 +125,8 @@ pub struct ReplicaStatus {
     pub voters: Vec<u64>,
     /// Learners, as it knows them.
     pub learners: Vec<u64>,
-    /// Entries that wait, of the one that lags most; told by leaders.
-    pub backlog: Option<u64>,
+    /// Entries that are committed and not applied here.
+    pub backlog: u64,
 }
 
 /// What a store knows of copies that it lacks.
@@ -135,7 +137,7 @@ pub struct RepairStatus {
     pub missing: u64,
     /// Copies that it was given since its start.
     pub repaired: u64,
-    /// Copies found damaged since its start.
+    /// Copies that it knows to be damaged, and that are not repaired yet.
     pub damaged: u64,
     /// Whether it is comparing what it has with other zones.
     pub comparing: bool,

@@ -66,7 +66,7 @@ pub(super) fn compose(
         }
     }
     for store in &stores {
-        missing.extend(store_lacks(store));
+        missing.extend(store_lacks(store, known.epoch));
     }
     let ranges = ranges(&stores);
     if ranges.is_empty() {
@@ -157,7 +157,7 @@ fn stores(answers: &[Answer], map: &MapStatus) -> Vec<StoreStatus> {
 }
 
 /// What keeps a store from being as it should.
-fn store_lacks(store: &StoreStatus) -> Vec<String> {
+fn store_lacks(store: &StoreStatus, epoch: u64) -> Vec<String> {
     let who = format!("store-{} (zone {}, node {})", store.id, store.zone, store.node);
     let why = store.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let life = match store.life {
@@ -174,10 +174,16 @@ fn store_lacks(store: &StoreStatus) -> Vec<String> {
         return vec![format!("{who} {life}{why}")];
     }
     let mut lacks = Vec::new();
+    if store.map_epoch.is_some_and(|known| known < epoch) {
+        lacks.push(format!("{who} has not yet heard of the cluster's map of epoch {epoch}"));
+    }
     match &store.repair {
         None => lacks.push(format!("{who} does not say which copies it lacks")),
-        Some(repair) if repair.missing > 0 => {
-            lacks.push(format!("{who} lacks {} copies, which it is being given", repair.missing));
+        Some(repair) if repair.missing + repair.damaged > 0 => {
+            lacks.push(format!(
+                "{who} lacks {} copies and has {} damaged ones; it is being given them",
+                repair.missing, repair.damaged
+            ));
         }
         Some(repair) if !repair.complete => {
             lacks.push(format!("{who} is comparing its copies with those of other zones"));

@@ -21,7 +21,8 @@ pub(super) enum Setting {
     Node,
     InsecurePeerListen,
     Heartbeat,
-    Election,
+    ElectionMin,
+    ElectionMax,
     LinkKeepalive,
     LinkSilence,
     LinkDial,
@@ -37,7 +38,7 @@ pub enum Mode {
 }
 
 impl Setting {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Listen,
         Self::InsecureListen,
         Self::Data,
@@ -50,7 +51,8 @@ impl Setting {
         Self::Node,
         Self::InsecurePeerListen,
         Self::Heartbeat,
-        Self::Election,
+        Self::ElectionMin,
+        Self::ElectionMax,
         Self::LinkKeepalive,
         Self::LinkSilence,
         Self::LinkDial,
@@ -71,7 +73,8 @@ impl Setting {
             Self::Node => "node",
             Self::InsecurePeerListen => "insecure_peer_listen",
             Self::Heartbeat => "heartbeat",
-            Self::Election => "election",
+            Self::ElectionMin => "election_min",
+            Self::ElectionMax => "election_max",
             Self::LinkKeepalive => "link_keepalive",
             Self::LinkSilence => "link_silence",
             Self::LinkDial => "link_dial",
@@ -106,8 +109,9 @@ impl Setting {
             Self::Region => "us-east-1",
             Self::RootAccessKey | Self::RootSecretKey | Self::Cluster | Self::Node => "",
             // Those of `StoreTiming::DEFAULT` and `LinkTiming::DEFAULT`, which a test compares.
-            Self::Heartbeat => "30ms",
-            Self::Election => "200ms",
+            Self::Heartbeat => "25ms",
+            Self::ElectionMin => "150ms",
+            Self::ElectionMax => "3s",
             Self::LinkKeepalive => "50ms",
             Self::LinkSilence => "300ms",
             Self::LinkDial => "500ms",

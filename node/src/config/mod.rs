@@ -198,12 +198,16 @@ fn link_timing(layers: &Layers) -> Result<LinkTiming, ConfigError> {
 fn store_timing(layers: &Layers) -> Result<StoreTiming, ConfigError> {
     let timing = StoreTiming {
         heartbeat: duration(layers, Setting::Heartbeat)?,
-        election: duration(layers, Setting::Election)?,
+        election_min: duration(layers, Setting::ElectionMin)?,
+        election_max: duration(layers, Setting::ElectionMax)?,
         ..StoreTiming::DEFAULT
     };
-    if timing.election < timing.heartbeat * 3 {
+    if timing.election_min < timing.heartbeat * 3 {
         let expected = "at least three times heartbeat: one late heartbeat is no dead leader";
-        return layers.word(Setting::Election).parse(|_| None, expected);
+        return layers.word(Setting::ElectionMin).parse(|_| None, expected);
+    }
+    if timing.election_max < timing.election_min {
+        return layers.word(Setting::ElectionMax).parse(|_| None, "at least election_min");
     }
     Ok(timing)
 }

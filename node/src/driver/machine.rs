@@ -4,7 +4,7 @@ use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::gateway::Gateway;
 use trine_core::ids::{Endpoint, ZoneId};
 use trine_core::message::Envelope;
-use trine_core::store::{Store, StoreProbe};
+use trine_core::store::{Store, StoreReport};
 use trine_core::time::Deadline;
 
 /// A machine of the core, or one that a test scripted.
@@ -31,8 +31,8 @@ pub trait Machine {
         None
     }
 
-    /// What it says of its replicas, if it has any at hand.
-    fn probe(&self) -> Option<StoreProbe> {
+    /// What it tells operators, if it is a store.
+    fn report(&self) -> Option<StoreReport> {
         None
     }
 }
@@ -100,8 +100,8 @@ impl Machine for Store {
         Some(self.zone())
     }
 
-    fn probe(&self) -> Option<StoreProbe> {
-        self.probe()
+    fn report(&self) -> Option<StoreReport> {
+        Some(self.report())
     }
 }
 
