@@ -39,7 +39,7 @@ fn a_zone_is_stopped_and_started_while_clients_write() {
     let (_directory, data) = data_directory();
     let server = Server::start(&data);
     let mut client = server.client();
-    assert_eq!(client.request("PUT", "/b", b"").unwrap().status, 200);
+    assert_eq!(client.request("PUT", "/demo", b"").unwrap().status, 200);
     wait(&data, full);
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let writer = {
@@ -48,7 +48,7 @@ fn a_zone_is_stopped_and_started_while_clients_write() {
             while !stop.load(Ordering::Relaxed) {
                 let number = written.load(Ordering::Relaxed);
                 let body = vec![number.to_le_bytes()[0]; 20_000];
-                let answer = client.request("PUT", &format!("/b/{number}"), &body).unwrap();
+                let answer = client.request("PUT", &format!("/demo/{number}"), &body).unwrap();
                 assert_eq!(answer.status, 200, "{}", answer.head);
                 written.fetch_add(1, Ordering::Relaxed);
             }
@@ -79,7 +79,7 @@ fn a_zone_is_stopped_and_started_while_clients_write() {
     stop.store(true, Ordering::Relaxed);
     let mut client = writer.join().unwrap();
     for number in 0..written.load(Ordering::Relaxed) {
-        let answer = client.request("GET", &format!("/b/{number}"), b"").unwrap();
+        let answer = client.request("GET", &format!("/demo/{number}"), b"").unwrap();
         assert_eq!(answer.body, vec![number.to_le_bytes()[0]; 20_000]);
     }
 }

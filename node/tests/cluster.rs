@@ -17,13 +17,13 @@ fn full(status: &serde_json::Value) -> bool {
 fn three_processes_serve_while_one_dies_and_a_lost_store_is_replaced() {
     let mut cluster = Cluster::start();
     let mut clients = [0, 1, 2].map(|number| cluster.client(number));
-    assert_eq!(clients[0].request("PUT", "/b", b"").unwrap().status, 200);
+    assert_eq!(clients[0].request("PUT", "/demo", b"").unwrap().status, 200);
     let large = vec![7_u8; 3 << 20];
-    assert_eq!(clients[0].request("PUT", "/b/small", b"one").unwrap().status, 200);
-    assert_eq!(clients[0].request("PUT", "/b/large", &large).unwrap().status, 200);
+    assert_eq!(clients[0].request("PUT", "/demo/small", b"one").unwrap().status, 200);
+    assert_eq!(clients[0].request("PUT", "/demo/large", &large).unwrap().status, 200);
     for client in &mut clients[1..] {
-        assert_eq!(client.request("GET", "/b/small", b"").unwrap().body, b"one");
-        assert_eq!(client.request("GET", "/b/large", b"").unwrap().body, large);
+        assert_eq!(client.request("GET", "/demo/small", b"").unwrap().body, b"one");
+        assert_eq!(client.request("GET", "/demo/large", b"").unwrap().body, large);
     }
     let status = cluster.wait_status(1, "whole", full);
     assert_eq!(status["answered_by"], "b1");
@@ -34,8 +34,8 @@ fn three_processes_serve_while_one_dies_and_a_lost_store_is_replaced() {
 
     // A node that is killed costs nothing at the others, and is shown as what it is.
     cluster.kill(1);
-    assert_eq!(clients[0].request("PUT", "/b/later", &large).unwrap().status, 200);
-    assert_eq!(clients[2].request("GET", "/b/later", b"").unwrap().body, large);
+    assert_eq!(clients[0].request("PUT", "/demo/later", &large).unwrap().status, 200);
+    assert_eq!(clients[2].request("GET", "/demo/later", b"").unwrap().body, large);
     let status = cluster.status(0);
     assert!(!full(&status), "{status:#}");
     assert_eq!(status["nodes"][1]["answers"], false, "{status:#}");
@@ -54,7 +54,7 @@ fn three_processes_serve_while_one_dies_and_a_lost_store_is_replaced() {
     let missing = status["redundancy"]["missing"].to_string();
     assert!(missing.contains("trine admin store replace 2"), "{missing}");
     assert!(cluster.logs().contains("store-2 IS LOST"), "{}", cluster.logs());
-    assert_eq!(cluster.client(1).request("GET", "/b/later", b"").unwrap().body, large);
+    assert_eq!(cluster.client(1).request("GET", "/demo/later", b"").unwrap().body, large);
 
     // From another node: it is made where it was, and filled.
     let output = cluster.admin(0, &["store", "replace", "2"]);

@@ -27,7 +27,7 @@ fn clients_of_a_load_balancer_go_on_while_a_node_is_killed() {
     let proxy = Proxy::start(cluster.folder.path(), port, cluster.s3);
     let mut client = Client::new(&format!("127.0.0.1:{port}"), "root", "hunter22hunter22");
     let until = Instant::now() + RETRY_MAX;
-    while retry(&mut client, "PUT", "/b", b"") != 200 {
+    while retry(&mut client, "PUT", "/demo", b"") != 200 {
         assert!(Instant::now() < until);
     }
     for number in 0..60 {
@@ -37,14 +37,14 @@ fn clients_of_a_load_balancer_go_on_while_a_node_is_killed() {
         if number == 40 {
             cluster.spawn(2);
         }
-        let (target, body) = (format!("/b/{number:02}"), format!("body {number}"));
+        let (target, body) = (format!("/demo/{number:02}"), format!("body {number}"));
         assert_eq!(retry(&mut client, "PUT", &target, body.as_bytes()), 200);
         let got = client.request("GET", &target, b"");
         // The connection may have been to the node that was killed just now.
         let got = got.or_else(|_| client.request("GET", &target, b"")).unwrap();
         assert_eq!(got.body, body.as_bytes(), "{}", got.head);
-        let list = client.request("GET", "/b?list-type=2", b"");
-        let list = list.or_else(|_| client.request("GET", "/b?list-type=2", b"")).unwrap();
+        let list = client.request("GET", "/demo?list-type=2", b"");
+        let list = list.or_else(|_| client.request("GET", "/demo?list-type=2", b"")).unwrap();
         let keys = String::from_utf8(list.body).unwrap().matches("<Key>").count();
         assert_eq!(keys, number + 1, "what was acknowledged is listed");
     }
