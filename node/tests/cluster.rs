@@ -48,9 +48,8 @@ fn three_processes_serve_while_one_dies_and_a_lost_store_is_replaced() {
     fs::remove_file(cluster.data(1).join("store-2")).unwrap();
     cluster.spawn(1);
     cluster.wait_ready(1);
-    let status = cluster.wait_status(0, "the loss is shown", |status| {
-        status["stores"][1]["life"] == "lost"
-    });
+    let status =
+        cluster.wait_status(0, "the loss is shown", |status| status["stores"][1]["life"] == "lost");
     let missing = status["redundancy"]["missing"].to_string();
     assert!(missing.contains("trine admin store replace 2"), "{missing}");
     assert!(cluster.logs().contains("store-2 IS LOST"), "{}", cluster.logs());

@@ -71,9 +71,9 @@ impl Proxy {
         let (binary, libraries) = haproxy();
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/haproxy.cfg");
         let mut text = fs::read_to_string(example).unwrap();
-        let pairs = [("127.0.0.1:9000", port)].into_iter().chain(
-            ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"].into_iter().zip(nodes),
-        );
+        let pairs = [("127.0.0.1:9000", port)]
+            .into_iter()
+            .chain(["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"].into_iter().zip(nodes));
         for (there, port) in pairs {
             assert!(text.contains(there), "the example names {there}");
             text = text.replace(there, &format!("127.0.0.1:{port}"));

@@ -18,8 +18,8 @@ use std::time::Duration;
 use trine_core::ids::StoreId;
 use trine_core::store::Store;
 
-use super::schema::{Ask, MapStatus, NodeReport, Replace, Replaced, Replacing, StoreLife};
 use super::directory::{self, AskError};
+use super::schema::{Ask, MapStatus, NodeReport, Replace, Replaced, Replacing, StoreLife};
 use super::{ACT_MAX, Admin, Refused, Who};
 use crate::config::{NodePlan, NodeSpec};
 use crate::data::{KeptState, NodeDirectory};

@@ -7,9 +7,7 @@ use trine_core::ids::StoreId;
 use trine_core::store::{RangeReport, StoreReport};
 use trine_core::time::Instant;
 
-use super::schema::{
-    DiskStatus, LinkReport, RepairStatus, ReplicaStatus, StoreLife, StoreStatus,
-};
+use super::schema::{DiskStatus, LinkReport, RepairStatus, ReplicaStatus, StoreLife, StoreStatus};
 use crate::driver;
 use crate::hosting::{Absent, Place};
 use crate::transport;

@@ -54,9 +54,11 @@ fn the_order_of_nodes_in_a_file_makes_no_difference() {
     let mut entries: Vec<&str> = nodes.split_inclusive("]\n[[nodes]]").collect();
     assert_eq!(entries.len(), 3);
     entries.reverse();
-    let turned: String =
-        entries.iter().map(|e| e.trim_start_matches("[[nodes]]").trim_end_matches("[[nodes]]"))
-            .map(|entry| format!("[[nodes]]\n{entry}\n")).collect();
+    let turned: String = entries
+        .iter()
+        .map(|e| e.trim_start_matches("[[nodes]]").trim_end_matches("[[nodes]]"))
+        .map(|entry| format!("[[nodes]]\n{entry}\n"))
+        .collect();
     let turned = resolve(&format!("{head}{turned}")).unwrap().node.unwrap();
     assert_eq!(turned.map(), resolve(&text).unwrap().node.unwrap().map());
 }
@@ -96,7 +98,10 @@ fn times_are_taken() {
     assert_eq!(config.timing.election_min, Duration::from_secs(1));
     assert_eq!(config.timing.election_max, Duration::from_secs(9));
     let links = config.node.unwrap().links;
-    assert_eq!((links.keepalive, links.silence), (Duration::from_millis(20), Duration::from_secs(2)));
+    assert_eq!(
+        (links.keepalive, links.silence),
+        (Duration::from_millis(20), Duration::from_secs(2))
+    );
 }
 
 #[test]
@@ -137,7 +142,11 @@ fn each_contradiction_is_told_with_a_way_out() {
         ("stores = [2]", "stores = [{ id = 2, weight = 0 }]", "weight = 0"),
         ("stores = [2]", "stores = [{ id = 2, wieght = 1 }]", "wieght"),
         ("stores = [2]", "stores = [{ id = 2, capacity = \"9\" }]", "at least 1GiB"),
-        ("stores = [2]", "stores = [{ id = 2, path = \"x\" }, { id = 5, path = \"x\" }]", "one path"),
+        (
+            "stores = [2]",
+            "stores = [{ id = 2, path = \"x\" }, { id = 5, path = \"x\" }]",
+            "one path",
+        ),
         ("peer = \"127.0.0.1:7102\"", "peer = \"127.0.0.1:7101\"", "port of its own"),
         ("s3 = \"127.0.0.1:9002\"", "s3 = \"127.0.0.1:7101\"", "port of its own"),
         ("peer = \"127.0.0.1:7102\"", "peer = \"zone-b:7102\"", "names are not looked up"),

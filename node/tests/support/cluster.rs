@@ -86,7 +86,12 @@ impl Cluster {
     }
 
     /// Wait until a status is as it should be.
-    pub(crate) fn wait_status(&self, number: usize, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_status(
+        &self,
+        number: usize,
+        what: &str,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
             let status = self.status(number);
@@ -107,7 +112,8 @@ impl Cluster {
                 panic!("{} ended with {status}\n{}", NAMES[number], self.logs());
             }
             let listens = TcpStream::connect(("127.0.0.1", self.s3[number])).is_ok();
-            if listens && self.client(number).request("GET", "/", b"").is_ok_and(|r| r.status == 200)
+            if listens
+                && self.client(number).request("GET", "/", b"").is_ok_and(|r| r.status == 200)
             {
                 return;
             }
@@ -157,7 +163,8 @@ pub(crate) fn admin(data: &Path, args: &[&str]) -> Output {
 
 /// Three ports for S3 and three for peers that nobody uses right now.
 pub(crate) fn free_ports() -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let held: Vec<TcpListener> =
+        (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 

@@ -23,14 +23,18 @@ fn plan() -> NodePlan {
 }
 
 fn map() -> MapStatus {
-    super::super::directory::of_map(&plan().map())
+    directory::of_map(&plan().map())
 }
 
 fn report(used: &[u64]) -> NodeReport {
     NodeReport { ids_used: used.to_vec(), ..NodeReport::default() }
 }
 
-fn found(ask: &Replace, map: &MapStatus, reports: &[(String, NodeReport)]) -> Result<String, String> {
+fn found(
+    ask: &Replace,
+    map: &MapStatus,
+    reports: &[(String, NodeReport)],
+) -> Result<String, String> {
     let plan = plan();
     let found = find(ask, &plan, map, reports);
     found.map(|spec| spec.name.clone()).map_err(|refused| refused.to_string())
@@ -79,8 +83,7 @@ fn a_command_that_was_broken_off_goes_on_at_its_node() {
     later.retired = vec![2];
     assert_eq!(found(&of(2, None), &later, &reports).as_deref(), Ok("b2"));
     let done = Replacing { old: 2, new: 5, step: "done".to_owned() };
-    let reports =
-        [("b2".to_owned(), NodeReport { replaced: vec![done], ..NodeReport::default() })];
+    let reports = [("b2".to_owned(), NodeReport { replaced: vec![done], ..NodeReport::default() })];
     let before = done_before(&of(2, None), &reports).unwrap();
     assert_eq!((before.new, before.node.as_str()), (5, "b2"));
 }

@@ -120,15 +120,8 @@ fn a_node_that_is_silent_is_shown_with_its_stores() {
 
 #[test]
 fn a_map_that_nobody_tells_is_not_taken_for_full() {
-    let status = compose(
-        "a1",
-        "c",
-        "m",
-        answers(),
-        Err("no quorum".to_owned()),
-        &map(),
-        &BTreeMap::new(),
-    );
+    let status =
+        compose("a1", "c", "m", answers(), Err("no quorum".to_owned()), &map(), &BTreeMap::new());
     assert!(!status.redundancy.full);
     assert_eq!(status.map, None);
     assert!(status.redundancy.missing[0].contains("no quorum"));
