@@ -109,8 +109,8 @@ fn parse_zone(text: &str) -> Result<ZoneId, Refused> {
 /// Whether the other two zones can carry the cluster.
 fn may_stop(status: &ClusterStatus, zone: ZoneId) -> Result<(), Refused> {
     let letter = zone.letter().to_string();
-    let others = status.zones.iter().filter(|other| other.zone != letter);
-    for other in others.filter(|other| !other.serving) {
+    let mut others = status.zones.iter().filter(|other| other.zone != letter);
+    if let Some(other) = others.find(|other| !other.serving) {
         return Err(Refused::new(format!(
             "zone {letter} is not stopped: of zone {}, only {} of {} stores serve. Two whole zones \
              are needed; without them NOTHING can be read or written. Bring zone {} back first \
