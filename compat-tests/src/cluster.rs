@@ -85,7 +85,7 @@ impl Cluster {
     /// The configuration of a node, which reaches the others through its own proxies.
     fn config(&self, me: usize, peers: &[SocketAddr]) -> String {
         let mut text = format!(
-            "cluster = \"6d6561737572696e67206f6e6520676170\"\nnode = \"{}\"\ndata = {:?}\n\
+            "cluster = \"6d6561737572696e67206f6e65206761\"\nnode = \"{}\"\ndata = {:?}\n\
              root_access_key = \"{ACCESS_KEY}\"\nroot_secret_key = \"{SECRET_KEY}\"\n",
             ZONES[me], self.nodes[me].data
         );

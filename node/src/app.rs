@@ -1,28 +1,35 @@
-//! The all-in-one process: three zones, a gateway and HTTP; its start, its readiness, its end.
+//! A process: three zones in one, or one node of a cluster; its start, its readiness, its end.
 
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper::{Request, Response};
-use tokio::sync::oneshot;
-use trine_core::cluster::{Cut, GatewayConfig, StoreConfig, StoreLimits, StoreTiming};
+use tokio::sync::{mpsc, oneshot};
+use trine_core::cluster::{ClusterMap, Cut, GatewayConfig};
 use trine_core::gateway::Gateway;
-use trine_core::ids::TenantId;
+use trine_core::ids::{ClusterId, GatewayId, StoreId, TenantId, ZoneId};
 use trine_core::request;
 use trine_core::store::Store;
 use trine_s3::front::{Front, FrontReply};
 
-use crate::config::{Config, RootKey};
-use crate::data::{DataDirectory, DataError, Identity};
-use crate::driver::{Completions, Driver, DriverError, Handle, StorePart};
+use crate::admin::socket::{self, Socket};
+use crate::admin::{self, Admin, Who};
+use crate::config::{Config, NodePlan, RootKey};
+use crate::data::{DataDirectory, DataError, Identity, KeptState, KeptStore, NodeDirectory};
+use crate::driver::{Completions, Driver, DriverError, StorePart};
+use crate::files;
+use crate::hosting::{Absent, HostError, Hosting, Place};
 use crate::http::{self, Patience, StopSwitch};
-use crate::runtime::{DiskOpenError, Listener, Runtime};
+use crate::runtime::{Listener, Runtime};
+use crate::transport::{self, PeerCall, Transport, TransportConfig, TransportError};
 
 /// Body bytes in hand, of all requests. With what stores may hold beside it, an all-in-one process
 /// stays below 1 GiB.
@@ -53,18 +60,19 @@ const READY_PAUSE: Duration = Duration::from_millis(50);
 /// How long requests in progress may take to finish at a stop.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// An all-in-one process whose disks are open and which listens; nothing moves yet.
+/// A process whose disks are open and which listens; nothing moves yet.
 #[derive(Debug)]
 pub struct Process<R: Runtime> {
     runtime: R,
     listener: R::Listener,
     address: SocketAddr,
     driver: Driver<R, Store, Gateway>,
-    handle: Handle<R, Store>,
-    front: Front,
     root_key: RootKey,
-    /// Holds the directory's lock until the process has ended.
-    data: DataDirectory,
+    admin: Arc<Admin<R>>,
+    socket: Socket,
+    calls: Option<mpsc::Receiver<PeerCall>>,
+    /// Holds the lock of an all-in-one process's directory until it has ended.
+    data: Option<DataDirectory>,
 }
 
 /// What is told when the endpoint can be used.
@@ -74,6 +82,21 @@ pub struct Announcement {
     pub address: SocketAddr,
     /// Whether the cluster has answered; else it is still electing, and requests wait.
     pub answering: bool,
+}
+
+/// What the data directory and the configuration say of a process.
+struct Setup<R: Runtime> {
+    cluster: ClusterId,
+    gateway: GatewayId,
+    zone: Option<ZoneId>,
+    map: ClusterMap,
+    root_key: RootKey,
+    places: Vec<(StoreId, Place)>,
+    who: Who,
+    data: Option<DataDirectory>,
+    transport: Option<Transport<R>>,
+    /// Where the admin socket goes.
+    folder: PathBuf,
 }
 
 impl<R: Runtime> Process<R> {
@@ -86,41 +109,39 @@ impl<R: Runtime> Process<R> {
         // First, so that a second process on the same port leaves no directory behind.
         let listener = runtime.bind(config.listen).await.map_err(bind_error)?;
         let address = listener.address().map_err(bind_error)?;
-        let mut data = DataDirectory::open(&runtime, &config.data)?;
-        let root_key = match &config.root_key {
-            Some(key) => key.clone(),
-            None => data.root_key(&runtime)?,
+        let setup = match &config.node {
+            None => all_in_one(&runtime, config, address)?,
+            Some(plan) => node(&runtime, config, plan).await?,
         };
-        let completions = Completions::new();
-        let mut stores = Vec::new();
-        for (zone, id) in data.identity().stores() {
-            let path = data.store_path(zone);
-            let capacity = config.geometry.capacity;
-            let disk = runtime.open_disk(&path, capacity, completions.sink(id))?;
-            let machine = Store::new(StoreConfig {
-                cluster: data.identity().cluster,
-                store: id,
-                zone,
-                map: data.identity().map.clone(),
-                geometry: config.geometry,
-                limits: StoreLimits::PRODUCTION,
-                timing: StoreTiming::DEFAULT,
-                seed: random_u64(&runtime)?,
-            });
-            stores.push(StorePart { id, machine, disk });
+        let Setup { cluster, map, places, mut who, mut data, transport, .. } = setup;
+        let hosting = Hosting::new(runtime.clone(), cluster, map.clone(), config.timing);
+        for (id, place) in places {
+            hosting.add(id, place);
         }
-        data.stores_made()?;
-        let gateway = Gateway::new(gateway_config(&runtime, data.identity())?);
-        let (front, calls) = Front::new();
-        let gateway = (data.identity().gateway, gateway);
+        let completions = Completions::new();
+        let stores = open_stores(&hosting, &completions, &mut who).await?;
+        if let Some(data) = &mut data {
+            data.stores_made()?;
+        }
+        let gateway = gateway_config(&runtime, cluster, setup.gateway, setup.zone, map)?;
+        let (front, front_calls) = Front::new();
+        let (port, calls) = match transport {
+            Some(transport) => (Some(transport.port), Some(transport.calls)),
+            None => (None, None),
+        };
+        let gateway = (setup.gateway, Gateway::new(gateway));
         let (driver, handle) =
-            Driver::new(runtime.clone(), completions, stores, gateway, calls, None);
-        Ok(Self { runtime, listener, address, driver, handle, front, root_key, data })
+            Driver::new(runtime.clone(), completions, stores, gateway, front_calls, port);
+        let path = setup.folder.join(socket::NAME);
+        let socket = Socket::bind(&path).map_err(|error| AppError::Admin { path, error })?;
+        let admin = Arc::new(Admin { runtime: runtime.clone(), handle, front, hosting, who });
+        let root_key = setup.root_key;
+        Ok(Self { runtime, listener, address, driver, root_key, admin, socket, calls, data })
     }
 
     /// The way to the gateway, for the service.
     pub fn front(&self) -> Front {
-        self.front.clone()
+        self.admin.front.clone()
     }
 
     /// Where it listens.
@@ -155,7 +176,8 @@ impl<R: Runtime> Process<R> {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { runtime, listener, address, driver, handle, front, root_key: _, data } = self;
+        let Self { runtime, listener, address, driver, root_key: _, admin, socket, calls, data } =
+            self;
         let (ended_sender, mut ended) = oneshot::channel();
         drive(Box::pin(async move {
             // Who waits for the end may be gone.
@@ -163,18 +185,25 @@ impl<R: Runtime> Process<R> {
         }))
         .map_err(AppError::Thread)?;
         let (switch, stopped) = StopSwitch::new();
+        let stopped_too = stopped.clone();
         let (served_sender, served) = oneshot::channel();
         let server = http::serve(runtime.clone(), listener, service, stopped, Patience::new(GRACE));
         runtime.spawn("http server", async move {
             // Likewise.
             let _ = served_sender.send(server.await);
         });
+        let operators = admin::Server::new(admin.clone(), socket);
+        runtime.spawn("admin server", operators.run(stopped_too));
+        if let Some(calls) = calls {
+            runtime.spawn("peer calls", admin.clone().answer_peers(calls));
+            runtime.spawn("replacements", admin.clone().resume_replacements());
+        }
         let mut stop = std::pin::pin!(stop);
         let announced = tokio::select! {
             biased;
             end = &mut ended => return Err(ended_by_itself(end)),
             () = stop.as_mut() => false,
-            answering = answers(&runtime, &front) => {
+            answering = answers(&runtime, &admin.front) => {
                 announce(Announcement { address, answering });
                 true
             }
@@ -191,7 +220,7 @@ impl<R: Runtime> Process<R> {
         if let Ok(busy @ 1..) = served.await {
             tracing::warn!("{busy} connections are cut off");
         }
-        handle.drain(runtime.now());
+        admin.handle.drain(runtime.now());
         let end = ended.await;
         drop(data);
         match end {
@@ -236,15 +265,157 @@ async fn answers<R: Runtime>(runtime: &R, front: &Front) -> bool {
     }
 }
 
-fn gateway_config(runtime: &impl Runtime, identity: &Identity) -> Result<GatewayConfig, AppError> {
+/// An all-in-one process: its data directory says everything.
+fn all_in_one<R: Runtime>(
+    runtime: &R,
+    config: &Config,
+    s3: SocketAddr,
+) -> Result<Setup<R>, AppError> {
+    let data = DataDirectory::open(runtime, &config.data)?;
+    let root_key = match &config.root_key {
+        Some(key) => key.clone(),
+        None => data.root_key(runtime)?,
+    };
+    let Identity { cluster, gateway, map } = data.identity().clone();
+    let place = |(zone, id): (ZoneId, StoreId)| {
+        let (path, geometry) = (data.store_path(zone), config.geometry);
+        (id, Place { zone, path, geometry, absent: None })
+    };
+    let places = data.identity().stores().map(place).collect();
+    Ok(Setup {
+        cluster,
+        gateway,
+        // The front stands outside all zones: it lives on when any of them is stopped.
+        zone: None,
+        map: map.clone(),
+        root_key,
+        places,
+        who: Who::AllInOne { cluster, map, s3 },
+        data: Some(data),
+        transport: None,
+        folder: config.data.clone(),
+    })
+}
+
+/// A node of a cluster: the configuration says what there is, its data directory what has become
+/// of it.
+async fn node<R: Runtime>(
+    runtime: &R,
+    config: &Config,
+    plan: &NodePlan,
+) -> Result<Setup<R>, AppError> {
+    let transport = TransportConfig {
+        cluster: plan.cluster,
+        node: plan.me,
+        listen: plan.own().peer,
+        peers: plan
+            .nodes
+            .values()
+            .filter(|node| node.id != plan.me)
+            .map(|node| (node.id, node.peer))
+            .collect(),
+        timing: plan.links,
+        insecure_peer_listen: plan.insecure_peer_listen,
+    };
+    // Before the directory, likewise.
+    let transport = transport::start(runtime.clone(), transport).await?;
+    let data = NodeDirectory::open(&config.data, plan)?;
+    let zone = plan.own().zone;
+    let place = |store: &KeptStore| {
+        let spec = plan.own().stores.iter().find(|spec| spec.id == store.id());
+        let geometry = spec.and_then(|spec| spec.geometry).unwrap_or(config.geometry);
+        let absent = match store.state {
+            _ if data.is_lost(store) => Some(Absent::Lost),
+            KeptState::BeingMade if store.replaces().is_some() => Some(Absent::Waits),
+            KeptState::ToBePlaced => Some(Absent::Waits),
+            KeptState::BeingMade | KeptState::Made | KeptState::Replaced => None,
+        };
+        (store.id(), Place { zone, path: data.path_of(store), geometry, absent })
+    };
+    let places = data.stores().iter().filter(|store| store.state != KeptState::Replaced).map(place);
+    let places = places.collect();
+    Ok(Setup {
+        cluster: plan.cluster,
+        gateway: NodePlan::gateway(plan.me),
+        zone: Some(zone),
+        map: plan.map(),
+        root_key: config.root_key.clone().ok_or(AppError::NoRootKey)?,
+        places,
+        who: Who::Node {
+            plan: Box::new(plan.clone()),
+            data: tokio::sync::Mutex::new(data),
+            geometry: config.geometry,
+        },
+        data: None,
+        transport: Some(transport),
+        folder: config.data.clone(),
+    })
+}
+
+/// Open the disks of all stores that are there. Those that a node has made and that are gone, or
+/// cannot be opened, it goes on without.
+async fn open_stores<R: Runtime>(
+    hosting: &Hosting<R>,
+    completions: &Completions,
+    who: &mut Who,
+) -> Result<Vec<StorePart<R, Store>>, AppError> {
+    let mut parts = Vec::new();
+    for (id, place) in hosting.places() {
+        if let Some(absent) = &place.absent {
+            if *absent == Absent::Lost {
+                tracing::error!(
+                    "{id} IS LOST: its file {} is gone, and an empty one must not take its place. \
+                     This node runs without it. Put it back and restart, or give its place to a \
+                     new store with `trine admin store replace {}` (if that was done elsewhere \
+                     already, all is well)",
+                    place.path.display(),
+                    id.0
+                );
+            }
+            continue;
+        }
+        let Who::Node { data, .. } = who else {
+            parts.push(hosting.part(id, completions.sink(id))?);
+            continue;
+        };
+        let data = data.get_mut();
+        let new = data.store(id).is_some_and(|store| store.state == KeptState::BeingMade);
+        if let Some(folder) = place.path.parent().filter(|_| new) {
+            files::create_directory(folder, 0o700).map_err(|error| DataError::Io {
+                action: "make the directory",
+                path: folder.to_owned(),
+                error,
+            })?;
+        }
+        match hosting.part(id, completions.sink(id)) {
+            Ok(part) => {
+                data.made(id)?;
+                parts.push(part);
+            }
+            Err(HostError::Disk(error)) if !new => {
+                tracing::error!("{id} DOES NOT RUN, and this node goes on without it: {error}");
+                hosting.set_absent(id, Some(Absent::Failed(error.to_string())));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(parts)
+}
+
+fn gateway_config(
+    runtime: &impl Runtime,
+    cluster: ClusterId,
+    gateway: GatewayId,
+    zone: Option<ZoneId>,
+    map: ClusterMap,
+) -> Result<GatewayConfig, AppError> {
     let mut nonce = [0; 16];
     runtime.random(&mut nonce).map_err(AppError::Random)?;
     Ok(GatewayConfig {
-        cluster: identity.cluster,
-        gateway: identity.gateway,
-        // The front stands outside all zones: it lives on when any of them is stopped.
-        zone: None,
-        map: identity.map.clone(),
+        cluster,
+        gateway,
+        zone,
+        map,
         cut: Cut::PRODUCTION,
         body_budget_bytes: BODY_BUDGET_BYTES,
         requests_max: REQUESTS_MAX,
@@ -275,8 +446,19 @@ pub enum AppError {
     },
     /// The data directory cannot be used.
     Data(DataError),
-    /// A disk cannot be opened.
-    Disk(DiskOpenError),
+    /// A disk cannot be opened, or its machine not be made.
+    Store(HostError),
+    /// Links to peers cannot be made.
+    Transport(TransportError),
+    /// The admin socket cannot be made.
+    Admin {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A node without the key pair.
+    NoRootKey,
     /// The operating system has no randomness to give.
     Random(io::Error),
     /// The operating system has no thread to give.
@@ -293,9 +475,15 @@ impl From<DataError> for AppError {
     }
 }
 
-impl From<DiskOpenError> for AppError {
-    fn from(error: DiskOpenError) -> Self {
-        Self::Disk(error)
+impl From<HostError> for AppError {
+    fn from(error: HostError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<TransportError> for AppError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
     }
 }
 
@@ -311,7 +499,15 @@ impl fmt::Display for AppError {
                 write!(f, "cannot listen on {address}: {error}; choose another with --listen")
             }
             Self::Data(error) => error.fmt(f),
-            Self::Disk(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Transport(error) => error.fmt(f),
+            Self::Admin { path, error } => write!(
+                f,
+                "cannot make the admin socket {}: {error}; the file system of the data directory \
+                 must take Unix sockets: choose another with --data",
+                path.display()
+            ),
+            Self::NoRootKey => f.write_str("a node needs the root key pair in its configuration"),
             Self::Random(error) => {
                 write!(f, "the operating system gives no random numbers: {error}")
             }

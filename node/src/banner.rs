@@ -15,10 +15,19 @@ pub(crate) fn print(announcement: &Announcement, config: &Config, key: &RootKey)
 
 fn text(announcement: &Announcement, config: &Config, key: &RootKey) -> String {
     let endpoint = format!("http://{}", announcement.address);
+    let who = match &config.node {
+        None => "three zones, one process".to_owned(),
+        Some(plan) => {
+            let own = plan.own();
+            format!("node {} of zone {}", own.name, own.zone.letter())
+        }
+    };
     let ready = if announcement.answering {
-        "Trine is ready: three zones, one process."
+        format!("Trine is ready: {who}.")
     } else {
-        "Trine listens, and its zones have not yet answered: requests wait for them."
+        format!(
+            "Trine listens ({who}), and no two zones have answered yet: requests wait for them."
+        )
     };
     // A secret that the operator set is known to them, and does not belong on a terminal.
     let secret = match config.root_key {

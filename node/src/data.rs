@@ -1,4 +1,4 @@
-//! The data directory of an all-in-one process: who is in the cluster, the key pair, where disks are.
+//! The data directory of an all-in-one process ([`node`] has that of one node of a cluster): who is in the cluster, the key pair, where disks are.
 //!
 //! ```text
 //! DATA/lock            held while a process uses the directory
@@ -25,12 +25,16 @@ use crate::config::RootKey;
 use crate::files;
 use crate::runtime::Runtime;
 
+pub mod node;
+
+pub use node::{KeptState, KeptStore, NodeDirectory};
+
 /// The version of `cluster.toml` that this build reads and writes.
 const VERSION: u32 = 1;
 
 /// Placement groups of a new cluster. They are fixed for ever: enough that hundreds of stores in a
 /// zone would still share evenly, few enough that a list of them is small.
-const GROUPS: u32 = 4096;
+pub(crate) const GROUPS: u32 = 4096;
 
 /// Zones of an all-in-one process.
 const ZONES: u8 = 3;
@@ -231,14 +235,7 @@ fn refuse_orphans(data: &Path) -> Result<(), DataError> {
 
 fn parse(text: &str, path: &Path) -> Result<(Identity, StoreFiles), DataError> {
     let damaged = |error: String| DataError::Damaged { path: path.to_owned(), error };
-    // The version first: what else there is depends on it.
-    let table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| damaged(error.to_string()))?;
-    match table.get("version").and_then(toml::Value::as_integer) {
-        Some(found) if found == i64::from(VERSION) => {}
-        Some(found) => return Err(DataError::Version { path: path.to_owned(), found }),
-        None => return Err(damaged("it has no version".to_owned())),
-    }
+    check_version(text, path, VERSION)?;
     let file: ClusterFile = toml::from_str(text).map_err(|error| damaged(error.to_string()))?;
     let cluster = u128::from_str_radix(&file.cluster, 16)
         .map_err(|_| damaged(format!("cluster = {:?} is not hexadecimal", file.cluster)))?;
@@ -257,6 +254,18 @@ fn parse(text: &str, path: &Path) -> Result<(Identity, StoreFiles), DataError> {
         map: map(file.groups, &file.store_ids),
     };
     Ok((identity, file.stores))
+}
+
+/// The version first: what else there is depends on it.
+fn check_version(text: &str, path: &Path, version: u32) -> Result<(), DataError> {
+    let damaged = |error: String| DataError::Damaged { path: path.to_owned(), error };
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| damaged(error.to_string()))?;
+    match table.get("version").and_then(toml::Value::as_integer) {
+        Some(found) if found == i64::from(version) => Ok(()),
+        Some(found) => Err(DataError::Version { path: path.to_owned(), found, known: version }),
+        None => Err(damaged("it has no version".to_owned())),
+    }
 }
 
 fn write(path: &Path, identity: &Identity, stores: StoreFiles) -> Result<(), DataError> {
@@ -313,6 +322,22 @@ pub enum DataError {
         path: PathBuf,
         /// What it says.
         found: i64,
+        /// What we know.
+        known: u32,
+    },
+    /// The directory is not that of the node that was started.
+    Foreign {
+        /// The file that tells.
+        path: PathBuf,
+        /// What it tells.
+        text: String,
+    },
+    /// A store that was to be made has an id or a file that is in use.
+    StoreThere {
+        /// Which.
+        id: StoreId,
+        /// Its file.
+        path: PathBuf,
     },
     /// The operating system says no.
     Io {
@@ -359,9 +384,21 @@ impl fmt::Display for DataError {
                  --data",
                 path.display()
             ),
-            Self::Version { path, found } => write!(
+            Self::Foreign { path, text } => write!(
                 f,
-                "{} has format version {found}, and this trine reads version {VERSION}: use the \
+                "{}: {text}. Start the node that it belongs to, or choose another directory with \
+                 --data",
+                path.display()
+            ),
+            Self::StoreThere { id, path } => write!(
+                f,
+                "{id} with the file {} cannot be made: the id or the file is in use. Choose others \
+                 with --new and --path",
+                path.display()
+            ),
+            Self::Version { path, found, known } => write!(
+                f,
+                "{} has format version {found}, and this trine reads version {known}: use the \
                  trine that wrote it, or choose another directory with --data",
                 path.display()
             ),

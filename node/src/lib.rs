@@ -6,19 +6,23 @@
 //! # Reading order
 //!
 //! [`runtime`] (the outside world and its tokio implementation) → [`transport`] (links to other
-//! processes) → [`driver`] (the loop of the core's calling contract) → [`http`] → [`config`], [`files`], [`data`] (settings and what is in the data
-//! directory) → [`app`] (start, serve, stop).
+//! processes) → [`driver`] (the loop of the core's calling contract) → [`http`], [`ready`] → [`config`],
+//! [`files`], [`data`] (settings and what is in the data directory) → [`hosting`] (the stores of a
+//! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop).
 //!
 //! # What is deliberately absent
 //!
 //! Protocol and storage logic (`trine-core`), S3 (`trine-s3`), and `spawn_blocking`: blocking work
 //! has its own named threads, inside the runtime's implementation.
 
+pub mod admin;
 pub mod app;
 pub mod config;
 pub mod data;
 pub mod driver;
 pub mod files;
+pub mod hosting;
 pub mod http;
+pub mod ready;
 pub mod runtime;
 pub mod transport;

@@ -9,8 +9,11 @@ use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use trine_node::admin;
 use trine_node::app::{Announcement, DriverTask, Process};
-use trine_node::config::{Cli, Config};
+use trine_node::config::{AdminCli, Arguments, Command, Config};
+use trine_node::ready::Ready;
+use trine_node::runtime::Runtime;
 use trine_node::runtime::tokio::TokioRuntime;
 
 mod banner;
@@ -23,8 +26,8 @@ const INTERRUPTED: u8 = 130;
 const QUIET: &str = "s3s::ops=off,s3s::service=off";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    let arguments = Arguments::parse();
+    match run(arguments) {
         Ok(code) => code,
         Err(error) => {
             // Standard error may be gone; then nobody reads it.
@@ -34,8 +37,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
-    let config = Config::resolve(cli, std::env::vars_os())?;
+fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let config = match arguments.command {
+        None => Config::resolve(arguments.all_in_one, std::env::vars_os())?,
+        Some(Command::Node(cli)) if cli.new_cluster_id => return new_cluster_id(),
+        Some(Command::Node(cli)) => Config::resolve_node(cli, std::env::vars_os())?,
+        Some(Command::Admin(cli)) => return operate(cli),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(log_filter(&config.log)?)
         .with_writer(io::stderr)
@@ -46,6 +54,20 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
     // What is left are connections that had their time: they are not waited for.
     runtime.shutdown_background();
     Ok(code)
+}
+
+/// `trine admin`.
+fn operate(cli: AdminCli) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(admin::command::run(cli))?)
+}
+
+/// `trine node --new-cluster-id`.
+fn new_cluster_id() -> Result<ExitCode, Box<dyn Error>> {
+    let mut bytes = [0; 16];
+    TokioRuntime::new().random(&mut bytes)?;
+    writeln!(io::stdout(), "{:032x}", u128::from_le_bytes(bytes))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What is logged, given what the user wants to see.
@@ -61,7 +83,7 @@ async fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let runtime = TokioRuntime::new();
     let process = Process::open(runtime.clone(), config).await?;
     let key = process.root_key().clone();
-    let service = service::s3(&runtime, process.front(), config, &key)?;
+    let service = Ready::new(service::s3(&runtime, process.front(), config, &key)?);
     let (told, mut told_twice) = tokio::sync::oneshot::channel();
     let stop = async move {
         signals.next().await;

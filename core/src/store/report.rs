@@ -2,7 +2,7 @@
 
 use super::repair::RepairReport;
 use super::replica::Replica;
-use super::serving::{Host, Serving};
+use super::serving::Serving;
 use super::{Life, Store};
 use crate::consensus::Role;
 use crate::ids::{Incarnation, LogIndex, MapEpoch, RangeId, StoreId, Term, ZoneId};
@@ -62,7 +62,7 @@ pub struct RangeReport {
     pub applied: Option<LogIndex>,
     /// Whether it distrusts its log.
     pub suspect: bool,
-    /// Who votes.
+    /// Who votes; while voters are exchanged, the former ones too.
     pub voters: Vec<StoreId>,
     /// Who follows without a vote.
     pub learners: Vec<StoreId>,
@@ -116,7 +116,7 @@ impl Serving {
             incarnation: host.incarnation,
             directory: host.directory.version(),
             map_epoch: host.map().epoch,
-            ranges: self.replicas.values().map(|replica| replica.report(host)).collect(),
+            ranges: self.replicas.values().map(Replica::report).collect(),
             disk: DiskReport { capacity, used, journal_free: host.storage.journal_free() },
             repair: self.repair.report(host),
             ..report
@@ -125,7 +125,7 @@ impl Serving {
 }
 
 impl Replica {
-    fn report(&self, host: &Host) -> RangeReport {
+    fn report(&self) -> RangeReport {
         let applied = self.machine.range().map(crate::range::Range::applied);
         let commit = self.raft.commit();
         RangeReport {
@@ -137,9 +137,8 @@ impl Replica {
             commit,
             applied,
             suspect: self.raft.is_suspect(),
-            // Membership is what the map says, as long as consensus has no other.
-            voters: host.config.map.voters.clone(),
-            learners: Vec::new(),
+            voters: self.raft.membership().all_voters().collect(),
+            learners: self.raft.membership().learners().to_vec(),
             backlog: commit.0.saturating_sub(applied.map_or(0, |applied| applied.0)),
         }
     }

@@ -2,22 +2,46 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
-/// An S3-compatible object store for three zones, which loses nothing and keeps serving when any
-/// one zone dies.
-///
-/// Without further words it runs three zones in one process, in ./trine-data, with an S3 endpoint
-/// on 127.0.0.1:9000.
-#[derive(Clone, Debug, Default, Parser)]
+/// All that can stand on a command line.
+#[derive(Clone, Debug, Parser)]
 #[command(
     name = "trine",
     version,
+    about = "An S3-compatible object store for three zones, which loses nothing and keeps serving \
+             when any one zone dies",
+    long_about = "An S3-compatible object store for three zones, which loses nothing and keeps \
+                  serving when any one zone dies.\n\n\
+                  Without a command it runs three zones in one process, in ./trine-data, with an \
+                  S3 endpoint on 127.0.0.1:9000.",
     after_help = "Every flag can be set in the configuration file (data = \"...\") and in the \
                   environment (TRINE_DATA=...) too; flags win over the environment, which wins \
                   over the file. root_access_key and root_secret_key are set there only: a \
-                  command line can be seen by other users."
+                  command line can be seen by other users.",
+    args_conflicts_with_subcommands = true
 )]
+pub struct Arguments {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would take it for the text of `trine --help`")]
+    pub all_in_one: Cli,
+    #[command(subcommand)]
+    #[allow(missing_docs, reason = "likewise")]
+    pub command: Option<Command>,
+}
+
+/// What else `trine` does than running three zones in one process.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run one node of a cluster of several processes
+    Node(NodeCli),
+    /// Look at a running cluster and change it, through any of its processes
+    Admin(AdminCli),
+}
+
+// No doc comments on structs that are flattened: clap would take them for the help text.
+#[derive(Clone, Debug, Default, Args)]
+#[allow(missing_docs, reason = "see above")]
 pub struct Cli {
     /// Configuration file (TOML) [env: TRINE_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -40,4 +64,115 @@ pub struct Cli {
     /// Log filter: error, warn, info, debug, or by module [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+}
+
+/// `trine node`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct NodeCli {
+    /// Configuration file (TOML), which may be the same on all nodes [env: TRINE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Which of the file's nodes this is
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Directory that holds everything of this node; made if missing [default: ./trine-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<String>,
+    /// Allow an S3 address that others can reach, although HTTP is not encrypted
+    #[arg(long)]
+    pub insecure_listen: bool,
+    /// Allow a peer address that others can reach, although links are neither authenticated nor
+    /// encrypted
+    #[arg(long)]
+    pub insecure_peer_listen: bool,
+    /// Region that clients are told [default: us-east-1]
+    #[arg(long, value_name = "NAME")]
+    pub region: Option<String>,
+    /// Most bytes that each store may take when it is first made [default: 1TiB]
+    #[arg(long, value_name = "SIZE")]
+    pub capacity: Option<String>,
+    /// Log filter: error, warn, info, debug, or by module [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Print a new cluster id for the configuration file, and end
+    #[arg(long, exclusive = true)]
+    pub new_cluster_id: bool,
+}
+
+/// `trine admin`.
+#[derive(Clone, Debug, Args)]
+pub struct AdminCli {
+    /// Data directory of the process to talk to [default: ./trine-data] [env: TRINE_DATA]
+    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
+    pub data: Option<PathBuf>,
+    /// Its admin socket, if not DIR/admin.sock
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AdminCommand,
+}
+
+/// What `trine admin` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Show zones, nodes, stores, leaders, links, and whether every copy is where it belongs
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop or start a whole zone
+    #[command(subcommand)]
+    Zone(ZoneCommand),
+    /// Replace a store that is lost
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Read every copy of every chunk from disk and verify it; exit code 2 if one is bad or missing
+    Audit {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `trine admin zone`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ZoneCommand {
+    /// Take all stores of a zone down; its processes go on, and S3 is served by the other zones
+    Stop {
+        /// a, b or c
+        zone: String,
+        /// Even if another zone is not whole: NOTHING can be read or written without two zones
+        #[arg(long)]
+        force: bool,
+    },
+    /// Start all stores of a zone again
+    Start {
+        /// a, b or c
+        zone: String,
+    },
+}
+
+/// `trine admin store`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Make a new, empty store in the place of OLD, which never comes back, and fill it from the
+    /// other zones. The same command may be given again after a crash
+    Replace {
+        /// Id of the store that is lost
+        old: String,
+        /// Id of the new store [default: the first that was never used]
+        #[arg(long, value_name = "ID")]
+        new: Option<String>,
+        /// Node that shall have the new store; in the zone of OLD [default: the node that had OLD]
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
+        /// File of the new store [default: store-ID in the node's data directory]
+        #[arg(long, value_name = "PATH")]
+        path: Option<PathBuf>,
+        /// Show progress, and end when every copy is where it belongs
+        #[arg(long)]
+        wait: bool,
+    },
 }

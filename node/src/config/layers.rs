@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Cli, ConfigError, name_of};
+use super::{Cli, ConfigError, NodeCli, name_of};
 
 /// Everything that can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,10 +17,28 @@ pub(super) enum Setting {
     RootSecretKey,
     Capacity,
     Log,
+    Cluster,
+    Node,
+    InsecurePeerListen,
+    Heartbeat,
+    ElectionMin,
+    ElectionMax,
+    LinkKeepalive,
+    LinkSilence,
+    LinkDial,
+}
+
+/// A way of running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Three zones in one process.
+    AllInOne,
+    /// One node of a cluster of several processes.
+    Node,
 }
 
 impl Setting {
-    const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Listen,
         Self::InsecureListen,
         Self::Data,
@@ -29,6 +47,15 @@ impl Setting {
         Self::RootSecretKey,
         Self::Capacity,
         Self::Log,
+        Self::Cluster,
+        Self::Node,
+        Self::InsecurePeerListen,
+        Self::Heartbeat,
+        Self::ElectionMin,
+        Self::ElectionMax,
+        Self::LinkKeepalive,
+        Self::LinkSilence,
+        Self::LinkDial,
     ];
 
     /// The key in the file.
@@ -42,6 +69,29 @@ impl Setting {
             Self::RootSecretKey => "root_secret_key",
             Self::Capacity => "capacity",
             Self::Log => "log",
+            Self::Cluster => "cluster",
+            Self::Node => "node",
+            Self::InsecurePeerListen => "insecure_peer_listen",
+            Self::Heartbeat => "heartbeat",
+            Self::ElectionMin => "election_min",
+            Self::ElectionMax => "election_max",
+            Self::LinkKeepalive => "link_keepalive",
+            Self::LinkSilence => "link_silence",
+            Self::LinkDial => "link_dial",
+        }
+    }
+
+    /// Whether it means something in this way of running.
+    const fn serves(self, mode: Mode) -> bool {
+        match self {
+            Self::Listen => matches!(mode, Mode::AllInOne),
+            Self::Cluster
+            | Self::Node
+            | Self::InsecurePeerListen
+            | Self::LinkKeepalive
+            | Self::LinkSilence
+            | Self::LinkDial => matches!(mode, Mode::Node),
+            _ => true,
         }
     }
 
@@ -50,14 +100,21 @@ impl Setting {
         format!("{PREFIX}{}", self.key().to_ascii_uppercase())
     }
 
-    /// What holds if nobody says anything; the keys have no default.
+    /// What holds if nobody says anything; keys, cluster and node have no default.
     const fn default(self) -> &'static str {
         match self {
             Self::Listen => "127.0.0.1:9000",
-            Self::InsecureListen => "false",
+            Self::InsecureListen | Self::InsecurePeerListen => "false",
             Self::Data => "./trine-data",
             Self::Region => "us-east-1",
-            Self::RootAccessKey | Self::RootSecretKey => "",
+            Self::RootAccessKey | Self::RootSecretKey | Self::Cluster | Self::Node => "",
+            // Those of `StoreTiming::DEFAULT` and `LinkTiming::DEFAULT`, which a test compares.
+            Self::Heartbeat => "25ms",
+            Self::ElectionMin => "150ms",
+            Self::ElectionMax => "3s",
+            Self::LinkKeepalive => "50ms",
+            Self::LinkSilence => "300ms",
+            Self::LinkDial => "500ms",
             Self::Capacity => "1TiB",
             Self::Log => "info",
         }
@@ -66,6 +123,9 @@ impl Setting {
 
 /// What all our variables begin with.
 const PREFIX: &str = "TRINE_";
+
+/// The key in the file that lists the nodes of a cluster; it is no setting.
+pub(super) const NODES: &str = "nodes";
 
 /// The variable that names the file.
 const CONFIG_VARIABLE: &str = "TRINE_CONFIG";
@@ -151,9 +211,12 @@ impl Layers {
         })?;
         for (key, value) in table {
             let place = format!("{}: {key}", name_of(path));
+            if key == NODES {
+                continue;
+            }
             let Some(setting) = Setting::ALL.into_iter().find(|s| s.key() == key) else {
-                let known = Setting::ALL.map(|setting| setting.key().to_owned());
-                return Err(unknown(place, &key, known));
+                let known = Setting::ALL.map(|setting| setting.key().to_owned()).into_iter();
+                return Err(unknown(place, &key, known.chain([NODES.to_owned()])));
             };
             let text = match value {
                 toml::Value::String(text) => text,
@@ -171,21 +234,47 @@ impl Layers {
         Ok(())
     }
 
-    /// Take the command line's words.
+    /// Take the words of an all-in-one process's command line.
     pub(super) fn flags(&mut self, cli: Cli) {
         let Cli { config: _, data, listen, insecure_listen, region, capacity, log } = cli;
-        let insecure_listen = insecure_listen.then(|| "true".to_owned());
-        for (setting, flag, text) in [
+        self.take_flags([
             (Setting::Data, "--data", data),
             (Setting::Listen, "--listen", listen),
-            (Setting::InsecureListen, "--insecure-listen", insecure_listen),
+            (Setting::InsecureListen, "--insecure-listen", yes(insecure_listen)),
             (Setting::Region, "--region", region),
             (Setting::Capacity, "--capacity", capacity),
             (Setting::Log, "--log", log),
-        ] {
+        ]);
+    }
+
+    /// Take the words of a node's command line.
+    pub(super) fn node_flags(&mut self, cli: NodeCli) {
+        let NodeCli { config: _, node, data, insecure_listen, insecure_peer_listen, .. } = cli;
+        self.take_flags([
+            (Setting::Node, "--node", node),
+            (Setting::Data, "--data", data),
+            (Setting::InsecureListen, "--insecure-listen", yes(insecure_listen)),
+            (Setting::InsecurePeerListen, "--insecure-peer-listen", yes(insecure_peer_listen)),
+            (Setting::Region, "--region", cli.region),
+            (Setting::Capacity, "--capacity", cli.capacity),
+            (Setting::Log, "--log", cli.log),
+        ]);
+    }
+
+    fn take_flags<const N: usize>(&mut self, flags: [(Setting, &str, Option<String>); N]) {
+        for (setting, flag, text) in flags {
             if let Some(text) = text {
                 self.flags.insert(setting, Word { text, place: flag.to_owned() });
             }
+        }
+    }
+
+    /// Refuse settings that mean nothing in this way of running.
+    pub(super) fn only_for(&self, mode: Mode) -> Result<(), ConfigError> {
+        let strange = Setting::ALL.into_iter().filter(|setting| !setting.serves(mode));
+        match strange.filter_map(|setting| self.get(setting)).next() {
+            None => Ok(()),
+            Some(word) => Err(ConfigError::WrongMode { what: word.place(), mode }),
         }
     }
 
@@ -196,6 +285,11 @@ impl Layers {
             .find_map(|layer| layer.get(&setting))
     }
 
+    /// The word that counts, if it was said elsewhere than in the file.
+    pub(super) fn over_file(&self, setting: Setting) -> Option<&Word> {
+        [&self.flags, &self.environment].into_iter().find_map(|layer| layer.get(&setting))
+    }
+
     /// The word that counts, or the default.
     pub(super) fn word(&self, setting: Setting) -> Word {
         let default = || Word {
@@ -204,6 +298,11 @@ impl Layers {
         };
         self.get(setting).cloned().unwrap_or_else(default)
     }
+}
+
+/// What a switch says if it is there.
+fn yes(switch: bool) -> Option<String> {
+    switch.then(|| "true".to_owned())
 }
 
 fn unknown(what: String, name: &str, known: impl IntoIterator<Item = String>) -> ConfigError {

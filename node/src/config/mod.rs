@@ -8,15 +8,24 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use trine_core::cluster::Geometry;
+use trine_core::cluster::{Geometry, StoreTiming};
+use trine_core::time::Duration;
+
+use crate::transport::LinkTiming;
 
 mod cli;
 mod keys;
 mod layers;
+mod nodes;
+mod plan;
 
-pub use cli::Cli;
+pub use cli::{
+    AdminCli, AdminCommand, Arguments, Cli, Command, NodeCli, StoreCommand, ZoneCommand,
+};
 pub use keys::RootKey;
+pub use layers::Mode;
 use layers::{Layers, Setting, Word};
+pub use plan::{NodePlan, NodeSpec, StoreSpec, ZONES};
 
 /// The smallest capacity of a store: room for a journal, a tree and some segments.
 pub const CAPACITY_MIN: u64 = 1 << 30;
@@ -39,11 +48,16 @@ pub struct Config {
     pub geometry: Geometry,
     /// Filter of the log, as `tracing-subscriber` reads it.
     pub log: String,
+    /// Times of stores.
+    pub timing: StoreTiming,
+    /// The cluster of several processes that this one belongs to, if it does; else it has all three
+    /// zones in itself.
+    pub node: Option<NodePlan>,
 }
 
 impl Config {
-    /// Resolve what was said on the command line, in `environment`, and in the file that one of
-    /// them names.
+    /// Resolve what was said to an all-in-one process on the command line, in `environment`, and in
+    /// the file that one of them names.
     ///
     /// # Errors
     /// [`ConfigError`], for the operator.
@@ -54,28 +68,62 @@ impl Config {
         let mut layers = Layers::default();
         let file_in_environment = layers.environment(environment)?;
         if let Some(path) = cli.config.clone().or(file_in_environment) {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?;
+            let text = read_file(&path)?;
             layers.file(&path, &text)?;
+            if lists_nodes(&text) {
+                return Err(ConfigError::NodesWithoutNode { path });
+            }
         }
         layers.flags(cli);
-        Self::from_layers(&layers)
-    }
-
-    fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
+        layers.only_for(Mode::AllInOne)?;
         let listen = layers.word(Setting::Listen).parse(
             |text| text.parse::<SocketAddr>().ok(),
             "an address and a port, such as 127.0.0.1:9000",
         )?;
-        let insecure = layers
-            .word(Setting::InsecureListen)
-            .parse(|text| text.parse::<bool>().ok(), "true or false")?;
-        if !listen.ip().is_loopback() && !insecure {
+        let data = layers.word(Setting::Data).parse(parse_directory, "a directory")?;
+        Self::from_layers(&layers, listen, data, None)
+    }
+
+    /// Resolve what was said to one node of a cluster, likewise.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for the operator.
+    pub fn resolve_node(
+        cli: NodeCli,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let mut layers = Layers::default();
+        let file_in_environment = layers.environment(environment)?;
+        let Some(path) = cli.config.clone().or(file_in_environment) else {
+            return Err(ConfigError::NoFile);
+        };
+        let text = read_file(&path)?;
+        layers.file(&path, &text)?;
+        layers.node_flags(cli);
+        layers.only_for(Mode::Node)?;
+        let plan = node_plan(&layers, &path, &text)?;
+        let own = plan.own();
+        let listen = own.s3;
+        let data = match (layers.over_file(Setting::Data), own.data.clone()) {
+            (None, Some(data)) => data,
+            _ => layers.word(Setting::Data).parse(parse_directory, "a directory")?,
+        };
+        let config = Self::from_layers(&layers, listen, data, Some(plan))?;
+        if config.root_key.is_none() {
+            return Err(ConfigError::NoRootKey { path });
+        }
+        Ok(config)
+    }
+
+    fn from_layers(
+        layers: &Layers,
+        listen: SocketAddr,
+        data: PathBuf,
+        node: Option<NodePlan>,
+    ) -> Result<Self, ConfigError> {
+        if !listen.ip().is_loopback() && !switch(layers, Setting::InsecureListen)? {
             return Err(ConfigError::InsecureListen { listen });
         }
-        let data = layers
-            .word(Setting::Data)
-            .parse(|text| (!text.is_empty()).then(|| PathBuf::from(text)), "a directory")?;
         let region = layers.word(Setting::Region).parse(
             |text| is_region(text).then(|| text.to_owned()),
             "a name of lower-case letters, digits and hyphens, such as us-east-1",
@@ -99,8 +147,93 @@ impl Config {
             },
             "a log filter, such as info or info,trine_node=debug",
         )?;
-        Ok(Self { listen, data, region, root_key, geometry, log })
+        let timing = store_timing(layers)?;
+        Ok(Self { listen, data, region, root_key, geometry, log, timing, node })
     }
+}
+
+/// The cluster that a file describes, and our place in it.
+fn node_plan(layers: &Layers, path: &Path, text: &str) -> Result<NodePlan, ConfigError> {
+    let nodes = plan::nodes(path, text)?;
+    let node = layers.get(Setting::Node);
+    let name = match node {
+        Some(word) => Some((word.parse(|text| Some(text.to_owned()), "a name")?, word.place())),
+        None => None,
+    };
+    let me =
+        plan::choose(path, &nodes, name.as_ref().map(|(name, at)| (name.as_str(), at.clone())))?;
+    let Some(cluster) = layers.get(Setting::Cluster) else {
+        return Err(ConfigError::NoCluster { path: path.to_owned() });
+    };
+    let cluster = cluster.parse(
+        plan::parse_cluster,
+        "32 hexadecimal digits, the same on all nodes; `trine node --new-cluster-id` makes some",
+    )?;
+    let insecure_peer_listen = switch(layers, Setting::InsecurePeerListen)?;
+    let links = link_timing(layers)?;
+    let stores = store_timing(layers)?;
+    let plan = NodePlan { cluster, me, nodes, links, stores, insecure_peer_listen };
+    let listen = plan.own().peer;
+    if !listen.ip().is_loopback() && !insecure_peer_listen {
+        return Err(ConfigError::InsecurePeerListen { listen });
+    }
+    Ok(plan)
+}
+
+fn link_timing(layers: &Layers) -> Result<LinkTiming, ConfigError> {
+    let timing = LinkTiming {
+        keepalive: duration(layers, Setting::LinkKeepalive)?,
+        silence: duration(layers, Setting::LinkSilence)?,
+        dial: duration(layers, Setting::LinkDial)?,
+        ..LinkTiming::DEFAULT
+    };
+    let silence = layers.word(Setting::LinkSilence);
+    if timing.silence < timing.keepalive * 3 {
+        let expected = "at least three times link_keepalive: one lost packet is no dead peer";
+        return silence.parse(|_| None, expected);
+    }
+    Ok(timing)
+}
+
+fn store_timing(layers: &Layers) -> Result<StoreTiming, ConfigError> {
+    let timing = StoreTiming {
+        heartbeat: duration(layers, Setting::Heartbeat)?,
+        election_min: duration(layers, Setting::ElectionMin)?,
+        election_max: duration(layers, Setting::ElectionMax)?,
+        ..StoreTiming::DEFAULT
+    };
+    if timing.election_min < timing.heartbeat * 3 {
+        let expected = "at least three times heartbeat: one late heartbeat is no dead leader";
+        return layers.word(Setting::ElectionMin).parse(|_| None, expected);
+    }
+    if timing.election_max < timing.election_min {
+        return layers.word(Setting::ElectionMax).parse(|_| None, "at least election_min");
+    }
+    Ok(timing)
+}
+
+fn duration(layers: &Layers, setting: Setting) -> Result<Duration, ConfigError> {
+    let expected = "a whole number with a unit, such as 50ms or 2s, up to 60s";
+    layers.word(setting).parse(plan::parse_duration, expected)
+}
+
+fn switch(layers: &Layers, setting: Setting) -> Result<bool, ConfigError> {
+    layers.word(setting).parse(|text| text.parse::<bool>().ok(), "true or false")
+}
+
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })
+}
+
+/// Whether a file describes a cluster of several processes. What is wrong with it otherwise is told
+/// by others.
+fn lists_nodes(text: &str) -> bool {
+    text.parse::<toml::Table>().is_ok_and(|table| table.contains_key(layers::NODES))
+}
+
+fn parse_directory(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
 /// The layout of a disk of `capacity` bytes: as in production, but for a journal in proportion.
@@ -189,6 +322,42 @@ pub enum ConfigError {
         /// Which.
         listen: SocketAddr,
     },
+    /// The same, of peers.
+    InsecurePeerListen {
+        /// Which.
+        listen: SocketAddr,
+    },
+    /// A setting of the other way of running.
+    WrongMode {
+        /// Where and what.
+        what: String,
+        /// The way that it is not for.
+        mode: Mode,
+    },
+    /// A node without a file.
+    NoFile,
+    /// A file of several processes, given to one that is all of them.
+    NodesWithoutNode {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A node whose cluster has no id.
+    NoCluster {
+        /// The file that should have it.
+        path: PathBuf,
+    },
+    /// A node without the key pair.
+    NoRootKey {
+        /// The file that could have it.
+        path: PathBuf,
+    },
+    /// The list of nodes contradicts itself.
+    Cluster {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        text: String,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -224,6 +393,48 @@ impl fmt::Display for ConfigError {
                  shows everyone what it carries. Listen on 127.0.0.1 (behind a proxy that speaks \
                  TLS), or allow it with --insecure-listen"
             ),
+            Self::InsecurePeerListen { listen } => write!(
+                f,
+                "refusing to listen for peers on {listen}: it can be reached from outside, and \
+                 links between nodes are neither authenticated nor encrypted yet: whoever reaches \
+                 it can read and change everything. Use a loopback address, or, on a network that \
+                 nobody else can reach, allow it with --insecure-peer-listen"
+            ),
+            Self::WrongMode { what, mode: Mode::Node } => write!(
+                f,
+                "{what} is for the all-in-one process: a node of a cluster listens where s3 in its \
+                 [[nodes]] entry says"
+            ),
+            Self::WrongMode { what, mode: Mode::AllInOne } => write!(
+                f,
+                "{what} is for a node of a cluster: run `trine node --config FILE`, or remove it \
+                 to run three zones in one process"
+            ),
+            Self::NoFile => f.write_str(
+                "`trine node` needs --config FILE (or TRINE_CONFIG), which names the nodes of the \
+                 cluster; docs/operations.md has one to begin with",
+            ),
+            Self::NodesWithoutNode { path } => write!(
+                f,
+                "{} lists the nodes of a cluster: run one of them with `trine node --config {} \
+                 --node NAME`, or remove [[nodes]] to run three zones in one process",
+                path.display(),
+                path.display()
+            ),
+            Self::NoCluster { path } => write!(
+                f,
+                "{}: cluster is missing: set it to 32 hexadecimal digits, the same on all nodes \
+                 (`trine node --new-cluster-id` makes some)",
+                path.display()
+            ),
+            Self::NoRootKey { path } => write!(
+                f,
+                "no root key pair: it must be the same on all nodes, so that none makes its own. \
+                 Set TRINE_ROOT_ACCESS_KEY and TRINE_ROOT_SECRET_KEY, or root_access_key and \
+                 root_secret_key in {}",
+                path.display()
+            ),
+            Self::Cluster { path, text } => write!(f, "{}: {text}", path.display()),
         }
     }
 }
@@ -235,5 +446,7 @@ fn name_of(path: &Path) -> String {
     path.display().to_string()
 }
 
+#[cfg(test)]
+mod plan_tests;
 #[cfg(test)]
 mod tests;

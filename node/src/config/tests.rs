@@ -148,5 +148,5 @@ fn made_keys_are_valid_and_new_each_time() {
 #[test]
 fn the_command_line_is_well_formed() {
     use clap::CommandFactory;
-    Cli::command().debug_assert();
+    Arguments::command().debug_assert();
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use trine_core::disk::DiskResult;
 use trine_core::ids::{DiskToken, StoreId, ZoneId};
+use trine_core::store::StoreReport;
 use trine_core::time::Instant;
 
 use crate::runtime::{DiskSink, Runtime};
@@ -199,6 +200,8 @@ pub struct StoreStatus {
     pub life: StoreLife,
     /// What it says, in a line.
     pub line: String,
+    /// What it tells operators, while it runs.
+    pub report: Option<StoreReport>,
 }
 
 /// How far a store has come.

@@ -4,7 +4,7 @@ use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::gateway::Gateway;
 use trine_core::ids::{Endpoint, ZoneId};
 use trine_core::message::Envelope;
-use trine_core::store::Store;
+use trine_core::store::{Store, StoreReport};
 use trine_core::time::Deadline;
 
 /// A machine of the core, or one that a test scripted.
@@ -28,6 +28,11 @@ pub trait Machine {
 
     /// Where it stands, if it knows.
     fn zone(&self) -> Option<ZoneId> {
+        None
+    }
+
+    /// What it tells operators, if it is a store.
+    fn report(&self) -> Option<StoreReport> {
         None
     }
 }
@@ -93,6 +98,10 @@ impl Machine for Store {
 
     fn zone(&self) -> Option<ZoneId> {
         Some(self.zone())
+    }
+
+    fn report(&self) -> Option<StoreReport> {
+        Some(self.report())
     }
 }
 

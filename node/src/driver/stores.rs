@@ -148,13 +148,15 @@ where
     pub(super) fn store_status(&self) -> Vec<StoreStatus> {
         let running = self.stores.iter().map(|(id, slot)| {
             let life = if slot.machine.is_open() { StoreLife::Serving } else { StoreLife::Opening };
-            StoreStatus { id: *id, zone: slot.machine.zone(), life, line: slot.machine.status() }
+            let (zone, line) = (slot.machine.zone(), slot.machine.status());
+            StoreStatus { id: *id, zone, life, line, report: slot.machine.report() }
         });
         let halted = self.halted.iter().map(|(id, reason)| StoreStatus {
             id: *id,
             zone: None,
             life: StoreLife::Halted(reason.clone()),
             line: format!("{id} halted: {reason}"),
+            report: None,
         });
         let stopping = self.leaving.keys().filter(|id| !self.halted.contains_key(id));
         let stopping = stopping.map(|id| StoreStatus {
@@ -162,6 +164,7 @@ where
             zone: None,
             life: StoreLife::Stopping,
             line: format!("{id} stopping"),
+            report: None,
         });
         let mut all: Vec<_> = running.chain(halted).chain(stopping).collect();
         all.sort_by_key(|status| status.id);

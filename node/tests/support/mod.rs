@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) mod cluster;
 pub(crate) mod s3;
 pub(crate) mod trace;
 

@@ -1,0 +1,370 @@
+//! `trine admin`: what operators ask of a running cluster, through any of its processes.
+//!
+//! A process listens on a Unix socket in its data directory ([`socket`], [`server`]): HTTP/1.1 and
+//! JSON, whose shapes [`schema`] has. What concerns other nodes it asks of them by calls over their
+//! links; a node that does not answer is shown as such, and never waited for long. [`report`] is what
+//! a process says of itself, [`status`] puts these together; [`zone`] stops and starts zones,
+//! [`replace`] puts a new store in the place of a lost one, [`audit`] has every copy read.
+//!
+//! On the other side, [`client`] talks to the socket, [`command`] carries out a command line, and
+//! [`text`] writes for people.
+//!
+//! Whoever may open the socket may do everything; nodes trust each other.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use trine_core::cluster::ClusterMap;
+use trine_core::ids::ClusterId;
+use trine_core::store::Store;
+use trine_s3::front::Front;
+
+use crate::config::{NodePlan, NodeSpec};
+use crate::data::NodeDirectory;
+use crate::data::node::summary;
+use crate::driver::Handle;
+use crate::hosting::Hosting;
+use crate::runtime::Runtime;
+use crate::transport::{NodeId, PeerCall};
+
+mod audit;
+pub mod client;
+pub mod command;
+mod directory;
+mod replace;
+mod report;
+pub mod schema;
+mod server;
+pub mod socket;
+mod status;
+mod text;
+mod zone;
+
+use schema::{Ask, ClusterStatus, MapStatus, NodeReport, NodeStatus, Refusal};
+pub(crate) use server::Server;
+
+/// How long another node may take to say how it is.
+const REPORT_MAX: Duration = Duration::from_secs(1);
+/// How long a quorum may take to tell the cluster's map.
+const MAP_MAX: Duration = Duration::from_secs(2);
+/// How long another node may take to do something.
+const ACT_MAX: Duration = Duration::from_secs(60);
+/// How often a status is gathered again while only entries of a busy log are missing.
+const SETTLE_ROUNDS: u32 = 10;
+/// The pause before that.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a process needs to answer operators.
+pub(crate) struct Admin<R: Runtime> {
+    pub(crate) runtime: R,
+    pub(crate) handle: Handle<R, Store>,
+    pub(crate) front: Front,
+    pub(crate) hosting: Hosting<R>,
+    pub(crate) who: Who,
+}
+
+/// Which process this is.
+pub(crate) enum Who {
+    /// All zones in one.
+    AllInOne {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Its map.
+        map: ClusterMap,
+        /// Where clients reach it.
+        s3: SocketAddr,
+    },
+    /// A node of a cluster.
+    Node {
+        /// The cluster and our place in it.
+        plan: Box<NodePlan>,
+        /// Our data directory.
+        data: tokio::sync::Mutex<NodeDirectory>,
+        /// Layout of stores that are made from now on.
+        geometry: trine_core::cluster::Geometry,
+    },
+}
+
+impl<R: Runtime> fmt::Debug for Admin<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+/// Why something is not done, for the operator.
+#[derive(Debug)]
+pub(crate) struct Refused(String);
+
+impl Refused {
+    pub(crate) fn new(text: impl fmt::Display) -> Self {
+        Self(text.to_string())
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<R: Runtime> Admin<R> {
+    /// Answer an operator.
+    pub(crate) async fn answer(self: &Arc<Self>, ask: Ask) -> Result<Bytes, Refused> {
+        match ask {
+            Ask::Status => json(&self.status().await?),
+            Ask::Node => json(&self.own_report().await?),
+            Ask::ZoneStop { zone, force } => json(&self.zone_stop(&zone, force).await?),
+            Ask::ZoneStart { zone } => json(&self.zone_start(&zone).await?),
+            Ask::Replace(replace) => json(&self.replace(replace).await?),
+            Ask::Audit { after } => json(&self.audit_page(after).await?),
+            Ask::Stores { .. } | Ask::ReplaceHere(_) => {
+                Err(Refused::new("only nodes ask this of each other"))
+            }
+        }
+    }
+
+    /// Answer calls of other nodes, until there is no transport any more.
+    pub(crate) async fn answer_peers(self: Arc<Self>, mut calls: mpsc::Receiver<PeerCall>) {
+        while let Some(PeerCall { from, body, reply }) = calls.recv().await {
+            // Each on its own: one that makes a store must not hold up one that asks how we are. The
+            // transport bounds how many there are.
+            let admin = self.clone();
+            self.runtime.spawn("peer call", async move {
+                let answer = match serde_json::from_slice(&body) {
+                    Ok(ask) => admin.answer_peer(ask).await,
+                    Err(error) => Err(Refused(format!(
+                        "this node (version {}) does not understand the call: {error}",
+                        env!("CARGO_PKG_VERSION")
+                    ))),
+                };
+                let answer = answer.unwrap_or_else(|refused| {
+                    tracing::warn!("refused what {from} asked: {refused}");
+                    refusal(&refused)
+                });
+                // Who asked may be gone.
+                let _ = reply.send(answer);
+            });
+        }
+    }
+
+    async fn answer_peer(self: &Arc<Self>, ask: Ask) -> Result<Bytes, Refused> {
+        match ask {
+            Ask::Node => json(&self.own_report().await?),
+            Ask::Stores { start } => json(&self.own_stores(start).await?),
+            Ask::ReplaceHere(replace) => json(&self.replace_here(&replace).await?),
+            Ask::Status
+            | Ask::ZoneStop { .. }
+            | Ask::ZoneStart { .. }
+            | Ask::Replace(_)
+            | Ask::Audit { .. } => Err(Refused::new("this is asked on the admin socket only")),
+        }
+    }
+
+    /// Ask another node something, for no longer than `limit`.
+    async fn ask_peer<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        ask: &Ask,
+        limit: Duration,
+    ) -> Result<T, Refused> {
+        let body = json(ask)?;
+        let answer = self.handle.peer_call(node, body, limit).await.map_err(Refused::new)?;
+        parse(&answer)
+    }
+
+    /// What this process says of itself.
+    async fn own_report(&self) -> Result<NodeReport, Refused> {
+        let status = self.handle.status().await.ok_or_else(about_to_end)?;
+        let now = self.runtime.now();
+        let (replacing, replaced, ids_used) = match &self.who {
+            Who::AllInOne { .. } => (Vec::new(), Vec::new(), Vec::new()),
+            Who::Node { data, .. } => {
+                // A replacement that is under way holds it; what it says can wait for the next ask.
+                match data.try_lock() {
+                    Ok(data) => {
+                        let ids = data.stores().iter().map(|store| store.id().0).collect();
+                        (replace::under_way(&data), replace::done(&data), ids)
+                    }
+                    Err(_) => (vec![replace::busy()], Vec::new(), Vec::new()),
+                }
+            }
+        };
+        Ok(NodeReport {
+            cluster: self.cluster(),
+            bootstrap: self.bootstrap(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            gateway: status.gateway,
+            requests: u64::try_from(status.requests).unwrap_or(u64::MAX),
+            stores: report::stores(&self.hosting.places(), &status.stores),
+            links: report::links(now, &status.links),
+            replacing,
+            replaced,
+            ids_used,
+        })
+    }
+
+    /// What holds of the cluster.
+    async fn status(self: &Arc<Self>) -> Result<ClusterStatus, Refused> {
+        let mut answers = self.gather().await?;
+        let committed = status::commits(&answers);
+        let map = self.map().await;
+        let first = directory::of_map(&self.first_map());
+        for round in 0.. {
+            let status = status::compose(
+                &self.name(),
+                &self.cluster(),
+                &self.bootstrap(),
+                answers,
+                map.clone(),
+                &first,
+                &committed,
+            );
+            // A replica of a busy range is always some entries behind: what was committed when we
+            // began is what it must have.
+            if round >= SETTLE_ROUNDS || status.backlog.entries_behind == 0 {
+                return Ok(status);
+            }
+            self.runtime.sleep_until(self.runtime.now() + SETTLE_PAUSE).await;
+            answers = self.gather().await?;
+        }
+        unreachable!("the loop has no end but its return")
+    }
+
+    /// What every node says of itself, or why it does not.
+    async fn gather(self: &Arc<Self>) -> Result<Vec<status::Answer>, Refused> {
+        let own = self.own_report().await?;
+        let Who::Node { plan, .. } = &self.who else {
+            let (node, stores) = self.own_node();
+            return Ok(vec![status::Answer { node, stores, report: Ok(own) }]);
+        };
+        let others: Vec<NodeId> = plan.nodes.keys().copied().filter(|id| *id != plan.me).collect();
+        let mut reports = self.ask_all::<NodeReport>(&others, &Ask::Node, REPORT_MAX).await;
+        reports.insert(plan.me, Ok(own));
+        let answer = |spec: &NodeSpec| status::Answer {
+            node: node_status(spec),
+            stores: spec.stores.iter().map(|store| store.id.0).collect(),
+            report: reports
+                .remove(&spec.id)
+                .unwrap_or_else(|| Err(Refused::new("it was not asked")))
+                .map_err(|refused| refused.0),
+        };
+        Ok(plan.nodes.values().map(answer).collect())
+    }
+
+    /// Ask several nodes at once.
+    async fn ask_all<T: DeserializeOwned + Send + 'static>(
+        self: &Arc<Self>,
+        nodes: &[NodeId],
+        ask: &Ask,
+        limit: Duration,
+    ) -> BTreeMap<NodeId, Result<T, Refused>> {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        for node in nodes.iter().copied() {
+            let (admin, ask, sender) = (self.clone(), ask.clone(), sender.clone());
+            self.runtime.spawn("admin call", async move {
+                // Who asked may be gone.
+                let _ = sender.send((node, admin.ask_peer(node, &ask, limit).await));
+            });
+        }
+        drop(sender);
+        let mut answers = BTreeMap::new();
+        while let Some((node, answer)) = receiver.recv().await {
+            answers.insert(node, answer);
+        }
+        answers
+    }
+
+    /// The cluster's map, as the newest state says.
+    async fn map(&self) -> Result<MapStatus, String> {
+        let runtime = &self.runtime;
+        let until = runtime.sleep_until(runtime.now() + MAP_MAX);
+        tokio::select! {
+            biased;
+            map = directory::read(&self.front) => map,
+            () = until => Err(format!("no two zones answer within {MAP_MAX:?}")),
+        }
+    }
+
+    /// The map that the cluster began with.
+    fn first_map(&self) -> ClusterMap {
+        match &self.who {
+            Who::AllInOne { map, .. } => map.clone(),
+            Who::Node { plan, .. } => plan.map(),
+        }
+    }
+
+    fn cluster(&self) -> String {
+        let cluster = match &self.who {
+            Who::AllInOne { cluster, .. } => *cluster,
+            Who::Node { plan, .. } => plan.cluster,
+        };
+        format!("{:032x}", cluster.0)
+    }
+
+    fn bootstrap(&self) -> String {
+        summary(&self.first_map())
+    }
+
+    fn name(&self) -> String {
+        self.own_node().0.name
+    }
+
+    fn own_node(&self) -> (NodeStatus, Vec<u64>) {
+        match &self.who {
+            Who::AllInOne { map, s3, .. } => {
+                let node = NodeStatus {
+                    name: "all-in-one".to_owned(),
+                    s3: s3.to_string(),
+                    ..NodeStatus::default()
+                };
+                (node, map.stores().map(|(_, store)| store.0).collect())
+            }
+            Who::Node { plan, .. } => {
+                let stores = plan.own().stores.iter().map(|store| store.id.0).collect();
+                (node_status(plan.own()), stores)
+            }
+        }
+    }
+}
+
+fn node_status(spec: &NodeSpec) -> NodeStatus {
+    NodeStatus {
+        name: spec.name.clone(),
+        id: spec.id.0,
+        zone: Some(spec.zone.letter().to_string()),
+        s3: spec.s3.to_string(),
+        peer: Some(spec.peer.to_string()),
+        ..NodeStatus::default()
+    }
+}
+
+fn about_to_end() -> Refused {
+    Refused::new("this process is about to end")
+}
+
+fn json(value: &impl Serialize) -> Result<Bytes, Refused> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(Refused::new)
+}
+
+fn refusal(refused: &Refused) -> Bytes {
+    json(&Refusal { error: refused.0.clone() })
+        .unwrap_or_else(|_| Bytes::from_static(b"{\"error\":\"refused\"}"))
+}
+
+/// What was asked for, or the refusal that came in its place.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    let value: serde_json::Value = serde_json::from_slice(body).map_err(Refused::new)?;
+    if let Some(error) = value.as_object().filter(|o| o.len() == 1).and_then(|o| o.get("error"))
+        && let Some(error) = error.as_str()
+    {
+        return Err(Refused::new(error));
+    }
+    serde_json::from_value(value).map_err(Refused::new)
+}

@@ -1,0 +1,344 @@
+//! Puts a new store in the place of a lost one.
+//!
+//! ```text
+//! chosen ──▶ being made ──▶ to be placed ──▶ made
+//!  id and     its file       the cluster's    it runs, and is given
+//!  node       is made        map takes it     what it should have
+//! ```
+//!
+//! Each state is durable in the node's `node.toml` before the next step, and each step can be done
+//! twice. So the same command goes on where a crash came, and so does the node by itself when it is
+//! started again. The cluster's map decides: until it has the new store, that store does not run, and
+//! once it has it, the old one never comes back.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use trine_core::ids::StoreId;
+use trine_core::store::Store;
+
+use super::directory::{self, AskError};
+use super::schema::{Ask, MapStatus, NodeReport, Replace, Replaced, Replacing, StoreLife};
+use super::{ACT_MAX, Admin, Refused, Who};
+use crate::config::{NodePlan, NodeSpec};
+use crate::data::{KeptState, NodeDirectory};
+use crate::driver::StorePart;
+use crate::hosting::{Absent, HostError, Place};
+use crate::runtime::{DiskOpenError, Runtime};
+
+/// Between two attempts to go on after a start, while no quorum answers.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often a file that was closed just now is tried, and the pause between.
+const REOPENS_MAX: u32 = 40;
+const REOPEN_PAUSE: Duration = Duration::from_millis(50);
+
+impl<R: Runtime> Admin<R> {
+    /// Find the node for it and the new store's id, and have it made there.
+    pub(super) async fn replace(self: &Arc<Self>, ask: Replace) -> Result<Replaced, Refused> {
+        let Who::Node { plan, .. } = &self.who else {
+            return Err(Refused::new(
+                "stores of an all-in-one process are not replaced one by one: it is for trying out \
+                 and for development. Run three `trine node` processes, which may share a machine",
+            ));
+        };
+        let map = self.map().await.map_err(|error| {
+            Refused::new(format!("nothing is replaced: the cluster's map cannot be read: {error}"))
+        })?;
+        let reports = self.reports().await?;
+        if map.retired.contains(&ask.old)
+            && let Some(done) = done_before(&ask, &reports)
+        {
+            return Ok(done);
+        }
+        let found = find(&ask, plan, &map, &reports)?;
+        let node = found.name.clone();
+        let new = match ask.new {
+            Some(new) => Some(new),
+            None => Some(next_id(&map, plan, &reports)),
+        };
+        let ask = Replace { new, node: Some(node), ..ask };
+        if found.id == plan.me {
+            return self.replace_here(&ask).await;
+        }
+        let (id, ask) = (found.id, Ask::ReplaceHere(ask));
+        self.ask_peer(id, &ask, ACT_MAX).await
+    }
+
+    /// What each node that answers says of itself.
+    async fn reports(self: &Arc<Self>) -> Result<Vec<(String, NodeReport)>, Refused> {
+        let answers = self.gather().await?;
+        let answered = answers
+            .into_iter()
+            .filter_map(|answer| answer.report.ok().map(|report| (answer.node.name, report)));
+        Ok(answered.collect())
+    }
+
+    /// Make the new store here, and put it in the place of the old one; or go on with that.
+    pub(super) async fn replace_here(&self, ask: &Replace) -> Result<Replaced, Refused> {
+        let Who::Node { plan, data, .. } = &self.who else {
+            return Err(Refused::new("this process has all zones"));
+        };
+        let old = StoreId(ask.old);
+        let mut data = data.lock().await;
+        let begun = data
+            .stores()
+            .iter()
+            .find(|store| store.replaces() == Some(old) && store.state != KeptState::Replaced);
+        let begun = begun.cloned();
+        let new = match begun {
+            Some(begun) if begun.state == KeptState::Made => begun.id(),
+            Some(begun) if data.is_lost(&begun) => {
+                // It never had its place, so that nothing depends on it.
+                tracing::warn!("{} is gone before it had its place: given up", begun.id());
+                data.give_up(begun.id()).map_err(Refused::new)?;
+                self.hosting.forget(begun.id());
+                self.begin(&mut data, ask)?
+            }
+            Some(begun) => begun.id(),
+            None => {
+                if self.serves(old).await {
+                    return Err(Refused::new(format!(
+                        "{old} serves, and is not replaced: its copies would be lost to the zone \
+                         until others have given them to the new one. If that is wanted, stop its \
+                         zone first (`trine admin zone stop {}`)",
+                        plan.own().zone.letter()
+                    )));
+                }
+                self.begin(&mut data, ask)?
+            }
+        };
+        self.go_on(&mut data, old, new).await?;
+        Ok(Replaced { old: old.0, new: new.0, node: plan.own().name.clone() })
+    }
+
+    /// Go on with what a crash interrupted, until it is done.
+    pub(crate) async fn resume_replacements(self: Arc<Self>) {
+        let Who::Node { data, .. } = &self.who else { return };
+        loop {
+            let mut data = data.lock().await;
+            let waits = data.stores().iter().find(|store| {
+                let waits = matches!(store.state, KeptState::BeingMade | KeptState::ToBePlaced);
+                waits && store.replaces().is_some() && !data.is_lost(store)
+            });
+            let Some((Some(old), new)) = waits.map(|store| (store.replaces(), store.id())) else {
+                return;
+            };
+            match self.go_on(&mut data, old, new).await {
+                Ok(()) => tracing::info!("{new} has taken the place of {old}"),
+                Err(error) => {
+                    tracing::warn!("{new} is to take the place of {old}, and waits: {error}");
+                    drop(data);
+                    self.runtime.sleep_until(self.runtime.now() + AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn serves(&self, id: StoreId) -> bool {
+        let status = self.handle.status().await;
+        let stores = status.map(|status| status.stores).unwrap_or_default();
+        let lives = |life: &crate::driver::StoreLife| {
+            use crate::driver::StoreLife::{Opening, Serving};
+            matches!(life, Opening | Serving)
+        };
+        stores.iter().any(|store| store.id == id && lives(&store.life))
+    }
+
+    /// Choose the new store's id and file, durably.
+    fn begin(&self, data: &mut NodeDirectory, ask: &Replace) -> Result<StoreId, Refused> {
+        let new = ask.new.filter(|new| *new != 0).map(StoreId);
+        let new = new.ok_or_else(|| Refused::new("the new store needs an id from 1"))?;
+        let path = ask.path.as_ref().map(PathBuf::from);
+        data.begin_replacement(StoreId(ask.old), new, path).map_err(Refused::new)?;
+        Ok(new)
+    }
+
+    /// All that is left to do, from wherever it stands.
+    async fn go_on(
+        &self,
+        data: &mut NodeDirectory,
+        old: StoreId,
+        new: StoreId,
+    ) -> Result<(), Refused> {
+        let Who::Node { plan, geometry, .. } = &self.who else {
+            return Err(Refused::new("this process has all zones"));
+        };
+        let kept = data.store(new).cloned();
+        let kept = kept.ok_or_else(|| Refused::new(format!("{new} is not of this node")))?;
+        if kept.state == KeptState::Made {
+            return Ok(());
+        }
+        let path = data.path_of(&kept);
+        if let Some(folder) = path.parent() {
+            crate::files::create_directory(folder, 0o700).map_err(|error| {
+                Refused::new(format!("cannot make the directory {}: {error}", folder.display()))
+            })?;
+        }
+        let (zone, absent) = (plan.own().zone, Some(Absent::Waits));
+        self.hosting.add(new, Place { zone, path, geometry: *geometry, absent });
+        let part = self.open(new).await?;
+        data.made(new).map_err(Refused::new)?;
+        match directory::replace(&self.front, old, new).await {
+            Ok(()) => {}
+            Err(AskError::Refused(error)) => {
+                // Nobody has heard of it: its file, empty as it is, is left for the operator.
+                data.give_up(new).map_err(Refused::new)?;
+                self.hosting.forget(new);
+                return Err(Refused::new(format!("{old} is not replaced by {new}: {error}")));
+            }
+            Err(AskError::Unknown(error)) => {
+                return Err(Refused::new(format!(
+                    "{new} is made at node {:?}, and may not have the place of {old} yet: {error}. \
+                     Give the same command again; its node goes on by itself when it is started \
+                     again",
+                    plan.own().name
+                )));
+            }
+        }
+        data.placed(old, new).map_err(Refused::new)?;
+        if self.hosting.places().contains_key(&old) {
+            self.hosting.stop(&self.handle, old).await.map_err(Refused::new)?;
+            self.hosting.forget(old);
+        }
+        self.handle.start_store(part).await.map_err(Refused::new)?;
+        self.hosting.set_absent(new, None);
+        Ok(())
+    }
+
+    /// Open the new store's disk, which an attempt just before may still hold.
+    async fn open(&self, id: StoreId) -> Result<StorePart<R, Store>, Refused> {
+        for _ in 0..REOPENS_MAX {
+            match self.hosting.part(id, self.handle.sink(id)) {
+                Err(HostError::Disk(DiskOpenError::Locked { .. })) => {
+                    self.runtime.sleep_until(self.runtime.now() + REOPEN_PAUSE).await;
+                }
+                result => return result.map_err(Refused::new),
+            }
+        }
+        Err(Refused::new(format!("the file of {id} is held by another process")))
+    }
+}
+
+/// Replacements of this node that are not done.
+pub(super) fn under_way(data: &NodeDirectory) -> Vec<Replacing> {
+    let replacing = data.stores().iter().filter_map(|store| {
+        let step = match store.state {
+            KeptState::BeingMade => "its file is to be made",
+            KeptState::ToBePlaced if data.is_lost(store) => {
+                "its file is gone; give `trine admin store replace` again"
+            }
+            KeptState::ToBePlaced => "it waits for its place in the cluster's map",
+            KeptState::Made | KeptState::Replaced => return None,
+        };
+        let (old, new) = (store.replaces()?.0, store.id().0);
+        Some(Replacing { old, new, step: step.to_owned() })
+    });
+    replacing.collect()
+}
+
+/// Replacements that this node has done.
+pub(super) fn done(data: &NodeDirectory) -> Vec<Replacing> {
+    let made = data.stores().iter().filter(|store| store.state == KeptState::Made);
+    let pair = |store: &crate::data::KeptStore| {
+        let (old, new) = (store.replaces()?.0, store.id().0);
+        Some(Replacing { old, new, step: "done".to_owned() })
+    };
+    made.filter_map(pair).collect()
+}
+
+/// What is said while a replacement holds the data directory.
+pub(super) fn busy() -> Replacing {
+    Replacing { step: "a replacement is being carried out".to_owned(), ..Replacing::default() }
+}
+
+/// A replacement of this store that was done before.
+fn done_before(ask: &Replace, reports: &[(String, NodeReport)]) -> Option<Replaced> {
+    reports.iter().find_map(|(name, report)| {
+        let done = report.replaced.iter().find(|done| done.old == ask.old)?;
+        Some(Replaced { old: done.old, new: done.new, node: name.clone() })
+    })
+}
+
+/// The node that shall have the new store.
+fn find<'a>(
+    ask: &Replace,
+    plan: &'a NodePlan,
+    map: &MapStatus,
+    reports: &[(String, NodeReport)],
+) -> Result<&'a NodeSpec, Refused> {
+    let old = ask.old;
+    let has = |report: &NodeReport| report.ids_used.contains(&old);
+    let by_report = reports.iter().find(|(_, report)| has(report)).map(|(name, _)| name.as_str());
+    let by_plan = |spec: &&NodeSpec| spec.stores.iter().any(|store| store.id.0 == old);
+    let by_plan = plan.nodes.values().find(by_plan).map(|spec| spec.name.as_str());
+    let zone = map.zones.iter().find(|(_, stores)| stores.contains(&old)).map(|(zone, _)| zone);
+    let home = by_report.or(by_plan);
+    let begun = reports.iter().find(|(_, report)| report.replacing.iter().any(|r| r.old == old));
+    if let Some((name, _)) = begun {
+        // A command that was broken off: its node goes on with it.
+        let ours = plan.nodes.values().find(|spec| spec.name == *name);
+        return ours.ok_or_else(|| Refused::new(format!("there is no node {name:?}")));
+    }
+    if map.retired.contains(&old) {
+        return Err(Refused::new(format!(
+            "store {old} was replaced already, and never comes back; `trine admin status` shows the \
+             stores there are"
+        )));
+    }
+    if zone.is_none() {
+        let all: Vec<String> = map.zones.values().flatten().map(u64::to_string).collect();
+        return Err(Refused::new(format!(
+            "there is no store {old} in the cluster (there are: {})",
+            all.join(", ")
+        )));
+    }
+    if let Some(serving) = serving(old, reports)
+        && ask.node.as_deref().is_some_and(|node| node != serving)
+    {
+        return Err(Refused::new(format!(
+            "store {old} serves at node {serving:?}, and is not replaced: stop its zone first if \
+             that is wanted"
+        )));
+    }
+    let Some(name) = ask.node.as_deref().or(home) else {
+        return Err(Refused::new(format!(
+            "no node that answers has had store {old}: say which shall have the new one with --node"
+        )));
+    };
+    let Some(spec) = plan.nodes.values().find(|spec| spec.name == name) else {
+        let all: Vec<&str> = plan.nodes.values().map(|spec| spec.name.as_str()).collect();
+        return Err(Refused::new(format!(
+            "there is no node {name:?} (there are: {})",
+            all.join(", ")
+        )));
+    };
+    let letter = spec.zone.letter().to_string();
+    if zone.is_some_and(|zone| *zone != letter) {
+        return Err(Refused::new(format!(
+            "store {old} is of zone {}, and node {name:?} of zone {letter}: the new store must be \
+             in the same zone",
+            zone.map(String::as_str).unwrap_or_default()
+        )));
+    }
+    Ok(spec)
+}
+
+/// The node at which a store serves.
+fn serving(store: u64, reports: &[(String, NodeReport)]) -> Option<&str> {
+    let serves = |report: &NodeReport| {
+        report.stores.iter().any(|s| s.id == store && s.life == StoreLife::Serving)
+    };
+    reports.iter().find(|(_, report)| serves(report)).map(|(name, _)| name.as_str())
+}
+
+/// The first id that nobody has heard of.
+fn next_id(map: &MapStatus, plan: &NodePlan, reports: &[(String, NodeReport)]) -> u64 {
+    let mapped = map.zones.values().flatten().chain(&map.voters).chain(&map.retired).copied();
+    let planned = plan.nodes.values().flat_map(|node| &node.stores).map(|store| store.id.0);
+    let used = reports.iter().flat_map(|(_, report)| report.ids_used.iter().copied());
+    mapped.chain(planned).chain(used).max().unwrap_or(0) + 1
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Which node gets a new store, and which id that has.
+
+use super::super::schema::StoreStatus;
+use super::*;
+use crate::config::{Config, NodeCli};
+
+fn plan() -> NodePlan {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trine.toml");
+    let mut text = "cluster = \"6d6561737572696e67206f6e65206761\"\nroot_access_key = \"root\"\n\
+                    root_secret_key = \"hunter22\"\n"
+        .to_owned();
+    for (id, name) in [(1, "a1"), (2, "b1"), (3, "c1"), (4, "b2")] {
+        text += &format!(
+            "[[nodes]]\nname = \"{name}\"\nid = {id}\nzone = \"{}\"\n\
+             peer = \"127.0.0.1:710{id}\"\ns3 = \"127.0.0.1:900{id}\"\nstores = [{id}]\n",
+            &name[..1]
+        );
+    }
+    std::fs::write(&file, text).unwrap();
+    let cli = NodeCli { config: Some(file), node: Some("a1".to_owned()), ..NodeCli::default() };
+    Config::resolve_node(cli, []).unwrap().node.unwrap()
+}
+
+fn map() -> MapStatus {
+    directory::of_map(&plan().map())
+}
+
+fn report(used: &[u64]) -> NodeReport {
+    NodeReport { ids_used: used.to_vec(), ..NodeReport::default() }
+}
+
+fn found(
+    ask: &Replace,
+    map: &MapStatus,
+    reports: &[(String, NodeReport)],
+) -> Result<String, String> {
+    let plan = plan();
+    let found = find(ask, &plan, map, reports);
+    found.map(|spec| spec.name.clone()).map_err(|refused| refused.to_string())
+}
+
+fn of(old: u64, node: Option<&str>) -> Replace {
+    Replace { old, node: node.map(str::to_owned), ..Replace::default() }
+}
+
+#[test]
+fn the_node_that_had_the_store_gets_the_new_one_unless_another_is_named() {
+    let none: &[(String, NodeReport)] = &[];
+    assert_eq!(found(&of(2, None), &map(), none).as_deref(), Ok("b1"));
+    assert_eq!(found(&of(2, Some("b2")), &map(), none).as_deref(), Ok("b2"));
+    let later = [("b2".to_owned(), report(&[4, 9]))];
+    let mut newer = map();
+    newer.zones.insert("b".to_owned(), vec![9, 4]);
+    assert_eq!(found(&of(9, None), &newer, &later).as_deref(), Ok("b2"));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let none: &[(String, NodeReport)] = &[];
+    let refused = |ask: &Replace, map: &MapStatus| found(ask, map, none).unwrap_err();
+    assert!(refused(&of(7, None), &map()).contains("there are: 1, 2, 4, 3"));
+    assert!(refused(&of(2, Some("d1")), &map()).contains("there is no node \"d1\""));
+    assert!(refused(&of(2, Some("a1")), &map()).contains("must be in the same zone"));
+    let mut later = map();
+    later.zones.insert("b".to_owned(), vec![9, 4]);
+    assert!(refused(&of(9, None), &later).contains("--node"));
+    later.retired = vec![2];
+    assert!(refused(&of(2, None), &later).contains("was replaced already"));
+    let serving = StoreStatus { id: 2, life: StoreLife::Serving, ..StoreStatus::default() };
+    let reports =
+        [("b1".to_owned(), NodeReport { stores: vec![serving], ..NodeReport::default() })];
+    assert!(found(&of(2, Some("b2")), &map(), &reports).unwrap_err().contains("serves at node"));
+}
+
+#[test]
+fn a_command_that_was_broken_off_goes_on_at_its_node() {
+    let begun = Replacing { old: 2, new: 5, step: String::new() };
+    let reports =
+        [("b2".to_owned(), NodeReport { replacing: vec![begun], ..NodeReport::default() })];
+    assert_eq!(found(&of(2, None), &map(), &reports).as_deref(), Ok("b2"));
+    let mut later = map();
+    later.retired = vec![2];
+    assert_eq!(found(&of(2, None), &later, &reports).as_deref(), Ok("b2"));
+    let done = Replacing { old: 2, new: 5, step: "done".to_owned() };
+    let reports = [("b2".to_owned(), NodeReport { replaced: vec![done], ..NodeReport::default() })];
+    let before = done_before(&of(2, None), &reports).unwrap();
+    assert_eq!((before.new, before.node.as_str()), (5, "b2"));
+}
+
+#[test]
+fn an_id_that_anybody_has_heard_of_is_not_given_again() {
+    let plan = plan();
+    assert_eq!(next_id(&map(), &plan, &[]), 5);
+    let mut later = map();
+    later.retired = vec![8];
+    assert_eq!(next_id(&later, &plan, &[]), 9);
+    assert_eq!(next_id(&later, &plan, &[("b1".to_owned(), report(&[2, 11]))]), 12);
+}

@@ -1,0 +1,158 @@
+//! What is made of what processes say.
+
+use super::super::schema::{RepairStatus, Replacing};
+use super::*;
+
+fn replica(store: u64, leads: bool, applied: u64) -> ReplicaStatus {
+    ReplicaStatus {
+        range: 1,
+        store,
+        role: if leads { "leader" } else { "follower" }.to_owned(),
+        leader: Some(1),
+        term: 3,
+        last: 10,
+        commit: 10,
+        applied: Some(applied),
+        voters: vec![1, 2, 3],
+        ..ReplicaStatus::default()
+    }
+}
+
+fn store(id: u64, zone: &str) -> StoreStatus {
+    StoreStatus {
+        id,
+        zone: zone.to_owned(),
+        life: StoreLife::Serving,
+        map_epoch: Some(1),
+        repair: Some(RepairStatus { complete: true, ..RepairStatus::default() }),
+        replicas: vec![replica(id, id == 1, 10)],
+        ..StoreStatus::default()
+    }
+}
+
+fn answers() -> Vec<Answer> {
+    let answer = |(id, zone): (u64, &str)| Answer {
+        node: NodeStatus {
+            name: format!("{zone}1"),
+            id: u32::try_from(id).unwrap(),
+            zone: Some(zone.to_owned()),
+            ..NodeStatus::default()
+        },
+        stores: vec![id],
+        report: Ok(NodeReport {
+            cluster: "c".to_owned(),
+            bootstrap: "m".to_owned(),
+            stores: vec![store(id, zone)],
+            ..NodeReport::default()
+        }),
+    };
+    [(1, "a"), (2, "b"), (3, "c")].map(answer).into()
+}
+
+fn map() -> MapStatus {
+    let zones = [("a", 1), ("b", 2), ("c", 3)].map(|(zone, id)| (zone.to_owned(), vec![id]));
+    MapStatus { epoch: 1, zones: zones.into(), voters: vec![1, 2, 3], retired: Vec::new() }
+}
+
+fn composed(answers: Vec<Answer>) -> ClusterStatus {
+    let committed = commits(&answers);
+    compose("a1", "c", "m", answers, Ok(map()), &map(), &committed)
+}
+
+/// What is missing after a change to the report of store 2's node.
+fn missing(change: impl Fn(&mut NodeReport)) -> String {
+    let mut answers = answers();
+    change(answers[1].report.as_mut().unwrap());
+    let status = composed(answers);
+    assert_eq!(status.redundancy.full, status.redundancy.missing.is_empty());
+    status.redundancy.missing.join("\n")
+}
+
+#[test]
+fn a_whole_cluster_lacks_nothing() {
+    let status = composed(answers());
+    assert_eq!(status.redundancy, Redundancy { full: true, missing: Vec::new() });
+    assert_eq!(status.ranges[0].leader, Some(1));
+    assert!(status.zones.iter().all(|zone| zone.serving));
+    assert_eq!(status.backlog, Backlog::default());
+}
+
+#[test]
+fn whatever_is_missing_is_told() {
+    type Change = fn(&mut NodeReport);
+    let cases: &[(Change, &str)] = &[
+        (|r| r.cluster = "x".to_owned(), "node b1: it belongs to another cluster"),
+        (|r| r.bootstrap = "x".to_owned(), "give all nodes the same [[nodes]]"),
+        (|r| r.stores.clear(), "store-2 (zone b, node b1) is not heard of"),
+        (|r| r.stores[0].life = StoreLife::Lost, "store-2 (zone b, node b1) is lost"),
+        (|r| r.stores[0].life = StoreLife::Stopped, "is stopped"),
+        (|r| r.stores[0].repair = None, "does not say which copies"),
+        (|r| r.stores[0].repair = Some(RepairStatus::default()), "is comparing its copies"),
+        (|r| r.stores[0].map_epoch = Some(0), "has not yet heard"),
+        (|r| r.stores[0].replicas[0].suspect = true, "distrusts its log of range-1"),
+        (|r| r.stores[0].replicas[0].applied = Some(7), "store-2 is 3 entries behind store-1"),
+        (|r| r.stores[0].replicas.clear(), "no replica at store-2"),
+        (|r| r.replacing.push(Replacing::default()), "is to take the place of"),
+    ];
+    for (change, said) in cases {
+        let missing = missing(*change);
+        assert!(missing.contains(said), "{said}: {missing}");
+    }
+    let lacking = missing(|report| {
+        let repair = RepairStatus { missing: 5, complete: false, ..RepairStatus::default() };
+        report.stores[0].repair = Some(repair);
+    });
+    assert!(lacking.contains("lacks 5 copies"), "{lacking}");
+}
+
+#[test]
+fn a_node_that_is_silent_is_shown_with_its_stores() {
+    let mut answers = answers();
+    answers[0].report = Err("no link to node-1 stands".to_owned());
+    let status = composed(answers);
+    assert!(!status.redundancy.full);
+    assert!(!status.nodes[0].answers);
+    assert_eq!(status.stores[0].life, StoreLife::Unknown);
+    assert_eq!((status.stores[0].node.as_str(), status.stores[0].zone.as_str()), ("a1", "a"));
+    assert_eq!(status.ranges[0].leader, None);
+    assert_eq!(status.zones[0].stores_serving, 0);
+}
+
+#[test]
+fn a_map_that_nobody_tells_is_not_taken_for_full() {
+    let status =
+        compose("a1", "c", "m", answers(), Err("no quorum".to_owned()), &map(), &BTreeMap::new());
+    assert!(!status.redundancy.full);
+    assert_eq!(status.map, None);
+    assert!(status.redundancy.missing[0].contains("no quorum"));
+}
+
+#[test]
+fn a_replaced_store_is_shown_no_more_and_its_successor_counts() {
+    let mut map = map();
+    map.zones.insert("b".to_owned(), vec![4]);
+    (map.voters, map.retired) = (vec![1, 3, 4], vec![2]);
+    let mut answers = answers();
+    answers[1].report.as_mut().unwrap().stores.push(store(4, "b"));
+    let status = compose("a1", "c", "m", answers, Ok(map.clone()), &map, &BTreeMap::new());
+    let ids: Vec<u64> = status.stores.iter().map(|store| store.id).collect();
+    assert_eq!(ids, [1, 3, 4]);
+    let missing = status.redundancy.missing.join("\n");
+    assert!(missing.contains("has the voters [1, 2, 3]"), "{missing}");
+}
+
+#[test]
+fn of_two_that_believe_to_lead_the_newer_term_does() {
+    let mut answers = answers();
+    let report = answers[1].report.as_mut().unwrap();
+    report.stores[0].replicas[0].role = "leader".to_owned();
+    report.stores[0].replicas[0].term = 4;
+    assert_eq!(composed(answers).ranges[0].leader, Some(2));
+}
+
+#[test]
+fn a_field_that_a_later_version_adds_is_passed_over() {
+    let text = r#"{"life": "hibernating", "id": 7, "mood": "good"}"#;
+    let store: StoreStatus = serde_json::from_str(text).unwrap();
+    assert_eq!((store.id, store.life), (7, StoreLife::Unknown));
+}

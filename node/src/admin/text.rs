@@ -1,0 +1,169 @@
+//! A status for people to read.
+
+use std::fmt::Write as _;
+
+use super::schema::{ClusterStatus, LinkReport, NodeStatus, RangeStatus, StoreLife, StoreStatus};
+
+/// The whole status.
+pub(super) fn status(status: &ClusterStatus) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut out, status);
+    out
+}
+
+fn write(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
+    writeln!(out, "cluster {} (as {} sees it)", status.cluster, status.answered_by)?;
+    if status.redundancy.full {
+        writeln!(out, "redundancy: full: everything is in all three zones")?;
+    } else {
+        writeln!(out, "redundancy: NOT FULL:")?;
+        for missing in &status.redundancy.missing {
+            writeln!(out, "  - {missing}")?;
+        }
+    }
+    let backlog = &status.backlog;
+    writeln!(
+        out,
+        "backlog: {} copies missing, {} log entries behind, {} stores comparing",
+        backlog.copies_missing, backlog.entries_behind, backlog.stores_comparing
+    )?;
+    if let Some(map) = &status.map {
+        writeln!(
+            out,
+            "map: epoch {}, voters {:?}, retired {:?}",
+            map.epoch, map.voters, map.retired
+        )?;
+    }
+    for zone in &status.zones {
+        let state = if zone.serving { "serving" } else { "NOT WHOLE" };
+        writeln!(
+            out,
+            "\nzone {}: {state}, {} of {} stores serve",
+            zone.zone, zone.stores_serving, zone.stores
+        )?;
+        let here = |node: &&NodeStatus| node.zone.as_ref().is_none_or(|of| *of == zone.zone);
+        for node in status.nodes.iter().filter(here) {
+            self::node(out, node, status)?;
+        }
+        for store in status.stores.iter().filter(|store| store.zone == zone.zone) {
+            self::store(out, store)?;
+        }
+    }
+    for range in &status.ranges {
+        self::range(out, range)?;
+    }
+    Ok(())
+}
+
+fn node(out: &mut String, node: &NodeStatus, status: &ClusterStatus) -> std::fmt::Result {
+    if node.zone.is_none() {
+        // One process with all zones is told of once, in the first line.
+        return Ok(());
+    }
+    let state = match &node.problem {
+        Some(problem) => problem.as_str(),
+        None => "answers",
+    };
+    writeln!(out, "  node {} (id {}): {state}; S3 on {}", node.name, node.id, node.s3)?;
+    if node.answers {
+        writeln!(out, "    {}; {} requests", node.gateway, node.requests)?;
+    }
+    for link in &node.links {
+        let peer = status.nodes.iter().find(|peer| peer.id == link.node);
+        let peer = peer.map_or(link.address.as_str(), |peer| peer.name.as_str());
+        writeln!(out, "    link to {peer}: {}", self::link(link))?;
+    }
+    Ok(())
+}
+
+fn link(link: &LinkReport) -> String {
+    let mut text = if link.up {
+        let trip = link.round_trip_us.map(|us| format!(", {}.{:03} ms", us / 1000, us % 1000));
+        format!("up for {}{}", seconds(link.since_ms), trip.unwrap_or_default())
+    } else {
+        let why = link.reason.as_deref().unwrap_or("not yet made");
+        format!("DOWN for {}: {why}", seconds(link.since_ms))
+    };
+    if link.queued_bytes > 0 {
+        text += &format!(", {} queued", bytes(link.queued_bytes));
+    }
+    if !link.drops.is_empty() {
+        let drops = link.drops.iter().map(|(kind, count)| format!("{count} {kind}"));
+        text += &format!(", dropped: {}", drops.collect::<Vec<_>>().join(", "));
+    }
+    text
+}
+
+fn store(out: &mut String, store: &StoreStatus) -> std::fmt::Result {
+    let life = match store.life {
+        StoreLife::Serving => "serving",
+        StoreLife::Opening => "starting",
+        StoreLife::Stopped => "STOPPED",
+        StoreLife::Stopping => "being stopped",
+        StoreLife::Halted => "HALTED",
+        StoreLife::Lost => "LOST",
+        StoreLife::Failed => "DOES NOT RUN",
+        StoreLife::Unknown => "not heard of",
+    };
+    write!(out, "  store {} at {}: {life}", store.id, store.node)?;
+    if let Some(incarnation) = store.incarnation {
+        write!(out, ", start {incarnation}")?;
+    }
+    if let Some(disk) = &store.disk {
+        write!(
+            out,
+            ", {} of {} used, {} of journal free",
+            bytes(disk.used_bytes),
+            bytes(disk.capacity_bytes),
+            bytes(disk.journal_free_bytes)
+        )?;
+    }
+    if let Some(repair) = &store.repair {
+        let state = if repair.complete { "complete" } else { "not complete" };
+        write!(
+            out,
+            ", copies {state} ({} missing, {} repaired, {} damaged)",
+            repair.missing, repair.repaired, repair.damaged
+        )?;
+    }
+    writeln!(out)?;
+    match &store.reason {
+        Some(reason) => writeln!(out, "    {reason}"),
+        None => Ok(()),
+    }
+}
+
+fn range(out: &mut String, range: &RangeStatus) -> std::fmt::Result {
+    let leader = range.leader.map_or("NOBODY leads".to_owned(), |id| format!("store {id} leads"));
+    writeln!(
+        out,
+        "\nrange {}: {leader} in term {}, {} entries committed",
+        range.range, range.term, range.commit
+    )?;
+    for replica in &range.replicas {
+        let applied =
+            replica.applied.map_or("nothing yet".to_owned(), |applied| applied.to_string());
+        let suspect = if replica.suspect { ", DISTRUSTS its log" } else { "" };
+        writeln!(
+            out,
+            "  store {}: {}, term {}, log to {}, committed {}, applied {applied}{suspect}",
+            replica.store, replica.role, replica.term, replica.last, replica.commit
+        )?;
+    }
+    Ok(())
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+fn bytes(count: u64) -> String {
+    let units = [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    for (unit, name) in units {
+        if count >= unit {
+            return format!("{}.{} {name}", count / unit, count % unit * 10 / unit);
+        }
+    }
+    format!("{count} B")
+}

@@ -1,0 +1,137 @@
+//! Three `trine node` processes: one is killed, comes back, loses its disk and gets another.
+
+#![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
+
+use std::fs;
+
+mod support;
+
+use support::cluster::{Cluster, NAMES, admin, config, free_ports, node_command};
+use support::refusal;
+
+fn full(status: &serde_json::Value) -> bool {
+    status["redundancy"]["full"] == true
+}
+
+#[test]
+fn three_processes_serve_while_one_dies_and_a_lost_store_is_replaced() {
+    let mut cluster = Cluster::start();
+    let mut clients = [0, 1, 2].map(|number| cluster.client(number));
+    assert_eq!(clients[0].request("PUT", "/demo", b"").unwrap().status, 200);
+    let large = vec![7_u8; 3 << 20];
+    assert_eq!(clients[0].request("PUT", "/demo/small", b"one").unwrap().status, 200);
+    assert_eq!(clients[0].request("PUT", "/demo/large", &large).unwrap().status, 200);
+    for client in &mut clients[1..] {
+        assert_eq!(client.request("GET", "/demo/small", b"").unwrap().body, b"one");
+        assert_eq!(client.request("GET", "/demo/large", b"").unwrap().body, large);
+    }
+    let status = cluster.wait_status(1, "whole", full);
+    assert_eq!(status["answered_by"], "b1");
+    assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
+    assert_eq!(status["stores"].as_array().unwrap().len(), 3);
+    assert!(status["ranges"][0]["leader"].is_u64(), "{status:#}");
+    assert!(status["nodes"][0]["links"][0]["round_trip_us"].is_u64(), "{status:#}");
+
+    // A node that is killed costs nothing at the others, and is shown as what it is.
+    cluster.kill(1);
+    assert_eq!(clients[0].request("PUT", "/demo/later", &large).unwrap().status, 200);
+    assert_eq!(clients[2].request("GET", "/demo/later", b"").unwrap().body, large);
+    let status = cluster.status(0);
+    assert!(!full(&status), "{status:#}");
+    assert_eq!(status["nodes"][1]["answers"], false, "{status:#}");
+    let error = String::from_utf8(cluster.admin(1, &["status"]).stderr).unwrap();
+    assert!(error.contains("no trine process listens on"), "{error}");
+    let error = String::from_utf8(cluster.admin(0, &["zone", "stop", "c"]).stderr).unwrap();
+    assert!(error.contains("zone c is not stopped") && error.contains("--force"), "{error}");
+
+    // It comes back without its disk, says so, and the others go on.
+    fs::remove_file(cluster.data(1).join("store-2")).unwrap();
+    cluster.spawn(1);
+    cluster.wait_ready(1);
+    let status =
+        cluster.wait_status(0, "the loss is shown", |status| status["stores"][1]["life"] == "lost");
+    let missing = status["redundancy"]["missing"].to_string();
+    assert!(missing.contains("trine admin store replace 2"), "{missing}");
+    assert!(cluster.logs().contains("store-2 IS LOST"), "{}", cluster.logs());
+    assert_eq!(cluster.client(1).request("GET", "/demo/later", b"").unwrap().body, large);
+
+    // From another node: it is made where it was, and filled.
+    let output = cluster.admin(0, &["store", "replace", "2"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{}", cluster.logs());
+    let again = cluster.admin(0, &["store", "replace", "2"]);
+    assert!(again.status.success(), "the same command may be given again");
+    assert_eq!(output.stdout, again.stdout);
+    let status = cluster.wait_status(2, "whole again", full);
+    assert_eq!(status["map"]["retired"], serde_json::json!([2]));
+    assert_eq!(status["map"]["zones"]["b"], serde_json::json!([4]));
+    assert!(cluster.data(1).join("store-4").exists());
+
+    // A restart finds the new store, though the file still names the old one.
+    cluster.kill(1);
+    cluster.spawn(1);
+    cluster.wait_ready(1);
+    cluster.wait_status(1, "whole after a restart", full);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_reason() {
+    let mut cluster = Cluster::start();
+    cluster.wait_status(0, "whole", full);
+    for (args, said) in [
+        (&["zone", "stop", "d"][..], "there is no zone \"d\""),
+        (&["store", "replace", "7"], "there is no store 7 in the cluster (there are: 1, 2, 3)"),
+        (&["store", "replace", "x"], "\"x\" is no store"),
+        (&["store", "replace", "2"], "store-2 serves, and is not replaced"),
+        (&["store", "replace", "2", "--node", "a1"], "stop its zone first"),
+    ] {
+        let output = cluster.admin(0, args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        assert!(error.contains(said), "{args:?}: {error}");
+    }
+    // A zone of another process is stopped and started from here.
+    assert!(cluster.admin(0, &["zone", "stop", "b"]).status.success());
+    let status = cluster.status(2);
+    assert_eq!(status["stores"][1]["life"], "stopped", "{status:#}");
+    assert_eq!(cluster.client(1).request("GET", "/", b"").unwrap().status, 200, "S3 goes on");
+    assert!(cluster.admin(2, &["zone", "start", "b"]).status.success());
+    cluster.wait_status(0, "whole again", full);
+    cluster.kill(0);
+}
+
+#[test]
+fn a_node_that_contradicts_its_directory_or_its_file_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.toml");
+    fs::write(&file, config(&free_ports())).unwrap();
+    let start = |name: &str, data: &str| {
+        let mut command = node_command(&file, name);
+        command.arg("--data").arg(folder.path().join(data));
+        refusal(command)
+    };
+    assert!(start("nobody", "x").contains("there are: a1, b1, c1"));
+    fs::create_dir(folder.path().join("other")).unwrap();
+    fs::write(
+        folder.path().join("other/node.toml"),
+        "version = 1\ncluster = \"6d6561737572696e67206f6e65206761\"\nnode = 2\nbootstrap = \"\"\n",
+    )
+    .unwrap();
+    assert!(start(NAMES[0], "other").contains("is that of the node with id = 2"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut ports = free_ports();
+    ports[3] = taken.local_addr().unwrap().port();
+    fs::write(&file, config(&ports)).unwrap();
+    let text = start(NAMES[0], "taken");
+    assert!(text.contains(&format!("127.0.0.1:{} is in use", ports[3])), "{text}");
+    assert!(!folder.path().join("taken").exists(), "nothing is made");
+}
+
+#[test]
+fn nobody_listens_where_nothing_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = admin(folder.path(), &["status"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("no trine process listens on") && error.contains("--data"), "{error}");
+}
