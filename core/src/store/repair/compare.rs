@@ -75,6 +75,8 @@ enum Stage {
 #[derive(Debug, Default)]
 pub(super) struct Compare {
     peers: BTreeMap<StoreId, Peer>,
+    /// Whether the chunk index was still being rebuilt at the last step.
+    index_incomplete: bool,
     pass: Option<Pass>,
     next_call: u64,
 }
@@ -133,7 +135,8 @@ impl Compare {
         host: &mut Host,
         fx: &mut Effects,
     ) {
-        if !host.storage.chunk_index_is_complete() {
+        self.index_incomplete = !host.storage.chunk_index_is_complete();
+        if self.index_incomplete {
             // What is not found again yet would seem to be missing.
             self.pass = None;
             return;
@@ -317,6 +320,10 @@ impl Compare {
 
     pub(super) fn next_deadline(&self, queue: &Queue) -> Option<Deadline> {
         let reason = "compare inventories";
+        if self.index_incomplete {
+            // The disk wakes the store. A deadline that is due already would wake it all the time.
+            return None;
+        }
         match &self.pass {
             None => {
                 let at = self.peers.values().map(|peer| peer.next).min()?;
