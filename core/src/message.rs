@@ -181,6 +181,8 @@ pub struct RangeAnswer {
     pub origin: GatewayId,
     /// Which range.
     pub range: RangeId,
+    /// The replica that answers: the leader, unless it says that it does not lead.
+    pub by: StoreId,
     /// What came of it.
     pub result: Result<Answer, Refusal>,
 }

@@ -6,7 +6,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use crate::directory::Directory;
-use crate::ids::{Order, StoreId, TenantId};
+use crate::ids::{ChunkId, Order, StoreId, TenantId};
 use crate::object::{
     Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, ObjectChecksum, ObjectKey,
     ObjectRecord, Owner, PartRecord, TagMatch, UploadRecord, WriteConditions,
@@ -246,6 +246,81 @@ pub enum Request {
     },
     /// Of operators: the cluster map and the live sessions → [`Reply::Directory`].
     Directory,
+    /// Of operators: read and verify every copy of every chunk of a page of objects, and compare the
+    /// copies → [`Reply::Audit`].
+    Audit {
+        /// Where to go on: [`AuditPage::next`] of the page before.
+        after: Option<Bytes>,
+        /// At most so many objects and parts; a page has 256 at most.
+        limit: u32,
+    },
+}
+
+/// What an audit found on one page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditPage {
+    /// Objects, and parts of uploads under way.
+    pub objects: u64,
+    /// Chunks of them.
+    pub chunks: u64,
+    /// Copies that verified and agree with the others.
+    pub copies_good: u64,
+    /// Copies that do not.
+    pub bad: Vec<AuditFinding>,
+    /// Stores that did not answer; what they have is not known.
+    pub unreachable: Vec<StoreId>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Bytes>,
+}
+
+/// A copy that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFinding {
+    /// Bucket and key, and the number of a part of an upload under way.
+    pub key: String,
+    /// Which chunk.
+    pub chunk: ChunkId,
+    /// Whose copy.
+    pub store: StoreId,
+    /// What is wrong.
+    pub error: AuditError,
+}
+
+/// What is wrong with a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditError {
+    /// It is not there.
+    Missing,
+    /// It does not verify.
+    Damaged,
+    /// The disk failed to read it.
+    Unreadable,
+    /// The store refuses to check it.
+    Refused,
+    /// It has another length than the object's record says.
+    Length {
+        /// Bytes that it has.
+        found: u64,
+        /// Bytes that it must have.
+        expected: u64,
+    },
+    /// It verifies and yet differs from other copies.
+    Differs,
+}
+
+impl fmt::Display for AuditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("missing"),
+            Self::Damaged => f.write_str("damaged: its blocks do not match their checksums"),
+            Self::Unreadable => f.write_str("the disk failed to read it"),
+            Self::Refused => f.write_str("the store refused to check it"),
+            Self::Length { found, expected } => {
+                write!(f, "it has {found} bytes, {expected} were expected")
+            }
+            Self::Differs => f.write_str("it verifies, and differs from other copies"),
+        }
+    }
 }
 
 /// What the edge computed over a verified body.
@@ -349,6 +424,8 @@ pub enum Reply {
     },
     /// The cluster map and the live sessions.
     Directory(Box<Directory>),
+    /// What an audit found.
+    Audit(Box<AuditPage>),
 }
 
 /// Why a request was not done. The edge maps each to S3's code, status and XML.

@@ -50,7 +50,7 @@ fn call(ask: Ask) -> Message {
 
 fn answer(result: Result<Answer, Refusal>) -> Message {
     let (call, origin, range) = (CallId(1), GatewayId(2), RangeId(0));
-    Message::RangeAnswer(RangeAnswer { call, origin, range, result })
+    Message::RangeAnswer(RangeAnswer { call, origin, range, by: StoreId(3), result })
 }
 
 fn pulse(measured: Option<Duration>) -> Pulse {

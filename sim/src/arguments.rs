@@ -16,6 +16,10 @@ Run Trine under simulated faults.
       Search runs of consensus alone: N random walks (20,000: half a minute), and from some of them everything
       that can happen in the next few steps.
 
+  cargo sim mutants [--quick] [--jobs N] [--walks N] [NAME]...
+      Let consensus make known mistakes, all or those named, one at a time, on N threads (2), and say
+      which golden script and which walk of the explorer (at most N) notice. Fails if one is not noticed.
+
 Seeds are decimal, or hexadecimal with 0x.
 ";
 
@@ -26,6 +30,7 @@ pub(crate) enum Command {
     Run(Run),
     Replay(Replay),
     Explore(Explore),
+    Mutants(Mutants),
 }
 
 /// Search runs of consensus.
@@ -33,6 +38,15 @@ pub(crate) enum Command {
 pub(crate) struct Explore {
     pub(crate) walks: u64,
     pub(crate) start: u64,
+}
+
+/// Plant mistakes in consensus.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mutants {
+    pub(crate) quick: bool,
+    pub(crate) jobs: u64,
+    pub(crate) walks: Option<u64>,
+    pub(crate) names: Vec<String>,
 }
 
 /// Run many seeds.
@@ -60,6 +74,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         Some("run") => run(arguments).map(Command::Run),
         Some("replay") => replay(arguments).map(Command::Replay),
         Some("explore") => explore(arguments).map(Command::Explore),
+        Some("mutants") => mutants(arguments).map(Command::Mutants),
         Some(other) => Err(format!("{other:?} is no command")),
     }
 }
@@ -113,6 +128,27 @@ fn explore(mut arguments: impl Iterator<Item = String>) -> Result<Explore, Strin
     Ok(explore)
 }
 
+fn mutants(mut arguments: impl Iterator<Item = String>) -> Result<Mutants, String> {
+    let mut mutants = Mutants { quick: false, jobs: 2, walks: None, names: Vec::new() };
+    while let Some(name) = arguments.next() {
+        let mut value =
+            || number(&arguments.next().ok_or_else(|| format!("{name} needs a number"))?);
+        match name.as_str() {
+            "--quick" => mutants.quick = true,
+            "--jobs" => mutants.jobs = value()?,
+            "--walks" => mutants.walks = Some(value()?),
+            other if other.starts_with('-') => {
+                return Err(format!("{other:?} is no option of mutants"));
+            }
+            _ => mutants.names.push(name),
+        }
+    }
+    if mutants.jobs == 0 {
+        return Err("--jobs must be at least 1".to_owned());
+    }
+    Ok(mutants)
+}
+
 fn number(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
@@ -135,7 +171,15 @@ mod tests {
         assert_eq!(parse_line("run --seeds 7 --start 0x1f"), Ok(Command::Run(run)));
         let replay = Replay { seed: 5, filters: vec!["gw-1".to_owned()], quiet: false };
         assert_eq!(parse_line("replay 5 --filter gw-1"), Ok(Command::Replay(replay)));
-        for wrong in ["run --sedes 3", "run --seeds", "run --jobs 0", "replay", "replay x", "fly"] {
+        for wrong in [
+            "run --sedes 3",
+            "run --seeds",
+            "run --jobs 0",
+            "replay",
+            "replay x",
+            "fly",
+            "mutants --fast",
+        ] {
             assert!(parse_line(wrong).is_err(), "{wrong}");
         }
     }

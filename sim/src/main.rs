@@ -4,13 +4,15 @@ mod arguments;
 mod table;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use arguments::{Command, Explore, Replay, Run};
+use arguments::{Command, Explore, Mutants, Replay, Run};
 use table::Table;
+use trine_core::consensus::Mutant;
 use trine_sim::consensus::explorer::{ExploreConfig, explore};
+use trine_sim::consensus::gate::{GateConfig, Scripts, judge};
 use trine_sim::run::{Report, run_seed};
 
 fn main() -> ExitCode {
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         Ok(Command::Run(run)) => run_many(&run),
         Ok(Command::Replay(replay)) => replay_one(&replay),
         Ok(Command::Explore(explore)) => explore_consensus(&explore),
+        Ok(Command::Mutants(mutants)) => plant_mutants(&mutants),
         Err(wrong) => {
             eprintln!("{wrong}\n\n{}", arguments::HELP);
             ExitCode::from(2)
@@ -130,4 +133,51 @@ fn explore_consensus(arguments: &Explore) -> ExitCode {
     let report = explore(ExploreConfig { walks, seed: start, ..ExploreConfig::SHORT });
     println!("{report}");
     if report.finding.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Let consensus make known mistakes, and say who notices.
+fn plant_mutants(arguments: &Mutants) -> ExitCode {
+    let scripts = match Scripts::read() {
+        Ok(scripts) => scripts,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let named = |mutant: &Mutant| {
+        arguments.names.is_empty() || arguments.names.contains(&format!("{mutant:?}"))
+    };
+    let chosen: Vec<Mutant> = Mutant::ALL.iter().copied().filter(named).collect();
+    if chosen.len() < arguments.names.len() {
+        eprintln!("a mutant of that name is not known");
+        return ExitCode::from(2);
+    }
+    let mut config = if arguments.quick { GateConfig::QUICK } else { GateConfig::FULL };
+    if let Some(walks) = arguments.walks {
+        config = GateConfig { walks, walks_alone: walks };
+    }
+    // A mistake often ends in a failed assertion: that is a verdict, not news.
+    std::panic::set_hook(Box::new(|_| {}));
+    let begun = Instant::now();
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            let (sender, next, chosen, scripts) = (sender.clone(), &next, &chosen, &scripts);
+            scope.spawn(move || {
+                while let Some(mutant) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if sender.send(judge(*mutant, scripts, config)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut verdicts: Vec<_> =
+            receiver.into_iter().inspect(|verdict| print!("{verdict}")).collect();
+        verdicts.retain(|verdict| !verdict.holds());
+        let (took, all) = (begun.elapsed().as_secs(), chosen.len());
+        println!("{all} mutants in {took} s, {} not as they should be", verdicts.len());
+        if verdicts.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    })
 }

@@ -25,6 +25,7 @@ pub(crate) struct Table {
     served: u64,
     undecided: u64,
     gaps: Vec<Nanos>,
+    redundant_after: Vec<Nanos>,
     hits: Hits,
     enabled: Vec<u64>,
     slowest: Vec<(Duration, u64)>,
@@ -46,6 +47,7 @@ impl Table {
         if report.swarm.flavour == Flavour::OneZone {
             self.gaps.push(report.counts.gap_max);
         }
+        self.redundant_after.extend(report.counts.redundant_after);
         self.enabled.resize(FaultKind::ALL.len(), 0);
         for (count, kind) in self.enabled.iter_mut().zip(FaultKind::ALL) {
             *count += u64::from(report.swarm.knob(*kind) != Frequency::Off);
@@ -101,6 +103,16 @@ impl Table {
         line("one zone failing: runs", gaps.len().to_string());
         line("  longest wait, median", gap(gaps.len() / 2));
         line("  longest wait, worst", gap(gaps.len().saturating_sub(1)));
+        let mut after = self.redundant_after.clone();
+        after.sort_unstable();
+        let after_ms = |percent: usize| {
+            let at = after.len().saturating_sub(1) * percent / 100;
+            format!("{} ms", after.get(at).unwrap_or(&0) / MILLISECOND)
+        };
+        line("all copies seen: runs", after.len().to_string());
+        line("  after faults, median", after_ms(50));
+        line("  after faults, p99", after_ms(99));
+        line("  after faults, worst", after_ms(100));
         writeln!(text, "\n{:<24} {:>14} {:>10}", "fault", "happened", "seeds on")
             .expect("a String takes everything");
         for (kind, enabled) in FaultKind::ALL.iter().zip(&self.enabled) {

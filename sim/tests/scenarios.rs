@@ -5,7 +5,7 @@ use trine_core::cluster::Geometry;
 use trine_core::storage::layout::{JOURNAL_START, SUPERBLOCK_COPIES, superblock_offset};
 use trine_sim::faults::FaultKind;
 use trine_sim::faults::plan::{Episode, Victim};
-use trine_sim::faults::swarm::{Flavour, Swarm};
+use trine_sim::faults::swarm::{Flavour, Latency, REPAIRS, Swarm};
 use trine_sim::run::{Report, run};
 use trine_sim::world::{GEOMETRY, Real, Setup, World};
 use trine_sim::{MILLISECOND, Nanos, SECOND};
@@ -149,6 +149,74 @@ fn all_processes_killed_twenty_times_during_writes_lose_nothing() {
         World::run,
     );
     assert_clean(&report);
+}
+
+/// A run at whose end all copies must be there.
+fn audited(seed: u64, plan: Vec<Episode>, stores_per_zone: usize) -> Report {
+    let mut swarm = busy(8 * SECOND);
+    swarm.redundancy = true;
+    swarm.stores_per_zone = stores_per_zone;
+    // So many that most objects live to the end.
+    swarm.cold_keys = 200;
+    run(Real, Setup { seed, swarm, plan, geometry: GEOMETRY }, None, World::run)
+}
+
+/// What a fault has cost is repaired; as long as nothing repairs, the audit must find it.
+fn assert_repaired(report: &Report) {
+    if REPAIRS {
+        assert_clean(report);
+        assert!(report.counts.redundant_after.is_some(), "nobody has looked");
+    } else {
+        let failure =
+            report.failure.as_deref().expect("nothing repairs yet, so copies are missing");
+        assert!(failure.contains("has no sound copy"), "{failure}");
+    }
+}
+
+#[test]
+fn without_faults_every_copy_is_there_at_the_end() {
+    for stores_per_zone in 1..=3 {
+        let report = audited(70, Vec::new(), stores_per_zone);
+        assert_clean(&report);
+        assert!(report.counts.redundant_after.is_some(), "nobody has looked");
+    }
+}
+
+#[test]
+fn copies_that_a_dark_zone_missed_are_there_again() {
+    for stores_per_zone in 1..=3 {
+        let dark = episode(SECOND, 5 * SECOND, FaultKind::ZonePowerLoss, Victim::Zone(2));
+        let report = audited(71, vec![dark], stores_per_zone);
+        assert_hit(&report, FaultKind::ZonePowerLoss);
+        assert_repaired(&report);
+    }
+}
+
+#[test]
+fn copies_that_rot_are_there_again() {
+    for kind in [FaultKind::ByteRotted, FaultKind::SectorRotted] {
+        let rot = |n: u64| episode(7 * SECOND + n * MILLISECOND, 0, kind, Victim::Store(1));
+        let report = audited(72, (0..400).map(rot).collect(), 1);
+        assert_hit(&report, kind);
+        assert_repaired(&report);
+    }
+}
+
+/// Zones 1 ms, 80 ms and 80 ms apart, one way: same build, other times in its configuration.
+#[test]
+fn zones_one_and_eighty_milliseconds_apart_work_with_a_zone_dark() {
+    for zone in 0..3 {
+        let mut swarm = busy(12 * SECOND);
+        swarm.flavour = Flavour::OneZone;
+        let far = |ms| Latency { low: ms * MILLISECOND, high: ms * MILLISECOND * 5 / 4 };
+        swarm.distances = Some([far(1), far(80), far(80)]);
+        let fails = episode(2 * SECOND, 10 * SECOND, FaultKind::ZonePowerLoss, Victim::Zone(zone));
+        let setup =
+            Setup { seed: 80 + u64::from(zone), swarm, plan: vec![fails], geometry: GEOMETRY };
+        let report = run(Real, setup, None, World::run);
+        assert_clean(&report);
+        assert_hit(&report, FaultKind::ZonesFar);
+    }
 }
 
 /// Stop `store` in the middle of a busy run, damage what `choose` finds, start it, run on.

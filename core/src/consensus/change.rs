@@ -8,6 +8,7 @@
 use super::log::entry_bytes;
 use super::membership::{Change, ChangeError, Membership};
 use super::message::{Entry, EntryKind};
+use super::mutants::Mutant;
 use super::output::Output;
 use super::progress::Progress;
 use super::raft::{Leader, Raft, State};
@@ -38,20 +39,29 @@ impl Raft {
         // Before the first commit of its term a leader does not know what is committed: its log may
         // end with a change that is not (Ongaro, 4.1, and his correction of 2015).
         if leader.transfer.is_some()
-            || !self.has_committed_in_term()
-            || !self.is_membership_committed()
+            || !(self.has_committed_in_term()
+                || self.config.mutated(Mutant::ChangeBeforeCommitInTerm))
+            || !(self.is_membership_committed() || self.config.mutated(Mutant::ChangeWhilePending))
         {
             return Err(ChangeError::InProgress);
         }
-        let next = self.members.latest().change(change)?;
+        let mut next = self.members.latest().change(change)?;
         if let Change::Swap { add, .. } = change {
             let heard_at = leader.peers.get(&add).map(|progress| progress.heard_at);
             let is_heard = heard_at.is_some_and(|at| at + self.config.election > now);
-            if !(is_heard && self.caught_up(add)) {
+            let caught_up = is_heard && self.caught_up(add);
+            if !(caught_up || self.config.mutated(Mutant::SwapNotCaughtUp)) {
                 return Err(ChangeError::NotCaughtUp(add));
             }
         }
+        if self.config.mutated(Mutant::SwapNotJoint) {
+            next = next.leave();
+        }
+        let left = next.is_joint().then(|| next.leave());
         let index = self.append_membership(now, next);
+        if let Some(left) = left.filter(|_| self.config.mutated(Mutant::JointLeftEarly)) {
+            self.append_membership(now, left);
+        }
         self.broadcast_appends(now, out);
         self.flush(out);
         Ok(index)
@@ -78,7 +88,11 @@ impl Raft {
             return;
         }
         let State::Leader(leader) = &self.state else { return };
+        let is_own = self.log.term_at(self.members.latest_index()) == Some(self.term);
         if self.members.latest().is_joint() {
+            if !is_own && self.config.mutated(Mutant::JointNeverLeft) {
+                return;
+            }
             let next = self.members.latest().leave();
             self.append_membership(now, next);
             self.broadcast_appends(now, out);
@@ -96,7 +110,9 @@ impl Raft {
     /// is done.
     pub(super) fn is_retired(&self) -> bool {
         let members = self.members.latest();
-        !members.is_voter(self.config.id) && self.is_membership_committed()
+        !members.is_voter(self.config.id)
+            && self.is_membership_committed()
+            && !self.config.mutated(Mutant::RemovedLeads)
     }
 
     fn append_membership(&mut self, now: Instant, membership: Membership) -> LogIndex {

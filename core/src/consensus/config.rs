@@ -1,6 +1,7 @@
 //! What a replica is started with.
 
 use super::membership::Membership;
+use super::mutants::{Mutant, Mutants};
 use crate::ids::{LogIndex, StoreId, Term};
 use crate::time::Duration;
 
@@ -27,6 +28,15 @@ pub struct RaftConfig {
     pub proposals_uncommitted_bytes_max: u64,
     /// For the randomised timeouts.
     pub seed: u64,
+    /// Mistakes to make, in tests of tests.
+    pub mutants: Mutants,
+}
+
+impl RaftConfig {
+    /// Whether this mistake is to be made: see [`Mutants`].
+    pub(super) fn mutated(&self, mutant: Mutant) -> bool {
+        self.mutants.has(mutant)
+    }
 }
 
 impl RaftConfig {

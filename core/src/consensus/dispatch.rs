@@ -1,6 +1,7 @@
 //! What every message goes through first: whether it makes sense, and whose term is newer.
 
 use super::message::{Message, MessageBody};
+use super::mutants::Mutant;
 use super::output::Output;
 use super::raft::{Installing, Raft, State};
 use crate::ids::StoreId;
@@ -51,10 +52,17 @@ impl Raft {
         let from = message.from;
         if message.term > self.term {
             match message.body {
+                MessageBody::PreVote { .. } if self.config.mutated(Mutant::PreVoteRaisesTerm) => {
+                    self.become_follower(now, message.term, None, out);
+                }
                 // A pre-vote changes nothing, wherever it stands.
                 MessageBody::PreVote { .. } | MessageBody::PreVoteReply { granted: true } => {}
                 // Who hears a leader does not help to unseat it.
-                MessageBody::Vote { transfer: false, .. } if self.is_led(now) => return,
+                MessageBody::Vote { transfer: false, .. }
+                    if self.is_led(now) && !self.config.mutated(Mutant::VoteUnseatsLeader) =>
+                {
+                    return;
+                }
                 MessageBody::Append { .. }
                 | MessageBody::Heartbeat { .. }
                 | MessageBody::Snapshot { .. } => {
@@ -66,6 +74,16 @@ impl Raft {
             let body = match message.body {
                 MessageBody::PreVote { .. } => MessageBody::PreVoteReply { granted: false },
                 MessageBody::Vote { .. } => MessageBody::VoteReply { granted: false },
+                MessageBody::VoteReply { granted }
+                    if self.config.mutated(Mutant::StaleVoteCounts) =>
+                {
+                    return self.on_vote_reply(now, from, granted, out);
+                }
+                MessageBody::Append { prev_index, prev_term, entries, commit }
+                    if self.config.mutated(Mutant::StaleLeaderObeyed) =>
+                {
+                    return self.on_append(from, (prev_index, prev_term), entries, commit, out);
+                }
                 // The old leader learns of the new term by this.
                 MessageBody::Append { .. }
                 | MessageBody::Heartbeat { .. }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::message::{Entry, EntryKind, MessageBody};
+use super::mutants::Mutant;
 use super::output::{Action, Output};
 use super::progress::Progress;
 use super::quorum::Tally;
@@ -49,10 +50,13 @@ impl Raft {
     /// does not count.
     pub(super) fn may_campaign(&self) -> bool {
         let former = self.members.former().filter(|_| !self.is_membership_committed());
-        !self.is_suspect()
+        let former = former.filter(|_| !self.config.mutated(Mutant::RemovedGivesUp));
+        let learns = self.members.latest().is_learner(self.config.id);
+        (!self.is_suspect() || self.config.mutated(Mutant::SuspectCampaigns))
             && self.installing.is_none()
             && (self.members.latest().is_voter(self.config.id)
-                || former.is_some_and(|former| former.is_voter(self.config.id)))
+                || former.is_some_and(|former| former.is_voter(self.config.id))
+                || (learns && self.config.mutated(Mutant::LearnerCampaigns)))
     }
 
     /// Whether a leader was heard within an election timeout. A leader hears itself: check-quorum
@@ -69,7 +73,10 @@ impl Raft {
 
     /// All voters but this replica, of both halves.
     pub(super) fn other_voters(&self) -> Vec<StoreId> {
-        self.members.latest().all_voters().filter(|id| *id != self.config.id).collect()
+        let members = self.members.latest();
+        let asked =
+            |id: &StoreId| members.is_voter(*id) || self.config.mutated(Mutant::LearnerElects);
+        members.members().filter(asked).filter(|id| *id != self.config.id).collect()
     }
 
     /// Ask whether a campaign would be won.
@@ -106,7 +113,7 @@ impl Raft {
         log_end: (Term, LogIndex),
         out: &mut Output,
     ) {
-        if self.is_led(now) {
+        if self.is_led(now) && !self.config.mutated(Mutant::PreVoteWhileLed) {
             return;
         }
         let granted = term > self.term && self.would_vote(log_end);
@@ -134,16 +141,27 @@ impl Raft {
 
     fn count_pre_votes(&mut self, now: Instant, out: &mut Output) {
         let State::PreCandidate { votes, .. } = &self.state else { return };
-        match self.members.latest().tally(|id| votes.get(&id).copied()) {
+        match self.tally(|id| votes.get(&id).copied()) {
             Tally::Won => self.campaign(now, false),
             Tally::Lost => self.become_follower(now, self.term, None, out),
             Tally::Pending => {}
         }
     }
 
+    /// What has come of asking voters.
+    fn tally(&self, answer: impl Fn(StoreId) -> Option<bool>) -> Tally {
+        let members = self.members.latest();
+        #[cfg(feature = "mutants")]
+        if let Some(wrong) = super::mutants::wrong_tally(&self.config, members, &answer) {
+            return wrong;
+        }
+        members.tally(answer)
+    }
+
     /// The vote leaves with the Persist that makes it durable.
     pub(super) fn on_vote(&mut self, now: Instant, from: StoreId, log_end: (Term, LogIndex)) {
-        let free = self.vote.is_none() && self.leader().is_none();
+        let is_unled = self.leader().is_none() || self.config.mutated(Mutant::VoteBesideLeader);
+        let free = (self.vote.is_none() && is_unled) || self.config.mutated(Mutant::VoteTwice);
         let granted = (free || self.vote == Some(from)) && self.would_vote(log_end);
         if granted {
             self.vote = Some(from);
@@ -170,10 +188,12 @@ impl Raft {
 
     /// The own vote counts when it is durable.
     pub(super) fn count_votes(&mut self, now: Instant, out: &mut Output) {
-        let own = (self.durable_state == self.hard_state()).then_some(true);
+        let own = (self.durable_state == self.hard_state()
+            || self.config.mutated(Mutant::OwnVoteBeforeDurable))
+        .then_some(true);
         let State::Candidate { votes, .. } = &self.state else { return };
         let vote = |id| if id == self.config.id { own } else { votes.get(&id).copied() };
-        match self.members.latest().tally(vote) {
+        match self.tally(vote) {
             Tally::Won => self.become_leader(now, out),
             Tally::Lost => self.become_follower(now, self.term, None, out),
             Tally::Pending => {}
@@ -188,9 +208,15 @@ impl Raft {
     /// counts as a voter has acknowledged the entry that made it a learner, so this one has been
     /// wiped, or counts for nobody.
     fn would_vote(&self, log_end: (Term, LogIndex)) -> bool {
-        !self.is_suspect()
-            && self.members.latest().is_known()
-            && log_end >= (self.log.last_term(), self.log.last_index())
+        let own_end = (self.log.last_term(), self.log.last_index());
+        let is_complete = if self.config.mutated(Mutant::VoteByLength) {
+            log_end.1 >= own_end.1
+        } else {
+            log_end >= own_end
+        };
+        (!self.is_suspect() || self.config.mutated(Mutant::SuspectVotes))
+            && (self.members.latest().is_known() || self.config.mutated(Mutant::UnknownVotes))
+            && (is_complete || self.config.mutated(Mutant::VoteForAnyLog))
     }
 
     fn become_leader(&mut self, now: Instant, out: &mut Output) {
@@ -226,7 +252,9 @@ impl Raft {
         if term > self.term {
             self.set_term(term, None);
         }
-        if let State::Leader(leader) = &mut self.state {
+        if let State::Leader(leader) = &mut self.state
+            && !self.config.mutated(Mutant::ReadsLostSilently)
+        {
             leader.reads.lose(out);
         }
         let election_at = self.election_timeout(now);
@@ -238,7 +266,9 @@ impl Raft {
         assert!(term > self.term, "terms only rise");
         self.term = term;
         self.vote = vote;
-        self.verified = LogIndex(0);
+        if !self.config.mutated(Mutant::VerifiedKept) {
+            self.verified = LogIndex(0);
+        }
         self.trust.forget_leader();
     }
 }

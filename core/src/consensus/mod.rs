@@ -25,10 +25,13 @@ mod codec;
 mod config;
 mod dispatch;
 mod election;
+#[cfg(feature = "test-durable")]
+pub mod golden;
 mod inspect;
 mod log;
 mod membership;
 mod message;
+mod mutants;
 mod output;
 mod progress;
 mod quorum;
@@ -48,6 +51,9 @@ pub use message::{
     ENTRIES_PER_APPEND_MAX, ENTRY_PAYLOAD_BYTES_MAX, Entry, EntryKind, MESSAGE_BYTES_MAX, Message,
     MessageBody, SNAPSHOT_BYTES_MAX,
 };
+#[cfg(feature = "mutants")]
+pub use mutants::Mutant;
+pub use mutants::Mutants;
 pub use output::{Action, NotLeader, Output, Persist, ProposeError};
 pub use quorum::Tally;
 pub use raft::{Raft, Role};

@@ -6,6 +6,7 @@ use super::config::{HardState, RaftConfig, RecoveredLog};
 use super::log::{Cached, Log};
 use super::membership::{History, Membership};
 use super::message::{ENTRY_PAYLOAD_BYTES_MAX, Entry, Message, MessageBody};
+use super::mutants::Mutant;
 use super::output::{Action, NotLeader, Output, Persist};
 use super::progress::Progress;
 use super::reads::Reads;
@@ -144,10 +145,19 @@ impl Raft {
         assert!(recovered.committed >= recovered.base_index || suspect, "snapshots are applied");
 
         let log = Log::new(&recovered, config.entry_cache_bytes);
-        let members =
-            History::new(recovered.base_index, recovered.memberships, recovered.last_index);
+        let mut memberships = recovered.memberships;
+        if config.mutated(Mutant::MembershipForgotten) {
+            memberships.truncate(1);
+        }
+        let members = History::new(recovered.base_index, memberships, recovered.last_index);
         // A term that stands in the log has been seen, also if a hard state was damaged.
-        let state = recovered.hard_state;
+        let mut state = recovered.hard_state;
+        if config.mutated(Mutant::VoteForgotten) {
+            state.vote = None;
+        }
+        if config.mutated(Mutant::TermForgotten) {
+            state = HardState { term: log.last_term(), vote: None };
+        }
         let hard_state = if state.term >= log.last_term() {
             state
         } else {
@@ -156,7 +166,13 @@ impl Raft {
         // What a suspect log holds is not what the state machine has applied: since the damage, an
         // old leader may have filled the place of a committed entry with one of its own. So such a
         // log proves nothing about commits, until its leader says what they are.
-        let commit = if suspect { recovered.base_index } else { recovered.committed };
+        let is_proof = !suspect || config.mutated(Mutant::SuspectAppliedCommits);
+        let commit = if is_proof {
+            recovered.committed.min(recovered.last_index).max(recovered.base_index)
+        } else {
+            recovered.base_index
+        };
+        let trusts = !suspect || config.mutated(Mutant::SuspectTrusted);
         let mut raft = Self {
             rng: Rng::new(config.seed),
             term: hard_state.term,
@@ -168,7 +184,7 @@ impl Raft {
             applied: commit,
             verified: LogIndex(0),
             state: State::Follower { leader: None, heard_at: None, election_at: now },
-            trust: Trust::recovered(recovered.suspect),
+            trust: Trust::recovered(if trusts { 0 } else { recovered.suspect }),
             installing: None,
             poisoned: None,
             in_flight: VecDeque::new(),
@@ -350,7 +366,12 @@ impl Raft {
     /// Forget the log from `index` on.
     pub(super) fn truncate(&mut self, index: LogIndex) {
         self.log.truncate(index);
-        self.members.truncate(index);
+        if !self.config.mutated(Mutant::RollbackForgotten) {
+            self.members.truncate(index);
+        }
+        if self.config.mutated(Mutant::CutKeepsDurable) {
+            return;
+        }
         let last = index.previous();
         self.durable = self.durable.min(last);
         for persist in &mut self.in_flight {
@@ -392,6 +413,8 @@ impl Raft {
     /// durable already, at once.
     pub(super) fn flush(&mut self, out: &mut Output) {
         let Batch { entries, then } = core::mem::take(&mut self.batch);
+        #[cfg(feature = "mutants")]
+        let then = self.leak(then, out);
         let hard_state = self.hard_state();
         let changed = (hard_state != self.state_told).then_some(hard_state);
         if changed.is_some()
@@ -415,7 +438,10 @@ impl Raft {
             }
             then.into_iter().for_each(|message| out.push(Action::Send(message)));
         }
-        let committed = self.commit.min(self.durable);
+        let mut committed = self.commit.min(self.durable);
+        if self.config.mutated(Mutant::CommitToldEarly) {
+            committed = self.commit;
+        }
         if committed > self.commit_told {
             self.commit_told = committed;
             out.push(Action::Commit(committed));

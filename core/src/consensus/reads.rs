@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::message::MessageBody;
+use super::mutants::Mutant;
 use super::output::{Action, NotLeader, Output};
 use super::raft::{Leader, Raft, State};
 use crate::ids::{LogIndex, StoreId};
@@ -58,13 +59,16 @@ impl Raft {
         token: u64,
         out: &mut Output,
     ) -> Result<(), NotLeader> {
-        let committed_in_term = self.has_committed_in_term();
+        let committed_in_term =
+            self.has_committed_in_term() || self.config.mutated(Mutant::ReadBeforeCommit);
         let not_leader = self.not_leader();
         let State::Leader(leader) = &mut self.state else { return Err(not_leader) };
         if self.poisoned.is_some() {
             return Err(NotLeader(None));
         }
-        if committed_in_term {
+        if self.config.mutated(Mutant::ReadUnconfirmed) && committed_in_term {
+            out.push(Action::ReadReady { token, index: self.commit });
+        } else if committed_in_term {
             leader.reads.queued.push((token, self.commit));
             self.start_round(now, out);
         } else {
@@ -114,7 +118,8 @@ impl Raft {
         let State::Leader(leader) = &self.state else { return };
         let Leader { reads, peers, .. } = leader.as_ref();
         for (peer, progress) in peers {
-            let commit = self.commit.min(progress.matched);
+            let uncapped = self.config.mutated(Mutant::HeartbeatCommitUncapped);
+            let commit = if uncapped { self.commit } else { self.commit.min(progress.matched) };
             self.send(*peer, MessageBody::Heartbeat { commit, round: reads.round }, out);
         }
     }
@@ -131,7 +136,8 @@ impl Raft {
         let progress = leader.peers.get_mut(&from).expect("who is heard is a peer");
         // A suspect replica may have helped to elect another leader and have forgotten it: its word
         // does not prove that nobody else leads.
-        if suspect == 0 && round <= leader.reads.round {
+        let is_word = suspect == 0 || self.config.mutated(Mutant::SuspectRoundCounts);
+        if is_word && round <= leader.reads.round {
             progress.round = progress.round.max(round);
         }
         self.finish_rounds(now, out);
@@ -150,6 +156,9 @@ impl Raft {
         let own = reads.round;
         let round = |id| if id == self.config.id { own } else { peers[&id].round };
         reads.done = self.members.latest().reached(round);
+        if self.config.mutated(Mutant::ReadPreviousRound) {
+            reads.done += 1;
+        }
         while reads.asked.front().is_some_and(|(round, ..)| *round <= reads.done) {
             let (_, token, index) = reads.asked.pop_front().expect("front() just gave it");
             out.push(Action::ReadReady { token, index });

@@ -7,6 +7,7 @@ use super::membership::Membership;
 use super::message::{
     ENTRIES_PER_APPEND_MAX, ENTRY_PAYLOAD_BYTES_MAX, Entry, EntryKind, MessageBody,
 };
+use super::mutants::Mutant;
 use super::output::{Action, Output, ProposeError};
 use super::progress::Flow;
 use super::raft::{Leader, Raft, State, Transfer};
@@ -85,6 +86,7 @@ impl Raft {
         let current = entries.iter().zip(from.0..).all(|(entry, index)| {
             entry.index.0 == index && self.log.term_at(entry.index) == Some(entry.term)
         });
+        let current = current || self.config.mutated(Mutant::FetchedUnchecked);
         if let Some(last) = entries.last().filter(|_| current).map(|entry| entry.index) {
             progress.sent(last, self.commit, now);
             let commit = self.commit;
@@ -105,7 +107,8 @@ impl Raft {
 
     /// As above, within a call.
     pub(super) fn begin_transfer(&mut self, now: Instant, to: StoreId, out: &mut Output) {
-        let stays = self.members.latest().voters().contains(&to);
+        let stays = self.members.latest().voters().contains(&to)
+            || self.config.mutated(Mutant::TransferToAnyone);
         if let State::Leader(leader) = &mut self.state
             && stays
             && leader.peers.get(&to).is_some_and(|progress| !progress.suspicion.is_open())
@@ -126,7 +129,8 @@ impl Raft {
         let State::Leader(leader) = &self.state else { return };
         let Leader { peers, heartbeat_at, .. } = leader.as_ref();
         let heard_at = |id| if id == self.config.id { now } else { peers[&id].heard_at };
-        if self.members.latest().reached(heard_at) + self.config.election <= now {
+        let is_heard = self.members.latest().reached(heard_at) + self.config.election > now;
+        if !(is_heard || self.config.mutated(Mutant::NoCheckQuorum)) {
             // Check-quorum: others may have a leader that this one cannot hear.
             self.become_follower(now, self.term, None, out);
         } else if *heartbeat_at <= now {
@@ -212,7 +216,7 @@ impl Raft {
         commit: LogIndex,
         out: &mut Output,
     ) {
-        if self.installing.is_some() {
+        if self.installing.is_some() && !self.config.mutated(Mutant::AppendWhileInstalling) {
             return;
         }
         if prev_index < self.log.base() {
@@ -220,7 +224,8 @@ impl Raft {
             self.verified = self.verified.max(self.commit);
             return self.accept(from, self.commit);
         }
-        if self.log.term_at(prev_index) != Some(prev_term) {
+        let by_index = self.config.mutated(Mutant::MatchingByIndexOnly);
+        if self.log.term_at(prev_index).is_none_or(|term| term != prev_term && !by_index) {
             let hint_index = self.log.newest_not_above(prev_index, prev_term);
             let hint_term = self.log.term_at(hint_index).expect("an index within the log");
             let suspect = self.trust.life();
@@ -229,8 +234,16 @@ impl Raft {
             return self.send(from, body, out);
         }
         let matched = entries.last().map_or(prev_index, |entry| entry.index);
-        let known =
-            entries.iter().take_while(|e| self.log.term_at(e.index) == Some(e.term)).count();
+        let is_known = |entry: &&Entry| {
+            if self.config.mutated(Mutant::AppendAlwaysCuts) {
+                entry.index <= self.commit
+            } else if self.config.mutated(Mutant::ConflictKept) {
+                entry.index <= self.log.last_index()
+            } else {
+                self.log.term_at(entry.index) == Some(entry.term)
+            }
+        };
+        let known = entries.iter().take_while(is_known).count();
         let new = entries.split_off(known);
         let Ok(memberships) = memberships_of(&new) else {
             return self.poison("a membership entry cannot be read", out);
@@ -250,7 +263,8 @@ impl Raft {
         self.verified = self.verified.max(matched);
         self.learn_commit(commit);
         self.regain_trust(0, out);
-        self.accept(from, matched);
+        let whole = self.config.mutated(Mutant::AcceptWholeLog);
+        self.accept(from, if whole { self.log.last_index() } else { matched });
     }
 
     /// Acknowledge, once it is durable, that the log equals the leader's up to `matched`.
@@ -262,7 +276,9 @@ impl Raft {
     /// The leader says that the log up to `commit` is committed: here, as far as it is known to be
     /// the leader's. (The leader may know an earlier life of this log.)
     pub(super) fn learn_commit(&mut self, commit: LogIndex) {
-        self.commit = self.commit.max(commit.min(self.verified));
+        let unverified = self.config.mutated(Mutant::CommitUnverified);
+        let known = if unverified { self.log.last_index() } else { self.verified };
+        self.commit = self.commit.max(commit.min(known));
     }
 
     /// As above, by a heartbeat: the leader names no more than this replica has acknowledged to it,
@@ -270,7 +286,7 @@ impl Raft {
     /// the leader need not know; without this, a restarted follower of an idle leader that thinks
     /// it is done with it would never learn what is committed.
     pub(super) fn learn_commit_told(&mut self, commit: LogIndex) {
-        if self.trust.life() == 0 {
+        if self.trust.life() == 0 || self.config.mutated(Mutant::SuspectCommitUncompared) {
             self.commit = self.commit.max(commit.min(self.log.last_index()));
         } else {
             self.learn_commit(commit);
@@ -344,9 +360,25 @@ impl Raft {
     pub(super) fn advance_commit(&mut self, now: Instant, out: &mut Output) {
         let State::Leader(leader) = &mut self.state else { return };
         let Leader { peers, uncommitted_bytes, term_start, .. } = leader.as_mut();
-        let matched = |id| if id == self.config.id { self.durable } else { peers[&id].counted() };
-        let reached = self.members.latest().reached(matched);
-        if reached <= self.commit || self.log.term_at(reached) != Some(self.term) {
+        let own = if self.config.mutated(Mutant::LeaderCountsUndurable) {
+            self.log.last_index()
+        } else {
+            self.durable
+        };
+        let counts = self.config.mutated(Mutant::SuspectAcceptCounts);
+        let matched = |id| match id == self.config.id {
+            true => own,
+            false if counts => peers[&id].matched,
+            false => peers[&id].counted(),
+        };
+        let members = self.members.latest();
+        let reached = members.reached(matched);
+        #[cfg(feature = "mutants")]
+        let reached =
+            super::mutants::wrong_quorum(&self.config, members, matched).unwrap_or(reached);
+        let is_ours = self.log.term_at(reached) == Some(self.term)
+            || self.config.mutated(Mutant::CommitOldTerm);
+        if reached <= self.commit || !is_ours {
             return;
         }
         let first = self.commit.next().max(*term_start);
@@ -379,7 +411,10 @@ impl Raft {
     fn finish_transfer(&mut self, out: &mut Output) {
         let State::Leader(leader) = &self.state else { return };
         if let Some(Transfer { to, .. }) = leader.transfer
-            && leader.peers.get(&to).is_some_and(|peer| peer.matched == self.log.last_index())
+            && leader.peers.get(&to).is_some_and(|peer| {
+                peer.matched == self.log.last_index()
+                    || self.config.mutated(Mutant::TransferNotCaughtUp)
+            })
         {
             self.send(to, MessageBody::TimeoutNow, out);
         }

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::message::{MessageBody, SNAPSHOT_BYTES_MAX};
+use super::mutants::Mutant;
 use super::output::{Action, Output};
 use super::progress::Flow;
 use super::raft::{Installing, Raft, State};
@@ -35,7 +36,9 @@ impl Raft {
             && let Some(progress) = leader.peers.get_mut(&peer)
             && let Flow::Snapshot { since, index } = &mut progress.flow
         {
-            let membership = self.members.at(last_index).filter(|known| known.is_known()).cloned();
+            let newest = self.config.mutated(Mutant::SnapshotOfNewest);
+            let at = if newest { self.log.last_index() } else { last_index };
+            let membership = self.members.at(at).filter(|known| known.is_known()).cloned();
             *since = now;
             if let Some(membership) = membership {
                 *index = Some(last_index);
@@ -65,8 +68,11 @@ impl Raft {
     /// # Panics
     /// If no such installation was asked for.
     pub fn snapshot_installed(&mut self, _now: Instant, _durable: Durable, out: &mut Output) {
-        let Installing { last_index, last_term, membership } =
+        let Installing { last_index, last_term, mut membership } =
             self.installing.take().expect("an installation under way");
+        if self.config.mutated(Mutant::SnapshotKeepsMembership) {
+            membership = self.members.latest().clone();
+        }
         assert!(self.commit < last_index, "nothing was committed while it was installed");
         self.reset_log(last_index, last_term, membership);
         self.commit = last_index;

@@ -122,6 +122,7 @@ proptest! {
             entry_cache_bytes: 1 << 20,
             proposals_uncommitted_bytes_max: 1 << 20,
             seed: 1,
+            mutants: Mutants::none(),
         };
         let voters = Membership::of(vec![StoreId(1), StoreId(2), StoreId(3)]);
         let memberships = vec![(LogIndex(0), voters)];

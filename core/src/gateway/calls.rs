@@ -1,18 +1,23 @@
 //! Calls to the range: each is sent until it has an answer or nobody wants it any more.
 //!
-//! A call goes to the store that is believed to lead, else to the voters in turn. What has no answer
-//! within the call's timeout, or whose link broke, is sent again elsewhere; answers to earlier
-//! attempts still count. A store that greets in a new life has lost what was sent to it before: that
-//! is sent again at once. A command keeps its sequence over all attempts, so that it takes effect
-//! once. A command whose request is gone goes on in the background until it is answered or its
-//! session ends: the watermark must not pass it. Nor may sequences run too far ahead of it, because
-//! the range keeps so many outcomes and no more: commands beyond that wait for the oldest answer.
+//! A call goes to the store that is believed to lead. If that is silent or unreachable, or does not
+//! lead, and nobody else is known, then one call, the *seeker*, asks the voters in turn every few
+//! milliseconds; the others wait for what it learns, so that a lost leader costs few messages however
+//! many calls there are. The seeker is a read of the directory, which only a leader that two zones
+//! follow can answer; without a session it is the call that opens one.
+//!
+//! What has no answer within the call's timeout, or whose link broke, is sent again; answers to earlier
+//! attempts still count. A store that greets in a new life has lost what was sent to it before: that is
+//! sent again at once. A command keeps its sequence over all attempts, so that it takes effect once. A
+//! command whose request is gone goes on in the background until it is answered or its session ends:
+//! the watermark must not pass it. Nor may sequences run too far ahead of it, because the range keeps
+//! so many outcomes and no more: commands beyond that wait for the oldest answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::context::{CallIds, Timer, Timers};
-use crate::cluster::GatewayConfig;
-use crate::cluster::ROOT_RANGE;
+use super::leader::Leader;
+use crate::cluster::{GatewayConfig, ROOT_RANGE};
 use crate::effects::Effects;
 use crate::ids::{
     CallId, CommitSequence, Endpoint, Incarnation, RangeEpoch, RequestId, SessionId, StoreId,
@@ -41,6 +46,8 @@ pub(super) struct Ticket(u64);
 pub(super) enum Owner {
     /// The gateway's session.
     Session,
+    /// The gateway's knowledge of the cluster.
+    Directory,
     /// A request; the tag tells its calls apart.
     Request(RequestId, usize),
     /// Nobody: the command only has to come to an end.
@@ -76,19 +83,26 @@ struct Call {
     owner: Owner,
     what: What,
     attempts: Vec<CallId>,
-    /// Voters that were asked in vain, since all of them were last. Each call goes round by itself:
-    /// if calls shared one turn, some might meet the same voters for ever.
-    tried: BTreeSet<StoreId>,
-    /// The voter of the last attempt.
-    to: StoreId,
-    /// When the call is sent again: the last attempt's timeout, or the end of a pause.
+    stand: Stand,
+    /// When its timer rings, if one is set.
     again_at: Instant,
     pauses: u32,
-    /// The last attempt was refused; no answer is waited for.
-    paused: bool,
     redirects: u8,
     /// An attempt may have reached a log without our knowing.
     uncertain: bool,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// Too far ahead of the watermark; never sent.
+    Held,
+    /// The last attempt is under way, and no refusal has come.
+    Sent { to: StoreId, at: Instant },
+    /// The leader takes no more for now; the timer sends it again.
+    Paused,
+    /// Nobody is known to lead; what the seeker learns sends it again.
+    Parked,
 }
 
 /// All calls to the range.
@@ -96,12 +110,11 @@ struct Call {
 pub(super) struct Calls {
     session: SessionId,
     epoch: RangeEpoch,
-    leader: Option<StoreId>,
-    /// Who last answered a call: the leader, or one that can reach it.
-    via: Option<StoreId>,
-    /// The life in which each voter last greeted.
+    leader: Leader,
+    /// The call that asks around for all that are parked.
+    seeker: Option<Ticket>,
+    /// The life in which each store last greeted.
     lives: BTreeMap<StoreId, Incarnation>,
-    next_voter: usize,
     next_ticket: u64,
     next_sequence: u64,
     open: BTreeMap<Ticket, Call>,
@@ -117,6 +130,8 @@ pub(super) struct Calls {
 pub(super) struct Wires<'a> {
     pub(super) now: Instant,
     pub(super) config: &'a GatewayConfig,
+    /// The voters of the range, by the present map.
+    pub(super) voters: &'a [StoreId],
     pub(super) ids: &'a mut CallIds,
     pub(super) timers: &'a mut Timers,
     pub(super) rng: &'a mut Rng,
@@ -128,10 +143,9 @@ impl Calls {
         Self {
             session: SessionId(0),
             epoch: RangeEpoch(1),
-            leader: None,
-            via: None,
+            leader: Leader::default(),
+            seeker: None,
             lives: BTreeMap::new(),
-            next_voter: 0,
             next_ticket: 0,
             next_sequence: 1,
             open: BTreeMap::new(),
@@ -154,6 +168,7 @@ impl Calls {
         for (ticket, call) in core::mem::take(&mut self.open) {
             timers.disarm(call.again_at, Timer::Range(ticket));
         }
+        self.seeker = None;
         self.attempts.clear();
         self.unanswered.clear();
         self.held.clear();
@@ -173,7 +188,20 @@ impl Calls {
             }
             self.pause(wires, ticket);
         } else {
-            self.send(wires, ticket, None);
+            self.send(wires, ticket);
+        }
+    }
+
+    /// Ask what the cluster is like, unless that is being asked; `again` after a pause, since the
+    /// last answer was too old.
+    pub(super) fn read_directory(&mut self, wires: &mut Wires<'_>, again: bool) {
+        if self.open.values().any(|call| call.owner == Owner::Directory) {
+            return;
+        }
+        let ticket = self.add(wires.now, Owner::Directory, What::Read(Read::Directory));
+        match again {
+            true => self.pause(wires, ticket),
+            false => self.send(wires, ticket),
         }
     }
 
@@ -243,94 +271,77 @@ impl Calls {
         if answer.origin != wires.config.gateway || answer.range != ROOT_RANGE {
             return None;
         }
-        let ticket = *self.attempts.get(&answer.call)?;
+        let (ticket, by) = (*self.attempts.get(&answer.call)?, answer.by);
+        self.leader.heard(wires.now, from);
         let call = self.open.get_mut(&ticket)?;
-        let refusal = match answer.result {
+        let is_last = call.attempts.last() == Some(&answer.call);
+        let failure = match answer.result {
+            Ok(answer) if !call.what.is_answered_by(&answer) => return None,
             Ok(answer) => {
-                if !call.what.is_answered_by(&answer) {
-                    return None;
+                if let (true, Stand::Sent { at, .. }) = (is_last, call.stand) {
+                    self.leader.took(wires.now - at);
                 }
-                self.via = Some(from);
+                self.leader.answered(wires.now, from, by);
+                let was_searching = self.seeker.take().is_some();
                 let call = self.finish(wires, ticket)?;
+                if was_searching {
+                    self.found(wires);
+                }
                 return Some(Finished { owner: call.owner, result: Ok(answer) });
             }
-            Err(Refusal::Fenced) => {
-                let call = self.finish(wires, ticket)?;
-                return Some(Finished { owner: call.owner, result: Err(Failure::Fenced) });
+            Err(Refusal::Fenced) => Failure::Fenced,
+            Err(Refusal::Full) if is_last && call.gives_up_when_full() => Failure::Full,
+            Err(refusal) => {
+                let refused = Refused { ticket, from, by, is_last };
+                self.refused(wires, &refused, &refusal);
+                return None;
             }
-            Err(refusal) => refusal,
         };
-        // Another attempt is under way: what befell this one no longer matters.
-        if call.attempts.last() != Some(&answer.call) {
-            return None;
-        }
-        match refusal {
-            Refusal::NotLeader { leader } => self.redirect(wires, ticket, from, leader),
-            Refusal::StaleEpoch { current } => {
-                self.epoch = self.epoch.max(current);
-                self.pause(wires, ticket);
-            }
-            Refusal::Interrupted => {
-                call.uncertain = true;
-                self.leader = None;
-                self.pause(wires, ticket);
-            }
-            Refusal::Overloaded => self.pause(wires, ticket),
-            Refusal::Full if call.uncertain || matches!(call.owner, Owner::Session) => {
-                self.pause(wires, ticket);
-            }
-            Refusal::Full => {
-                let call = self.finish(wires, ticket)?;
-                return Some(Finished { owner: call.owner, result: Err(Failure::Full) });
-            }
-            Refusal::Fenced => {}
-        }
-        None
+        let call = self.finish(wires, ticket)?;
+        Some(Finished { owner: call.owner, result: Err(failure) })
     }
-
-    /// The timer of a call has come: send it again, to another voter if the last did not answer.
+    /// The timer of a call has come.
     pub(super) fn timer(&mut self, wires: &mut Wires<'_>, ticket: Ticket) {
         let Some(call) = self.open.get_mut(&ticket) else { return };
         if call.again_at > wires.now {
             return;
         }
-        if call.paused {
-            return self.send(wires, ticket, None);
+        match call.stand {
+            Stand::Held | Stand::Parked => {}
+            Stand::Paused => self.send(wires, ticket),
+            Stand::Sent { .. } if self.seeker == Some(ticket) => self.ask_around(wires, ticket),
+            Stand::Sent { to, at } => {
+                let end = at + wires.config.call_timeout;
+                if wires.now < end && self.leader.was_heard_since(to, at) {
+                    // It is this call that takes long, or that was lost.
+                    return wires.timers.move_to(&mut call.again_at, end, Timer::Range(ticket));
+                }
+                self.leader.doubt(wires.now, to, true);
+                self.send(wires, ticket);
+            }
         }
-        call.uncertain = true;
-        call.redirects = 0;
-        let silent = call.to;
-        self.doubt(silent);
-        self.send(wires, ticket, Some(silent));
     }
 
-    /// A voter greets. In a new life it knows nothing of what was sent to it before.
+    /// A store greets: it can be reached. In a new life it knows nothing of what was sent to it before.
     pub(super) fn greeted(&mut self, wires: &mut Wires<'_>, peer: StoreId, life: Incarnation) {
-        if !wires.config.map.voters.contains(&peer) {
-            return;
-        }
+        self.leader.heard(wires.now, peer);
         let last = self.lives.entry(peer).or_insert(Incarnation(0));
         if life > *last {
             *last = life;
-            self.link_down(wires, peer);
+            self.leader.lost(peer);
+            self.send_again(wires, peer);
         }
+    }
+
+    /// A link stands again.
+    pub(super) fn link_up(&mut self, now: Instant, peer: StoreId) {
+        self.leader.heard(now, peer);
     }
 
     /// A link broke: what waits for an answer over it is sent again at once.
     pub(super) fn link_down(&mut self, wires: &mut Wires<'_>, peer: StoreId) {
-        self.doubt(peer);
-        let waiting: Vec<Ticket> = self
-            .open
-            .iter()
-            .filter(|(_, call)| call.to == peer && !call.paused)
-            .map(|(id, _)| *id)
-            .collect();
-        for ticket in waiting {
-            if let Some(call) = self.open.get_mut(&ticket) {
-                call.uncertain = true;
-            }
-            self.send(wires, ticket, Some(peer));
-        }
+        self.leader.doubt(wires.now, peer, false);
+        self.send_again(wires, peer);
     }
 
     pub(super) fn open(&self) -> usize {
@@ -338,7 +349,7 @@ impl Calls {
     }
 
     pub(super) fn leader(&self) -> Option<StoreId> {
-        self.leader
+        self.leader.target()
     }
 
     pub(super) fn check(&self, is_open: impl Fn(RequestId) -> bool) {
@@ -351,7 +362,7 @@ impl Calls {
                 commands.insert(*sequence);
             }
             match call.owner {
-                Owner::Session => {}
+                Owner::Session | Owner::Directory => {}
                 Owner::Request(id, _) => assert!(is_open(id), "{id} is over, its call is not"),
                 Owner::Background => background += 1,
             }
@@ -362,8 +373,13 @@ impl Calls {
         let first = self.held.front().map(|(sequence, _)| *sequence);
         assert!(first.is_none_or(|first| self.is_far_ahead(first)), "none is held for nothing");
         for (_, ticket) in &self.held {
-            assert!(self.open[ticket].attempts.is_empty(), "what is held was never sent");
+            assert_eq!(self.open[ticket].stand, Stand::Held);
         }
+        let held = self.open.values().filter(|call| call.stand == Stand::Held).count();
+        assert_eq!(held, self.held.len());
+        let parked = self.open.values().any(|call| call.stand == Stand::Parked);
+        assert!(!parked || self.seeker.is_some(), "what is parked waits for a seeker");
+        assert!(self.seeker.is_none_or(|seeker| self.open.contains_key(&seeker)));
         assert_eq!(background, self.background);
     }
 
@@ -375,7 +391,7 @@ impl Calls {
         let ticket = self.add(wires.now, owner, what);
         match sequence.filter(|sequence| self.is_far_ahead(*sequence)) {
             Some(sequence) => self.held.push_back((sequence, ticket)),
-            None => self.send(wires, ticket, None),
+            None => self.send(wires, ticket),
         }
     }
 
@@ -387,11 +403,9 @@ impl Calls {
             owner,
             what,
             attempts: Vec::new(),
-            tried: BTreeSet::new(),
-            to: StoreId(0),
+            stand: Stand::Held,
             again_at: now,
             pauses: 0,
-            paused: false,
             redirects: 0,
             uncertain: false,
         };
@@ -412,42 +426,159 @@ impl Calls {
             self.held.front().copied().filter(|(sequence, _)| !self.is_far_ahead(*sequence))
         {
             self.held.pop_front();
-            self.send(wires, ticket, None);
+            self.send(wires, ticket);
+        }
+        if self.seeker == Some(ticket) {
+            self.seeker = None;
+            self.seek(wires);
         }
         call
     }
 
-    /// A voter did not answer, or cannot: calls begin elsewhere.
-    fn doubt(&mut self, voter: StoreId) {
-        self.leader.take_if(|leader| *leader == voter);
-        self.via.take_if(|via| *via == voter);
+    /// A call was refused, for a reason that does not end it.
+    fn refused(&mut self, wires: &mut Wires<'_>, refused: &Refused, refusal: &Refusal) {
+        let Refused { ticket, from, by, is_last } = *refused;
+        let now = wires.now;
+        if let Refusal::StaleEpoch { current } = refusal {
+            self.epoch = self.epoch.max(*current);
+        }
+        let is_seeker = self.seeker == Some(ticket);
+        // Another attempt is under way: what befell this one no longer matters, but to a search.
+        if !is_last && !is_seeker {
+            return;
+        }
+        match refusal {
+            Refusal::NotLeader { leader } => {
+                let believed = self.leader.refused(now, from, *leader);
+                let Some(call) = self.open.get_mut(&ticket) else { return };
+                if believed && call.redirects < REDIRECTS_MAX {
+                    call.redirects += 1;
+                    call.stand = Stand::Paused;
+                    return self.send_to_leader(wires, ticket);
+                }
+                self.leader.forget();
+                // The seeker's timer asks the next voter: what was said may be true a little later.
+                if !is_seeker {
+                    call.stand = Stand::Paused;
+                    self.park(wires, ticket);
+                }
+            }
+            Refusal::Interrupted => {
+                self.leader.lost(by);
+                let Some(call) = self.open.get_mut(&ticket) else { return };
+                call.uncertain = true;
+                if !is_seeker {
+                    self.park(wires, ticket);
+                }
+            }
+            // Only a leader says so.
+            Refusal::Overloaded | Refusal::Full => {
+                self.leader.answered(now, from, by);
+                let was_searching = self.seeker.take().is_some();
+                self.pause(wires, ticket);
+                if was_searching {
+                    self.found(wires);
+                }
+            }
+            Refusal::StaleEpoch { .. } if is_seeker => {}
+            Refusal::StaleEpoch { .. } | Refusal::Fenced => self.pause(wires, ticket),
+        }
     }
 
-    /// Send a call to the leader, else to whoever last answered one, else to the next voter that it
-    /// has not tried, but not to `avoid` if there is another.
-    fn send(&mut self, wires: &mut Wires<'_>, ticket: Ticket, avoid: Option<StoreId>) {
-        let Some(call) = self.open.get(&ticket) else { return };
-        let via = self.via.filter(|via| !call.tried.contains(via) && Some(*via) != avoid);
-        let to = match self.leader.or(via) {
-            Some(voter) => voter,
-            None => next_voter(&mut self.next_voter, wires.config, &call.tried, avoid),
+    /// Send a call to whoever is believed to lead; without anybody, it waits for the seeker.
+    fn send(&mut self, wires: &mut Wires<'_>, ticket: Ticket) {
+        if self.seeker == Some(ticket) {
+            return self.ask_around(wires, ticket);
+        }
+        // While one call searches, the others do not try what it is told.
+        if self.seeker.is_some() || self.leader.target().is_none() {
+            return self.park(wires, ticket);
+        }
+        self.send_to_leader(wires, ticket);
+    }
+
+    fn send_to_leader(&mut self, wires: &mut Wires<'_>, ticket: Ticket) {
+        let Some(to) = self.leader.target() else { return self.park(wires, ticket) };
+        let timeout = wires.config.call_timeout;
+        let patience = self.leader.patience(wires.config.hedge_after, timeout);
+        self.send_to(wires, ticket, to, patience);
+    }
+
+    fn park(&mut self, wires: &mut Wires<'_>, ticket: Ticket) {
+        let Some(call) = self.open.get_mut(&ticket) else { return };
+        call.became_uncertain();
+        call.stand = Stand::Parked;
+        wires.timers.disarm(call.again_at, Timer::Range(ticket));
+        self.seek(wires);
+    }
+
+    /// Ask around, if calls wait for that and it is not being done.
+    fn seek(&mut self, wires: &mut Wires<'_>) {
+        let mut parked = self.open.iter().filter(|(_, call)| call.stand == Stand::Parked);
+        let Some((first, _)) = parked.next() else { return };
+        if self.seeker.is_some() {
+            return;
+        }
+        let directory = self.open.iter().find(|(_, call)| call.owner == Owner::Directory);
+        let seeker = match directory {
+            Some((ticket, _)) => *ticket,
+            None if self.session == SessionId(0) => *first,
+            None => self.add(wires.now, Owner::Directory, What::Read(Read::Directory)),
         };
+        self.seeker = Some(seeker);
+        self.leader.search();
+        self.ask_around(wires, seeker);
+    }
+
+    /// Send the seeker to the next voter.
+    fn ask_around(&mut self, wires: &mut Wires<'_>, ticket: Ticket) {
+        let to = self.leader.next(wires.now, wires.voters);
+        let pause = self.leader.pause(wires.rng);
+        if let Some(call) = self.open.get_mut(&ticket) {
+            call.redirects = 0;
+        }
+        self.send_to(wires, ticket, to, pause);
+    }
+
+    /// Somebody leads: what waited for that is sent, and what went to silent stores before.
+    fn found(&mut self, wires: &mut Wires<'_>) {
+        let waits = |call: &Call| match call.stand {
+            Stand::Parked => true,
+            Stand::Sent { to, .. } => self.leader.is_doubted(wires.now, to),
+            Stand::Held | Stand::Paused => false,
+        };
+        let waiting: Vec<Ticket> =
+            self.open.iter().filter(|(_, call)| waits(call)).map(|(ticket, _)| *ticket).collect();
+        for ticket in waiting {
+            if let Some(call) = self.open.get_mut(&ticket) {
+                call.redirects = 0;
+            }
+            self.send(wires, ticket);
+        }
+    }
+
+    /// Send again what waits for an answer of a store that will not give one.
+    fn send_again(&mut self, wires: &mut Wires<'_>, peer: StoreId) {
+        let waits = |call: &Call| matches!(call.stand, Stand::Sent { to, .. } if to == peer);
+        let waiting: Vec<Ticket> =
+            self.open.iter().filter(|(_, call)| waits(call)).map(|(ticket, _)| *ticket).collect();
+        for ticket in waiting {
+            self.send(wires, ticket);
+        }
+    }
+
+    fn send_to(&mut self, wires: &mut Wires<'_>, ticket: Ticket, to: StoreId, patience: Duration) {
         let id = wires.ids.next();
-        let again_at = wires.now + wires.config.call_timeout;
         let watermark = self.unanswered.first().copied();
         let Some(call) = self.open.get_mut(&ticket) else { return };
+        call.became_uncertain();
         call.attempts.push(id);
         self.attempts.insert(id, ticket);
         if call.attempts.len() > ATTEMPTS_MAX {
             self.attempts.remove(&call.attempts.remove(0));
         }
-        call.tried.insert(to);
-        if call.tried.len() >= wires.config.map.voters.len() {
-            call.tried = BTreeSet::from([to]);
-        }
-        call.to = to;
-        call.paused = false;
-        wires.timers.move_to(&mut call.again_at, again_at, Timer::Range(ticket));
+        call.stand = Stand::Sent { to, at: wires.now };
+        wires.timers.move_to(&mut call.again_at, wires.now + patience, Timer::Range(ticket));
         let message = Message::RangeCall(RangeCall {
             call: id,
             origin: wires.config.gateway,
@@ -461,33 +592,12 @@ impl Calls {
         wires.fx.send(Envelope { from, to: Endpoint::Store(to), message });
     }
 
-    fn redirect(
-        &mut self,
-        wires: &mut Wires<'_>,
-        ticket: Ticket,
-        from: StoreId,
-        leader: Option<StoreId>,
-    ) {
-        let leader = leader.filter(|id| *id != from && wires.config.map.voters.contains(id));
-        self.doubt(from);
-        if leader.is_some() {
-            self.leader = leader;
-        }
-        let Some(call) = self.open.get_mut(&ticket) else { return };
-        if leader.is_some() && call.redirects < REDIRECTS_MAX {
-            call.redirects += 1;
-            self.send(wires, ticket, Some(from));
-        } else {
-            self.pause(wires, ticket);
-        }
-    }
-
     /// Send a call again after a while: the timer does it.
     fn pause(&mut self, wires: &mut Wires<'_>, ticket: Ticket) {
         let Some(call) = self.open.get_mut(&ticket) else { return };
         let at = wires.now + backoff(wires.rng, call.pauses);
         call.pauses = call.pauses.saturating_add(1);
-        call.paused = true;
+        call.stand = Stand::Paused;
         call.redirects = 0;
         wires.timers.move_to(&mut call.again_at, at, Timer::Range(ticket));
     }
@@ -505,6 +615,27 @@ impl Calls {
             self.background -= 1;
         }
         Some(call)
+    }
+}
+
+/// Which attempt was refused, and by whom.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    ticket: Ticket,
+    from: StoreId,
+    by: StoreId,
+    is_last: bool,
+}
+
+impl Call {
+    /// The last attempt is given up without an answer: it may take effect.
+    fn became_uncertain(&mut self) {
+        self.uncertain |= matches!(self.stand, Stand::Sent { .. });
+    }
+
+    /// Whether the refusal of the range to take anything new is the call's end.
+    fn gives_up_when_full(&self) -> bool {
+        !self.uncertain && matches!(self.owner, Owner::Request(..) | Owner::Background)
     }
 }
 
@@ -540,22 +671,6 @@ pub(super) fn backoff(rng: &mut Rng, pauses: u32) -> Duration {
     let whole = BACKOFF_MIN * 2_u32.pow(pauses.min(BACKOFF_DOUBLINGS_MAX));
     let half = u64::try_from(whole.as_nanos() / 2).unwrap_or(u64::MAX);
     Duration::from_nanos(half + rng.below(half.max(1)))
-}
-
-/// The next voter in turn that was not `tried`, and is not `avoid` if there is another.
-fn next_voter(
-    turn: &mut usize,
-    config: &GatewayConfig,
-    tried: &BTreeSet<StoreId>,
-    avoid: Option<StoreId>,
-) -> StoreId {
-    let voters = &config.map.voters;
-    let fits = |voter: &StoreId| !tried.contains(voter) && Some(*voter) != avoid;
-    let from = *turn;
-    let in_turn = (0..voters.len()).map(|step| voters[(from + step) % voters.len()]);
-    *turn = (from + 1) % voters.len();
-    let other = in_turn.clone().find(|voter| Some(*voter) != avoid);
-    in_turn.clone().find(fits).or(other).unwrap_or(voters[0])
 }
 
 #[cfg(test)]
@@ -598,6 +713,7 @@ mod tests {
         let mut wires = Wires {
             now: Instant::from_millis(1),
             config: &config,
+            voters: &VOTERS,
             ids: &mut rig.ids,
             timers: &mut rig.timers,
             rng: &mut rng,
@@ -624,26 +740,5 @@ mod tests {
         assert_eq!(greeted(VOTERS[2]), [], "nothing waits for it");
         assert_eq!(greeted(VOTERS[0]), [Endpoint::Store(VOTERS[1])]);
         assert_eq!(greeted(VOTERS[0]), [], "it is the same life");
-    }
-
-    /// Two calls that take turns once met the same two voters for ever, and never the third.
-    #[test]
-    fn a_call_asks_every_voter_however_another_takes_turns_with_it() {
-        let config = config();
-        let mut turn = 0;
-        let mut tried = [BTreeSet::new(), BTreeSet::new()];
-        let mut last = [None, None];
-        for asked in 0..20 {
-            for call in [0, 1, 1] {
-                let voter = next_voter(&mut turn, &config, &tried[call], last[call]);
-                assert!(!tried[call].contains(&voter), "asked again before all were: {asked}");
-                assert_ne!(Some(voter), last[call]);
-                last[call] = Some(voter);
-                tried[call].insert(voter);
-                if tried[call].len() == VOTERS.len() {
-                    tried[call] = BTreeSet::from([voter]);
-                }
-            }
-        }
     }
 }

@@ -5,12 +5,12 @@
 //! the third copy streams along. How many late bytes a store may have is bounded; beyond that a put
 //! leaves the store out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::calls::Wires;
 use super::context::Timer;
 use crate::ids::{CallId, ChunkId, Endpoint, RequestId, StoreId};
-use crate::message::{ChunkRead, ChunkWrite, Envelope, Message};
+use crate::message::{ChunkAsk, ChunkRead, ChunkRepair, ChunkWrite, Envelope, Message};
 use crate::time::{Duration, Instant};
 
 /// Late bytes that one store may have in flight, in chunks. It bounds what a slow zone can keep in
@@ -41,6 +41,10 @@ pub(super) enum Kind {
     },
     /// Give blocks.
     Read,
+    /// See that the chunk is there.
+    Repair,
+    /// Verify what is on the disk.
+    Check,
 }
 
 /// All attempts in flight, and what they taught about stores.
@@ -50,6 +54,8 @@ pub(super) struct Chunks {
     late_bytes: BTreeMap<StoreId, u64>,
     late_bytes_max: u64,
     failed_at: BTreeMap<StoreId, Instant>,
+    /// When each store last answered.
+    heard: BTreeMap<StoreId, Instant>,
 }
 
 impl Chunks {
@@ -59,6 +65,7 @@ impl Chunks {
             late_bytes: BTreeMap::new(),
             late_bytes_max: u64::from(chunk_bytes) * LATE_CHUNKS_MAX,
             failed_at: BTreeMap::new(),
+            heard: BTreeMap::new(),
         }
     }
 
@@ -90,17 +97,44 @@ impl Chunks {
         send(wires, store, read.call, Message::ChunkRead(read))
     }
 
-    /// An answer came: the attempt, if it is open and of this store, chunk and kind.
+    /// Ask a store to see that it has a chunk; the call id is given out here.
+    pub(super) fn repair(
+        &mut self,
+        wires: &mut Wires<'_>,
+        request: RequestId,
+        store: StoreId,
+        mut repair: ChunkRepair,
+    ) -> CallId {
+        repair.call = wires.ids.next();
+        self.start(wires, repair.call, request, store, repair.chunk, Kind::Repair);
+        send(wires, store, repair.call, Message::ChunkRepair(repair))
+    }
+
+    /// Ask a store to verify its copy; the call id is given out here.
+    pub(super) fn check_copy(
+        &mut self,
+        wires: &mut Wires<'_>,
+        request: RequestId,
+        store: StoreId,
+        mut ask: ChunkAsk,
+    ) -> CallId {
+        ask.call = wires.ids.next();
+        self.start(wires, ask.call, request, store, ask.chunk, Kind::Check);
+        send(wires, store, ask.call, Message::ChunkCheck(ask))
+    }
+
+    /// An answer came: the attempt, if it is open, of this store and chunk, and of a kind that it answers.
     pub(super) fn answered(
         &mut self,
         wires: &mut Wires<'_>,
         call: CallId,
         store: StoreId,
         chunk: ChunkId,
-        is_read: bool,
+        answers: impl Fn(Kind) -> bool,
     ) -> Option<ChunkCall> {
+        self.heard.insert(store, wires.now);
         let open = self.open.get(&call)?;
-        if open.store != store || open.chunk != chunk || (open.kind == Kind::Read) != is_read {
+        if open.store != store || open.chunk != chunk || !answers(open.kind) {
             return None;
         }
         self.take(wires, call)
@@ -176,6 +210,17 @@ impl Chunks {
 
     pub(super) fn failed(&mut self, store: StoreId, now: Instant) {
         self.failed_at.insert(store, now);
+    }
+
+    /// Whether a store has answered anything since `at`.
+    pub(super) fn was_heard_since(&self, store: StoreId, at: Instant) -> bool {
+        self.heard.get(&store).is_some_and(|heard| *heard > at)
+    }
+
+    /// Copies that are on their way.
+    pub(super) fn writes(&self) -> BTreeSet<(ChunkId, StoreId)> {
+        let writes = self.open.values().filter(|call| matches!(call.kind, Kind::Write { .. }));
+        writes.map(|call| (call.chunk, call.store)).collect()
     }
 
     pub(super) fn is_healthy(&self, store: StoreId, now: Instant) -> bool {

@@ -8,11 +8,14 @@ use super::buckets::BucketCache;
 use super::budget::{Admission, Budget};
 use super::calls::{Calls, Failure, Ticket, Wires};
 use super::chunks::Chunks;
-use crate::cluster::GatewayConfig;
+use super::hints::{self, Hints};
+use crate::cluster::{ClusterMap, GatewayConfig};
 use crate::effects::{Effect, Effects};
 use crate::hash::Checksum;
-use crate::ids::{BlobId, BlobSequence, CallId, RequestId, SessionId, StoreId};
-use crate::message::{Answer, ChunkError, ChunkRead, ChunkWrite};
+use crate::ids::{BlobId, BlobSequence, CallId, ChunkId, MapEpoch, RequestId, SessionId, StoreId};
+use crate::message::{
+    Answer, ChunkAsk, ChunkError, ChunkRead, ChunkRepair, ChunkSummary, ChunkWrite,
+};
 use crate::range::command::{CommandBody, Read};
 use crate::request::{ApiError, BodyDigest, Reply};
 use crate::rng::Rng;
@@ -94,16 +97,23 @@ pub(super) struct Counts {
     pub(super) copies_damaged: u64,
     /// Reads that were asked of a second zone because the first was slow.
     pub(super) hedges: u64,
+    /// Stores that were told at once of a copy that a read did not find sound.
+    pub(super) hints: u64,
 }
 
 /// What all requests share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: GatewayConfig,
+    /// The newest map that is known.
+    pub(super) map: ClusterMap,
+    /// A map of this epoch at least is needed: what is known was refused as too old.
+    pub(super) map_wanted: MapEpoch,
     pub(super) session: SessionId,
     pub(super) next_blob: u64,
     pub(super) calls: Calls,
     pub(super) chunks: Chunks,
+    pub(super) hints: Hints,
     pub(super) buckets: BucketCache,
     pub(super) budget: Budget,
     pub(super) timers: Timers,
@@ -121,6 +131,13 @@ pub(super) enum Input {
     Written { number: u32, store: StoreId, call: CallId, result: Result<(), ChunkFailure> },
     /// An attempt to read from a chunk ended.
     Data { call: CallId, store: StoreId, result: Result<(Bytes, Vec<Checksum>), ChunkFailure> },
+    /// An attempt to have a copy checked ended.
+    Checked {
+        chunk: ChunkId,
+        store: StoreId,
+        call: CallId,
+        result: Result<ChunkSummary, ChunkFailure>,
+    },
     /// The reservation that was waited for is granted.
     Admitted,
     /// Bytes of the body.
@@ -131,6 +148,8 @@ pub(super) enum Input {
     Taken(u64),
     /// Time has passed.
     Wake,
+    /// A newer cluster map is known.
+    NewMap,
 }
 
 /// Why an attempt at a chunk failed.
@@ -157,14 +176,27 @@ impl Shared {
         now: Instant,
         fx: &'a mut Effects,
     ) -> (&'a mut Calls, &'a mut Chunks, Wires<'a>) {
-        let Self { config, calls, chunks, timers, ids, rng, .. } = self;
-        (calls, chunks, Wires { now, config, ids, timers, rng, fx })
+        let Self { config, map, calls, chunks, timers, ids, rng, .. } = self;
+        let voters = &map.voters;
+        (calls, chunks, Wires { now, config, voters, ids, timers, rng, fx })
     }
 }
 
 impl Context<'_> {
     pub(super) fn config(&self) -> &GatewayConfig {
         &self.shared.config
+    }
+
+    /// The newest cluster map that is known.
+    pub(super) fn map(&self) -> &ClusterMap {
+        &self.shared.map
+    }
+
+    /// The range refuses what was placed under the known map: a newer one is needed.
+    pub(super) fn want_newer_map(&mut self) {
+        self.shared.map_wanted = MapEpoch(self.shared.map.epoch.0 + 1);
+        let (calls, _, mut wires) = self.shared.wired(self.now, self.fx);
+        calls.read_directory(&mut wires, false);
     }
 
     pub(super) fn read(&mut self, tag: usize, read: Read) {
@@ -185,6 +217,23 @@ impl Context<'_> {
     pub(super) fn read_chunk(&mut self, store: StoreId, read: ChunkRead) -> CallId {
         let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
         chunks.read(&mut wires, self.id, store, read)
+    }
+
+    pub(super) fn repair_chunk(&mut self, store: StoreId, repair: ChunkRepair) -> CallId {
+        let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
+        chunks.repair(&mut wires, self.id, store, repair)
+    }
+
+    pub(super) fn check_chunk(&mut self, store: StoreId, ask: ChunkAsk) -> CallId {
+        let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
+        chunks.check_copy(&mut wires, self.id, store, ask)
+    }
+
+    /// A store that answers has no sound copy of a chunk; another one has.
+    pub(super) fn hint_now(&mut self, store: StoreId, chunk: ChunkId, source: StoreId) {
+        self.shared.counts.hints += 1;
+        let (_, _, mut wires) = self.shared.wired(self.now, self.fx);
+        hints::hint(&mut wires, store, chunk, vec![source]);
     }
 
     pub(super) fn forget_chunk_call(&mut self, call: CallId) {

@@ -85,6 +85,10 @@ struct Fetch {
     /// How many of them have been asked in this round.
     asked: usize,
     calls: Vec<CallId>,
+    /// Stores whose copy is missing or damaged.
+    bad: Vec<StoreId>,
+    /// Who was asked last, and when.
+    last: Option<(StoreId, Instant)>,
     /// When the next store is asked: the hedge, or the next round.
     next_at: Instant,
     rounds: u32,
@@ -264,15 +268,20 @@ impl Sending {
         let verified = match result {
             Ok((bytes, checksums)) => {
                 let verified = fetch.piece.verified(&bytes, &checksums);
-                cx.shared.counts.copies_damaged += u64::from(verified.is_none());
+                if verified.is_none() {
+                    cx.shared.counts.copies_damaged += 1;
+                    fetch.bad.push(store);
+                }
                 verified
             }
             Err(ChunkFailure::Refused(ChunkError::Damaged)) => {
                 cx.shared.counts.copies_damaged += 1;
+                fetch.bad.push(store);
                 None
             }
             Err(ChunkFailure::Refused(ChunkError::Missing)) => {
                 cx.shared.counts.copies_missing += 1;
+                fetch.bad.push(store);
                 None
             }
             Err(_) => {
@@ -284,6 +293,9 @@ impl Sending {
             Some(bytes) => {
                 cx.shared.chunks.succeeded(store);
                 fetch.ready = Some(bytes);
+                for bad in core::mem::take(&mut fetch.bad) {
+                    cx.hint_now(bad, fetch.piece.chunk, store);
+                }
                 for call in core::mem::take(&mut fetch.calls) {
                     cx.forget_chunk_call(call);
                 }
@@ -298,6 +310,13 @@ impl Sending {
         for fetch in &mut self.fetches {
             if fetch.ready.is_none() && fetch.has_next() && fetch.next_at <= cx.now {
                 cx.shared.counts.hedges += u64::from(!fetch.calls.is_empty());
+                if let Some((store, at)) = fetch.last
+                    && !fetch.calls.is_empty()
+                    && !cx.shared.chunks.was_heard_since(store, at)
+                {
+                    // It says nothing at all: what comes next need not wait for it too.
+                    cx.shared.chunks.failed(store, cx.now);
+                }
                 fetch.ask_next(cx);
             }
         }
@@ -311,6 +330,8 @@ impl Fetch {
             piece,
             asked: 0,
             calls: Vec::new(),
+            bad: Vec::new(),
+            last: None,
             next_at: cx.now,
             rounds: 0,
             ready: None,
@@ -329,6 +350,7 @@ impl Fetch {
         let session = cx.shared.session;
         let read = ChunkRead { call: CallId(0), session, chunk, first_block, blocks };
         self.calls.push(cx.read_chunk(store, read));
+        self.last = Some((store, cx.now));
         self.next_at = cx.now + cx.config().hedge_after;
     }
 
@@ -336,6 +358,7 @@ impl Fetch {
     fn new_round(&mut self, cx: &mut Context<'_>) {
         self.stores = order(cx, &self.piece);
         self.asked = 0;
+        self.bad.clear();
         self.next_at = cx.now + backoff(&mut cx.shared.rng, self.rounds);
         self.rounds = self.rounds.saturating_add(1);
     }
@@ -343,7 +366,7 @@ impl Fetch {
 
 /// The own zone first; without one, by turns; stores that failed of late last.
 fn order(cx: &Context<'_>, piece: &Piece) -> Vec<StoreId> {
-    let map = &cx.config().map;
+    let map = cx.map();
     let mut places: Vec<Place> = map.places(piece.chunk);
     if !places.is_empty() {
         let turn = usize::try_from(map.group_of(piece.chunk).0).unwrap_or(0) % places.len();

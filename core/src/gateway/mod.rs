@@ -11,6 +11,7 @@
 //! `delete` and `simple` are the requests' machines over them; `context` is what they share.
 
 mod answers;
+mod audit;
 mod buckets;
 mod budget;
 mod calls;
@@ -19,12 +20,15 @@ mod conditions;
 mod context;
 mod delete;
 mod get;
+mod hints;
+mod leader;
 mod list;
 mod pieces;
 mod put;
 mod ranges;
 mod session;
 mod simple;
+mod verify;
 mod work;
 
 #[cfg(test)]
@@ -34,16 +38,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use self::buckets::BucketCache;
 use self::budget::Budget;
-use self::calls::{Calls, Finished, Owner};
+use self::calls::{Calls, Finished, Owner, Wires};
 use self::chunks::{ChunkCall, Chunks, Kind};
 use self::context::{CallIds, ChunkFailure, Context, Counts, Input, Shared, Timer, Timers};
+use self::hints::Hints;
 use self::session::{Session, Verdict};
 use self::work::{WaitsFor, Work};
 use crate::cluster::GatewayConfig;
+use crate::directory::Directory;
 use crate::effects::{Effect, Effects, GatewayEvent, Now};
-use crate::ids::{CallId, Endpoint, RequestId, SessionId, StoreId};
-use crate::message::{Answer, Envelope, Message};
-use crate::range::command::{Outcome, Rejection};
+use crate::ids::{CallId, Endpoint, MapEpoch, RequestId, SessionId, StoreId};
+use crate::message::{Answer, ChunkError, Envelope, Message};
+use crate::range::command::{Outcome, ReadReply, Rejection};
 use crate::request::{ApiError, Request};
 use crate::rng::Rng;
 use crate::time::{Deadline, Duration, Instant};
@@ -89,12 +95,15 @@ impl Gateway {
             next_blob: 1,
             calls: Calls::new(),
             chunks: Chunks::new(cut.chunk),
+            hints: Hints::default(),
             buckets: BucketCache::default(),
             budget: Budget::new(config.body_budget_bytes),
             timers: Timers::default(),
             ids: CallIds::default(),
             rng: Rng::new(config.seed),
             counts: Counts::default(),
+            map: config.map.clone(),
+            map_wanted: MapEpoch(0),
             config,
         };
         Self { session: Session::Idle, open: BTreeMap::new(), waiting: VecDeque::new(), shared }
@@ -107,7 +116,12 @@ impl Gateway {
             GatewayEvent::Start => self.open_session(now, 0, false, fx),
             GatewayEvent::Deadline => self.deadline(now, fx),
             GatewayEvent::Message(envelope) => self.message(now, envelope, fx),
-            GatewayEvent::LinkUp(_) | GatewayEvent::LinkDown(Endpoint::Gateway(_)) => {}
+            GatewayEvent::LinkUp(Endpoint::Gateway(_))
+            | GatewayEvent::LinkDown(Endpoint::Gateway(_)) => {}
+            GatewayEvent::LinkUp(Endpoint::Store(peer)) => {
+                self.shared.calls.link_up(now, peer);
+                self.shared.chunks.succeeded(peer);
+            }
             GatewayEvent::LinkDown(Endpoint::Store(peer)) => self.link_down(now, peer, fx),
             GatewayEvent::Request { id, request } => self.request(now, id, request, fx),
             GatewayEvent::Body { id, bytes } => self.input(now, id, Input::Body(bytes), fx),
@@ -146,7 +160,7 @@ impl Gateway {
 
     /// One line for operators and traces.
     pub fn status(&self) -> String {
-        let Shared { config, budget, calls, chunks, counts, .. } = &self.shared;
+        let Shared { config, map, budget, calls, chunks, hints, counts, .. } = &self.shared;
         let session = match self.session {
             Session::Idle => "idle".to_owned(),
             Session::Opening { attempt } => format!("opening (attempt {attempt})"),
@@ -154,10 +168,11 @@ impl Gateway {
         };
         let leader = calls.leader().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
         format!(
-            "{} session={session} leader={leader} requests={}/{} range_calls={} background={} \
+            "{} session={session} map={} leader={leader} requests={}/{} range_calls={} background={} \
              chunk_calls={} body_bytes={}/{} body_waiting={} copies_missing={} copies_damaged={} \
-             hedges={}",
+             hedges={} hints={} hints_waiting={}",
             config.gateway,
+            map.epoch,
             self.open.len(),
             config.requests_max,
             calls.open(),
@@ -169,6 +184,8 @@ impl Gateway {
             counts.copies_missing,
             counts.copies_damaged,
             counts.hedges,
+            counts.hints,
+            hints.waiting(),
         )
     }
 
@@ -215,7 +232,8 @@ impl Gateway {
         let Some(Open { work, since, timer_at }) = self.open.remove(&id) else { return };
         let is_progress = !matches!(input, Input::Wake)
             && !matches!(input, Input::Written { result: Err(_), .. })
-            && !matches!(input, Input::Data { result: Err(_), .. });
+            && !matches!(input, Input::Data { result: Err(_), .. })
+            && !matches!(input, Input::Checked { result: Err(ChunkFailure::Silent), .. });
         let mut cx = Context { id, now, shared: &mut self.shared, fx };
         let work = work.on(&mut cx, input);
         self.put_back(if is_progress { now } else { since }, id, timer_at, work, fx);
@@ -345,8 +363,12 @@ impl Gateway {
             Message::ChunkWritten(written) => {
                 let (_, chunks, mut wires) = self.shared.wired(now, fx);
                 let (call, chunk) = (written.call, written.chunk);
-                let open = chunks.answered(&mut wires, call, written.store, chunk, false);
+                let kinds = |kind| matches!(kind, Kind::Write { .. } | Kind::Repair);
+                let open = chunks.answered(&mut wires, call, written.store, chunk, kinds);
                 let Some(open) = open else { return };
+                if *written.result() == Err(ChunkError::Fenced) {
+                    return self.fenced(now, None, fx);
+                }
                 if written.result().is_ok() {
                     chunks.succeeded(open.store);
                 }
@@ -355,11 +377,25 @@ impl Gateway {
             }
             Message::ChunkData(data) => {
                 let (_, chunks, mut wires) = self.shared.wired(now, fx);
-                let open = chunks.answered(&mut wires, data.call, data.store, data.chunk, true);
+                let (call, store, chunk) = (data.call, data.store, data.chunk);
+                let open =
+                    chunks.answered(&mut wires, call, store, chunk, |kind| kind == Kind::Read);
                 let Some(open) = open else { return };
+                if data.result == Err(ChunkError::Fenced) {
+                    return self.fenced(now, None, fx);
+                }
                 let result = data.result.map_err(ChunkFailure::Refused);
                 let input = Input::Data { call: data.call, store: open.store, result };
                 self.input(now, open.request, input, fx);
+            }
+            Message::ChunkChecked(checked) => {
+                let (_, chunks, mut wires) = self.shared.wired(now, fx);
+                let (call, store, chunk) = (checked.call, checked.store, checked.chunk);
+                let open =
+                    chunks.answered(&mut wires, call, store, chunk, |kind| kind == Kind::Check);
+                let Some(open) = open else { return };
+                let result = checked.result.map_err(ChunkFailure::Refused);
+                self.input(now, open.request, Input::Checked { chunk, store, call, result }, fx);
             }
             Message::Hello(hello) => {
                 if hello.cluster == self.shared.config.cluster {
@@ -380,7 +416,6 @@ impl Gateway {
             | Message::ChunkPulled(_)
             | Message::ChunkRepair(_)
             | Message::ChunkCheck(_)
-            | Message::ChunkChecked(_)
             | Message::InventoryAsk(_)
             | Message::InventoryAnswer(_)
             | Message::Ping(_)
@@ -391,6 +426,7 @@ impl Gateway {
     fn link_down(&mut self, now: Instant, peer: StoreId, fx: &mut Effects) {
         let (calls, chunks, mut wires) = self.shared.wired(now, fx);
         calls.link_down(&mut wires, peer);
+        chunks.failed(peer, now);
         for (call, over) in chunks.link_down(&mut wires, peer) {
             self.chunk_lost(now, call, &over, fx);
         }
@@ -400,8 +436,13 @@ impl Gateway {
     fn chunk_lost(&mut self, now: Instant, call: CallId, over: &ChunkCall, fx: &mut Effects) {
         self.shared.chunks.failed(over.store, now);
         match over.kind {
-            Kind::Write { .. } => {
+            Kind::Write { .. } | Kind::Repair => {
                 self.chunk_written(now, call, over, Err(ChunkFailure::Silent), fx);
+            }
+            Kind::Check => {
+                let (chunk, store, result) = (over.chunk, over.store, Err(ChunkFailure::Silent));
+                let input = Input::Checked { chunk, store, call, result };
+                self.input(now, over.request, input, fx);
             }
             Kind::Read => {
                 let result = Err(ChunkFailure::Silent);
@@ -425,6 +466,7 @@ impl Gateway {
         } else if result.is_err() {
             // The third copy of a put that is over.
             self.shared.counts.copies_missing += 1;
+            self.shared.hints.missed(open.store, open.chunk);
         }
     }
 
@@ -435,6 +477,12 @@ impl Gateway {
         );
         match finished.owner {
             Owner::Session => self.session_answer(now, &finished.result, fx),
+            Owner::Directory if is_fenced => self.fenced(now, None, fx),
+            Owner::Directory => {
+                if let Ok(Answer::Read(ReadReply::Directory(directory))) = finished.result {
+                    self.learn(now, directory.map(|it| *it), fx);
+                }
+            }
             Owner::Request(id, tag) if is_fenced => self.fenced(now, Some((id, tag)), fx),
             Owner::Background if is_fenced => self.fenced(now, None, fx),
             Owner::Request(id, tag) => {
@@ -458,16 +506,43 @@ impl Gateway {
                 self.shared.next_blob = 1;
                 self.shared.calls.begin_session(id);
                 self.session = Session::Live { attempt, id, beat_at, beating: false };
+                // What the gateway was configured with may be long out of date.
+                self.read_directory(now, false, fx);
                 self.begin_waiting(now, fx);
             }
-            (Verdict::Live, Session::Live { attempt, id, beat_at, .. }) => {
+            (Verdict::Live { map }, Session::Live { attempt, id, beat_at, .. }) => {
                 self.session = Session::Live { attempt, id, beat_at, beating: false };
+                if map > self.shared.map.epoch {
+                    self.read_directory(now, false, fx);
+                }
             }
             (Verdict::Over, Session::Opening { attempt }) => {
                 self.open_session(now, attempt + 1, true, fx);
             }
             (Verdict::Over, Session::Live { .. }) => self.fenced(now, None, fx),
             (_, _) => {}
+        }
+    }
+
+    fn read_directory(&mut self, now: Instant, again: bool, fx: &mut Effects) {
+        let (calls, _, mut wires) = self.shared.wired(now, fx);
+        calls.read_directory(&mut wires, again);
+    }
+
+    /// The root range says what the cluster is like.
+    fn learn(&mut self, now: Instant, directory: Option<Directory>, fx: &mut Effects) {
+        if let Some(Directory { map, .. }) = directory
+            && map.epoch > self.shared.map.epoch
+        {
+            fx.push(Effect::Note(format!("the cluster map is of {} now", map.epoch)));
+            self.shared.map = map;
+            let ids: Vec<RequestId> = self.open.keys().copied().collect();
+            for id in ids {
+                self.input(now, id, Input::NewMap, fx);
+            }
+        }
+        if self.shared.map.epoch < self.shared.map_wanted {
+            self.read_directory(now, true, fx);
         }
     }
 
@@ -483,6 +558,10 @@ impl Gateway {
         let beat_at = now + self.shared.config.beat;
         self.shared.timers.arm(beat_at, Timer::Beat);
         self.session = Session::Live { attempt, id, beat_at, beating: true };
+        let Shared { config, map, chunks, hints, timers, ids, rng, .. } = &mut self.shared;
+        let voters = &map.voters;
+        let mut wires = Wires { now, config, voters, ids, timers, rng, fx };
+        hints.send(&mut wires, map, |store| chunks.is_healthy(store, now));
         // A beat without an answer is repeated by the calls themselves.
         if !beating {
             let (calls, _, mut wires) = self.shared.wired(now, fx);

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! LookingUp ──bucket──▶ Admission ──budget──▶ Body ──verified end, chunks safe──▶ Commit ──▶ reply
-//!                                                                 │  ▲
+//!                                                      ▲          │  ▲
+//!                                      Verifying ◀─────┼──────────┤  │ the cluster map changed
+//!                                          └───────────┘          │  │
 //!                                              Rechecking ◀───────┘──┘ the bucket's id is unknown
 //! ```
 //!
 //! A body of at most `inline_max` bytes goes into the command; a part never does. Anything else is
 //! cut into chunks, each sent to its store in every zone as soon as it is full. A chunk is safe when
 //! two zones have synced it; the object is committed when all chunks are safe. A third copy that is
-//! late or fails is left to repair.
+//! late or fails is left to repair, with a hint to the store that missed it. A body whose chunks were
+//! placed under an older cluster map is verified under the present one before it is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,17 +23,17 @@ use super::buckets::{BUCKET_TAG, BucketLookup};
 use super::budget::Admission;
 use super::calls::backoff;
 use super::context::{ChunkFailure, Context, Input};
+use super::verify::{Stored, Verify, ZONES_SAFE};
+use crate::cluster::{ClusterMap, Cut};
 use crate::effects::Effect;
 use crate::hash::Checksum;
-use crate::ids::{BlobId, BucketId, CallId, ChunkId, Order, StoreId};
-use crate::message::{ChunkError, ChunkWrite};
-use crate::object::{BlobRef, ETag, NewBody, NewObject, ObjectKey, PUT_BYTES_MAX, Scheme, Target};
-use crate::range::command::{CommandBody, NewPart};
+use crate::ids::{BlobId, BucketId, CallId, ChunkId, MapEpoch, Order, StoreId};
+use crate::message::{Answer, ChunkError, ChunkWrite};
+use crate::object::{ETag, NewBody, NewObject, ObjectKey, PUT_BYTES_MAX, Target};
+use crate::range::command::{CommandBody, NewPart, Outcome, Rejection};
 use crate::request::{ApiError, BodyDigest, ObjectPath, PartRequest, PutRequest, Reply};
 use crate::time::Instant;
 
-/// Zones that must have a chunk before it counts.
-const ZONES_SAFE: usize = 2;
 /// Chunks of one put in memory: one that is gathered, the others on their way.
 const WINDOW_CHUNKS: u64 = 4;
 
@@ -52,6 +55,10 @@ pub(super) enum Put {
     Admission(Head, BucketId),
     /// The body comes in and goes out.
     Body(Box<Upload>),
+    /// Chunks are short of copies under the present map.
+    Verifying(Head, Commit, Verify),
+    /// The command was refused: the range knows a newer map, which is asked for.
+    Outdated(Head, Commit),
     /// The command is on its way.
     Commit(Head, Commit),
     /// The range does not know the bucket's id; the root range is asked.
@@ -75,7 +82,16 @@ pub(super) struct Commit {
     bucket: BucketId,
     length: u64,
     digest: BodyDigest,
-    body: NewBody,
+    body: Stuff,
+    /// The map under which it was last submitted.
+    epoch: MapEpoch,
+}
+
+/// The bytes of a body.
+#[derive(Debug)]
+enum Stuff {
+    Inline(Bytes),
+    Chunks(Stored),
 }
 
 /// A body on its way.
@@ -95,7 +111,8 @@ pub(super) struct Upload {
     /// Chunks that are not safe yet.
     unsafe_chunks: BTreeMap<u32, Chunk>,
     unsafe_bytes: u64,
-    stores: BTreeSet<StoreId>,
+    /// Who has acknowledged each chunk.
+    holders: BTreeMap<u32, BTreeSet<StoreId>>,
     ended: Option<BodyDigest>,
 }
 
@@ -160,6 +177,28 @@ impl Put {
             }
             (Self::Admission(head, bucket), Input::Admitted) => Upload::begin(cx, head, bucket),
             (Self::Body(upload), input) => upload.on(cx, input),
+            (
+                Self::Commit(head, commit),
+                Input::Answer {
+                    tag: 0,
+                    result: Ok(Answer::Applied(Outcome::Rejected(Rejection::StaleEpoch))),
+                },
+            ) => Some(Self::outdated(cx, head, commit)),
+            (Self::Outdated(head, commit), Input::NewMap) => Some(Self::outdated(cx, head, commit)),
+            (Self::Verifying(head, commit, _), Input::NewMap) => {
+                Some(Self::verify(cx, head, commit))
+            }
+            (Self::Verifying(head, mut commit, mut verify), input) => {
+                if let (Input::Written { number, store, call, result }, Stuff::Chunks(stored)) =
+                    (input, &mut commit.body)
+                {
+                    if result.is_ok() {
+                        stored.has(number, store);
+                    }
+                    verify.written(cx, stored, number, call);
+                }
+                Some(Self::verifying(cx, head, commit, verify))
+            }
             (Self::Commit(head, commit), Input::Answer { tag: 0, result }) => {
                 Self::committed(cx, head, commit, answers::command(result))
             }
@@ -170,8 +209,16 @@ impl Put {
                 }
             }
             // A third copy may end after the commit has begun.
-            (waiting, Input::Written { result: Err(_), .. }) => {
-                cx.shared.counts.copies_missing += 1;
+            (mut waiting, Input::Written { number, store, result, .. }) => {
+                match (result, &mut waiting) {
+                    (Ok(()), Self::Commit(_, commit) | Self::Outdated(_, commit)) => {
+                        if let Stuff::Chunks(stored) = &mut commit.body {
+                            stored.has(number, store);
+                        }
+                    }
+                    (Ok(()), _) => {}
+                    (Err(_), _) => cx.shared.counts.copies_missing += 1,
+                }
                 Some(waiting)
             }
             (waiting, _) => Some(waiting),
@@ -180,7 +227,11 @@ impl Put {
 
     /// When there is something to do even if nothing happens.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let Self::Body(upload) = self else { return None };
+        let upload = match self {
+            Self::Body(upload) => upload,
+            Self::Verifying(_, _, verify) => return verify.wake_at(),
+            _ => return None,
+        };
         let copies = upload.unsafe_chunks.values().flat_map(|chunk| &chunk.copies);
         copies
             .filter_map(|copy| match copy.state {
@@ -213,9 +264,35 @@ impl Put {
         }
     }
 
-    fn commit(cx: &mut Context<'_>, head: Head, commit: Commit) -> Self {
-        cx.command(0, head.command(&commit));
+    /// Commit what is safe in two zones under the present map; see to the rest first.
+    fn verify(cx: &mut Context<'_>, head: Head, commit: Commit) -> Self {
+        let verify = match &commit.body {
+            Stuff::Inline(_) => Verify::default(),
+            Stuff::Chunks(stored) => Verify::new(cx.map(), stored),
+        };
+        Self::verifying(cx, head, commit, verify)
+    }
+
+    fn verifying(cx: &mut Context<'_>, head: Head, mut commit: Commit, mut verify: Verify) -> Self {
+        if let Stuff::Chunks(stored) = &commit.body {
+            verify.advance(cx, stored);
+        }
+        if !verify.is_done() {
+            return Self::Verifying(head, commit, verify);
+        }
+        commit.epoch = cx.map().epoch;
+        cx.command(0, head.command(&commit, cx.map()));
         Self::Commit(head, commit)
+    }
+
+    /// The range refused the command as placed under an old map. It took no effect, so that it may be
+    /// submitted again, as another command, when the chunks are safe under the newer map.
+    fn outdated(cx: &mut Context<'_>, head: Head, commit: Commit) -> Self {
+        if cx.map().epoch > commit.epoch {
+            return Self::verify(cx, head, commit);
+        }
+        cx.want_newer_map();
+        Self::Outdated(head, commit)
     }
 
     fn committed(
@@ -231,6 +308,15 @@ impl Put {
             Err(None) if head.lookup.unknown(cx) => return Some(Self::Rechecking(head, commit)),
             Err(None) => Err(ApiError::NoSuchBucket),
         };
+        if let (Ok(_), Stuff::Chunks(stored)) = (&result, &commit.body) {
+            // What is still on its way may fail later, and is hinted then.
+            let on_their_way = cx.shared.chunks.writes();
+            for (chunk, store) in stored.missing(cx.map()) {
+                if !on_their_way.contains(&(chunk, store)) {
+                    cx.shared.hints.missed(store, chunk);
+                }
+            }
+        }
         cx.reply(result);
         None
     }
@@ -242,12 +328,12 @@ impl Put {
         bucket: BucketId,
     ) -> Option<Self> {
         // Chunks are written with their owner, so that they cannot follow the name to a new bucket.
-        if matches!(commit.body, NewBody::Blob(_)) && bucket != commit.bucket {
+        if matches!(commit.body, Stuff::Chunks(_)) && bucket != commit.bucket {
             let reason = "the bucket was made anew while the body came in; nothing was done";
             return refuse(cx, ApiError::SlowDown(reason.to_owned()));
         }
         commit.bucket = bucket;
-        Some(Self::commit(cx, head, commit))
+        Some(Self::verify(cx, head, commit))
     }
 }
 
@@ -263,10 +349,14 @@ impl Head {
         Target { tenant: self.lookup.path().tenant, bucket, key: self.key.clone() }
     }
 
-    fn command(&self, commit: &Commit) -> CommandBody {
+    fn command(&self, commit: &Commit, map: &ClusterMap) -> CommandBody {
         let target = self.target(commit.bucket);
         let Commit { length, digest, body, .. } = commit;
-        let (length, body, checksum) = (*length, body.clone(), digest.checksum.clone());
+        let (length, checksum) = (*length, digest.checksum.clone());
+        let body = match body {
+            Stuff::Inline(bytes) => NewBody::Inline(bytes.clone()),
+            Stuff::Chunks(stored) => NewBody::Blob(stored.reference(map)),
+        };
         let etag = ETag { md5: digest.md5, parts: 0 };
         match &self.purpose {
             Purpose::Object(request) => {
@@ -313,7 +403,7 @@ impl Upload {
             next_chunk: 0,
             unsafe_chunks: BTreeMap::new(),
             unsafe_bytes: 0,
-            stores: BTreeSet::new(),
+            holders: BTreeMap::new(),
             ended: None,
         });
         upload.ask(cx);
@@ -414,7 +504,7 @@ impl Upload {
             .zip(data.chunks(block))
             .map(|(number, bytes)| Checksum::of_block(id, number, bytes))
             .collect();
-        let places = cx.config().map.places(id);
+        let places = cx.map().places(id);
         let lagging: Vec<bool> =
             places.iter().map(|place| cx.shared.chunks.lags(place.store)).collect();
         let keeping_up = lagging.iter().filter(|lags| !**lags).count();
@@ -445,7 +535,7 @@ impl Upload {
                     call: CallId(0),
                     chunk: ChunkId { blob, number: *number },
                     owner: owner.clone(),
-                    epoch: cx.config().map.epoch,
+                    epoch: cx.map().epoch,
                     block_size: cx.config().cut.block,
                     data: chunk.data.clone(),
                     checksums: chunk.checksums.clone(),
@@ -467,7 +557,7 @@ impl Upload {
             // The chunk is safe; this is its third copy.
             match result {
                 Ok(()) => {
-                    self.stores.insert(store);
+                    self.holders.entry(number).or_default().insert(store);
                 }
                 Err(_) => cx.shared.counts.copies_missing += 1,
             }
@@ -479,7 +569,7 @@ impl Upload {
         };
         chunk.copies[at].state = match result {
             Ok(()) => {
-                self.stores.insert(store);
+                self.holders.entry(number).or_default().insert(store);
                 CopyState::Stored
             }
             Err(ChunkFailure::Refused(
@@ -522,24 +612,20 @@ impl Upload {
             self.ask(cx);
             return Some(Put::Body(self));
         }
-        let Self { head, bucket, received, gathered, blob, stores, ended, .. } = *self;
+        let Self { head, bucket, received, gathered, blob, holders, ended, .. } = *self;
         let digest = ended.expect("checked above");
         let body = match blob {
-            None => NewBody::Inline(gathered.freeze()),
+            None => Stuff::Inline(gathered.freeze()),
             Some(blob) => {
-                assert!(stores.len() >= ZONES_SAFE, "safe chunks are in two zones");
-                NewBody::Blob(BlobRef {
-                    blob,
-                    length: received,
-                    chunk_size: cx.config().cut.chunk,
-                    block_size: cx.config().cut.block,
-                    scheme: Scheme::ThreeCopies,
-                    epoch: cx.config().map.epoch,
-                    stores: stores.into_iter().collect(),
-                })
+                let safe = |stores: &BTreeSet<StoreId>| stores.len() >= ZONES_SAFE;
+                assert!(holders.values().all(safe), "safe chunks are in two zones");
+                let Cut { chunk: chunk_size, block: block_size, .. } = cx.config().cut;
+                Stuff::Chunks(Stored { blob, length: received, chunk_size, block_size, holders })
             }
         };
-        Some(Put::commit(cx, head, Commit { bucket, length: received, digest, body }))
+        let epoch = cx.map().epoch;
+        let commit = Commit { bucket, length: received, digest, body, epoch };
+        Some(Put::verify(cx, head, commit))
     }
 }
 

@@ -4,7 +4,7 @@
 //! Idle ──start──▶ Opening ──opened──▶ Live ──fenced──▶ Opening (next nonce)
 //! ```
 
-use crate::ids::SessionId;
+use crate::ids::{MapEpoch, SessionId};
 use crate::message::Answer;
 use crate::range::command::Outcome;
 use crate::time::Instant;
@@ -40,7 +40,10 @@ pub(super) enum Verdict {
     /// A session has been opened.
     Opened(SessionId),
     /// The session lives.
-    Live,
+    Live {
+        /// The cluster map's present epoch.
+        map: MapEpoch,
+    },
     /// The session is over, or could not be opened under this nonce.
     Over,
 }
@@ -54,7 +57,7 @@ pub(super) fn nonce(first: u128, attempt: u64) -> u128 {
 pub(super) fn judge(result: &Result<Answer, Failure>) -> Verdict {
     match result {
         Ok(Answer::Applied(Outcome::SessionOpened(id))) => Verdict::Opened(*id),
-        Ok(Answer::Beat { live: true, .. }) => Verdict::Live,
+        Ok(Answer::Beat { live: true, map }) => Verdict::Live { map: *map },
         _ => Verdict::Over,
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "bodies of tests are small")]
 
+mod changes;
 mod fake;
 
 use self::fake::*;
@@ -340,7 +341,7 @@ fn nonsense_from_stores_is_ignored() {
         let from = Endpoint::Store(store);
         let to = Endpoint::Gateway(GATEWAY);
         let result = Ok(Answer::Beat { live: false, map: MapEpoch(1) });
-        let answer = RangeAnswer { call, origin: GATEWAY, range: ROOT_RANGE, result };
+        let answer = RangeAnswer { call, origin: GATEWAY, range: ROOT_RANGE, by: store, result };
         for message in [
             Message::ChunkWritten(ChunkWritten::received(call, chunk, store, Ok(()))),
             Message::ChunkData(ChunkData { call, chunk, store, result: Err(ChunkError::Io) }),

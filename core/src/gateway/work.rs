@@ -1,5 +1,6 @@
 //! One open request, of whatever kind.
 
+use super::audit::Audit;
 use super::context::{Context, Input};
 use super::delete::DeleteMany;
 use super::get::Get;
@@ -24,6 +25,8 @@ pub(super) enum Work {
     List(Box<List>),
     /// DeleteObjects.
     DeleteMany(Box<DeleteMany>),
+    /// An audit.
+    Audit(Box<Audit>),
 }
 
 /// Whom a request waits for.
@@ -82,6 +85,9 @@ impl Work {
                 key(cx, path, KeyCall::CompleteUpload { upload, parts, conditions })
             }
             Request::ReplaceStore { old, new } => root(cx, RootCall::ReplaceStore { old, new }),
+            Request::Audit { after, limit } => {
+                Some(Self::Audit(Box::new(Audit::new(cx, after, limit))))
+            }
             Request::Directory => root(cx, RootCall::Directory),
             Request::AbortUpload { path, upload } => key(cx, path, KeyCall::AbortUpload(upload)),
         }
@@ -99,6 +105,7 @@ impl Work {
             Self::Get(get) => get.on(cx, input).map(Box::new).map(Self::Get),
             Self::List(list) => list.on(cx, input).map(Box::new).map(Self::List),
             Self::DeleteMany(many) => many.on(cx, input).map(Box::new).map(Self::DeleteMany),
+            Self::Audit(audit) => audit.on(cx, input).map(Box::new).map(Self::Audit),
         }
     }
 
@@ -107,6 +114,7 @@ impl Work {
         match self {
             Self::Put(put) => put.wake_at(),
             Self::Get(get) => get.wake_at(),
+            Self::Audit(audit) => audit.wake_at(),
             _ => None,
         }
     }
@@ -116,7 +124,9 @@ impl Work {
             Self::Waiting(..) => return WaitsFor::Session,
             Self::Put(put) => (put.waits_for_client(), put.waits_for_budget()),
             Self::Get(get) => (get.waits_for_client(), get.waits_for_budget()),
-            Self::Simple(_) | Self::List(_) | Self::DeleteMany(_) => (false, false),
+            Self::Simple(_) | Self::List(_) | Self::DeleteMany(_) | Self::Audit(_) => {
+                (false, false)
+            }
         };
         match (client, budget) {
             (true, _) => WaitsFor::Client,

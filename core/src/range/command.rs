@@ -6,8 +6,9 @@ use crate::cluster::ClusterMap;
 use crate::directory::Directory;
 use crate::ids::{BucketId, CommitSequence, GatewayId, Order, SessionId, StoreId, TenantId};
 use crate::object::{
-    Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, NewBody, NewObject,
-    ObjectChecksum, ObjectRecord, Owner, PartRecord, Target, UploadRecord, WriteConditions,
+    Attributes, BlobRef, BucketName, BucketRecord, ChecksumAlgorithm, ETag, NewBody, NewObject,
+    ObjectChecksum, ObjectKey, ObjectRecord, Owner, PartRecord, Target, UploadRecord,
+    WriteConditions,
 };
 use crate::request::{ListEntry, ListedObject, ListedUpload};
 use crate::time::WallTime;
@@ -274,6 +275,38 @@ pub enum Read {
     },
     /// → [`ReadReply::Directory`]
     Directory,
+    /// Every object and every part of an upload under way, of all tenants and buckets. →
+    /// [`ReadReply::Audit`]
+    Audit {
+        /// Only what comes after this place: a row's [`AuditRow::at`], or [`AuditRows::next`].
+        after: Option<Bytes>,
+        /// At most so many rows.
+        limit: u32,
+    },
+}
+
+/// Something that refers to blobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its place in the order of an audit.
+    pub at: Bytes,
+    /// The name of its bucket, or `bucket-` and the bucket's id if the name was not found soon enough.
+    pub bucket: String,
+    /// The object's key.
+    pub key: ObjectKey,
+    /// Of a part of an upload under way: its number.
+    pub part: Option<u16>,
+    /// The blobs, none if the bytes are inline.
+    pub blobs: Vec<BlobRef>,
+}
+
+/// A page of an audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRows {
+    /// In the order of their keys.
+    pub rows: Vec<AuditRow>,
+    /// Where to go on; `None` at the end. A page may have few rows and yet not be the last.
+    pub next: Option<Bytes>,
 }
 
 /// A scan over the keys of a bucket.
@@ -335,6 +368,8 @@ pub enum ReadReply {
     NoSuchBucket,
     /// The cluster map and the sessions; none while the range has no map yet.
     Directory(Option<Box<Directory>>),
+    /// A page of an audit.
+    Audit(Box<AuditRows>),
 }
 
 /// A log entry's payload: a batch of commands under one reading of the range clock.

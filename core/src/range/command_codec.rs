@@ -3,16 +3,17 @@
 
 use bytes::Bytes;
 
+use super::audit::AUDIT_ROWS_MAX;
 use super::command::{
-    Batch, Command, CommandBody, NewPart, Origin, Outcome, Read, ReadReply, Rejection, ScanRequest,
-    ScanStart, Scanned,
+    AuditRow, AuditRows, Batch, Command, CommandBody, NewPart, Origin, Outcome, Read, ReadReply,
+    Rejection, ScanRequest, ScanStart, Scanned,
 };
 use super::records::{Field, Listed, listed, optional_field, wire_enum, wire_struct};
 use super::sessions::OUTCOMES_PER_SESSION_MAX;
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::ids::CommitSequence;
 use crate::object::{
-    BucketRecord, ETag, NewBody, NewObject, ObjectRecord, PARTS_MAX, PartRecord, TagMatch,
+    BlobRef, BucketRecord, ETag, NewBody, NewObject, ObjectRecord, PARTS_MAX, PartRecord, TagMatch,
     UploadRecord, WriteConditions,
 };
 use crate::request::{ListEntry, ListedObject, ListedUpload};
@@ -83,6 +84,7 @@ wire_enum!(Read, "read" {
     4 => Uploads { scan, upload_after },
     5 => Parts { target, upload, after, limit },
     6 => Directory,
+    7 => Audit { after, limit },
 });
 wire_struct!(ScanRequest { tenant, bucket, prefix, delimiter, start, limit });
 wire_enum!(ScanStart, "scan start" {
@@ -100,9 +102,12 @@ wire_enum!(ReadReply, "read reply" {
     5 => Parts(parts),
     6 => NoSuchBucket,
     7 => Directory(directory),
+    8 => Audit(rows),
 });
 wire_struct!(ListedObject { key, modified, etag, length, owner, storage_class, checksum });
 wire_struct!(ListedUpload { key, upload });
+wire_struct!(AuditRow { at, bucket, key, part, blobs });
+wire_struct!(AuditRows { rows, next });
 
 listed! {
     Command, "commands", COMMANDS_PER_BATCH_MAX;
@@ -110,6 +115,8 @@ listed! {
     (u16, ETag), "parts to complete", PARTS_MAX as usize;
     (CommitSequence, Outcome), "outcomes", OUTCOMES_PER_SESSION_MAX;
     BucketRecord, "buckets", REPLY_ENTRIES_MAX;
+    AuditRow, "rows of an audit", AUDIT_ROWS_MAX;
+    BlobRef, "blobs of an object", PARTS_MAX as usize;
 }
 
 impl<T: Wire> Listed for ListEntry<T> {

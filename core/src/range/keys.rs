@@ -320,6 +320,11 @@ pub fn directory(tenant: TenantId, after: Option<&BucketName>) -> Span {
     span
 }
 
+/// All rows under object keys, and the buckets' settings among them.
+pub fn all_objects() -> Span {
+    span(vec![SPACE_OBJECTS])
+}
+
 /// All rows under object keys of a bucket; not its settings.
 pub fn objects(tenant: TenantId, bucket: BucketId) -> Span {
     prefixed(tenant, bucket, "")

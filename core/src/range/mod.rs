@@ -8,6 +8,7 @@
 //! Reading order: [`command`] (what is asked) → [`keys`] and [`records`] (what rows look like) →
 //! [`state`] → the command families.
 
+mod audit;
 mod blobs;
 mod buckets;
 mod cluster;
@@ -24,6 +25,7 @@ pub mod state;
 mod tests;
 mod uploads;
 
+pub use audit::AUDIT_ROWS_MAX;
 pub use command_codec::{COMMANDS_PER_BATCH_MAX, CONDITION_TAGS_MAX, REPLY_ENTRIES_MAX};
 pub use scan::SCAN_ROWS_MAX;
 pub use sessions::{LIVE_SESSIONS_MAX, OUTCOMES_PER_SESSION_MAX};

@@ -10,7 +10,7 @@ use super::keys::{self, Key};
 use super::overlay::{Overlay, decode_at};
 use super::records::{Header, SessionRecord};
 use super::sessions::{Admission, SessionTable};
-use super::{buckets, cluster, objects, scan, uploads};
+use super::{audit, buckets, cluster, objects, scan, uploads};
 use crate::cluster::ClusterMap;
 use crate::codec::{DecodeError, Wire};
 use crate::directory::{Directory, SessionsView};
@@ -249,6 +249,7 @@ impl Range {
             Read::Parts { target, upload, after, limit } => {
                 uploads::list_parts(&rows, target, *upload, *after, *limit)
             }
+            Read::Audit { after, limit } => audit::page(&rows, after.as_ref(), *limit),
             Read::Directory => Ok(ReadReply::Directory(self.directory().map(Box::new))),
         }
     }

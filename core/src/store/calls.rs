@@ -45,7 +45,8 @@ impl Waiter {
         host: &Host,
         fx: &mut Effects,
     ) {
-        let answer = RangeAnswer { call: self.call, origin: self.origin, range, result };
+        let (call, origin, by) = (self.call, self.origin, host.config.store);
+        let answer = RangeAnswer { call, origin, range, by, result };
         host.send(self.from, Message::RangeAnswer(answer), fx);
     }
 }

@@ -4,6 +4,8 @@
 //! Facts are kept only under the feature `invariants`, and only until the next step; without it,
 //! noting one costs nothing.
 
+use bytes::Bytes;
+
 use crate::consensus::{Entry, HardState, Message, MessageBody};
 use crate::ids::{LogIndex, RangeId, Term};
 
@@ -14,6 +16,8 @@ pub enum Observation {
     Recovered {
         /// The last hard state.
         hard_state: HardState,
+        /// The entry before the first one of the log.
+        base: LogIndex,
         /// The first index of each run of entries of one term.
         terms: Vec<(LogIndex, Term)>,
         /// The end of the log.
@@ -67,12 +71,19 @@ pub enum Observation {
         /// All of it, not only what is newer than its own.
         full: bool,
     },
-    /// It has taken over the state after an entry, durably, in place of log and table.
+    /// It asks for the state after an entry to be put into place, durably.
+    Installing {
+        /// The entry.
+        index: LogIndex,
+        /// The configuration there, encoded.
+        membership: Bytes,
+        /// The log before and behind is void; else only the table is replaced.
+        replaces_log: bool,
+    },
+    /// It takes that for durable, in place of log and table.
     Installed {
         /// The entry.
         index: LogIndex,
-        /// Its term.
-        term: Term,
     },
     /// The read is given up.
     ReadLost {

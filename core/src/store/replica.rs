@@ -19,8 +19,8 @@ use super::serving::Host;
 use super::snapshot::{Giver, Taker};
 use crate::codec::Wire;
 use crate::consensus::{
-    Action, Entry, HardState, Membership, Message, MessageBody, Output, Persist, Raft, RaftConfig,
-    RecoveredLog, Role,
+    Action, Entry, HardState, Membership, Message, MessageBody, Mutants, Output, Persist, Raft,
+    RaftConfig, RecoveredLog, Role,
 };
 use crate::effects::{Effect, Effects, Now};
 use crate::ids::{LogIndex, RangeEpoch, RangeId, StoreId};
@@ -71,6 +71,8 @@ pub(super) struct Replica {
     /// When that was last asked for, and how often.
     pub(super) asked_at: Instant,
     pub(super) asked: u64,
+    /// When consensus is told that a state could not be taken.
+    pub(super) refuse_at: Option<Instant>,
     /// The value of `asked` when leadership was last handed over for that.
     handed_over: u64,
     apply_lag: ApplyLag,
@@ -102,6 +104,7 @@ impl Replica {
     pub(super) fn new(now: Now, id: RangeId, host: &mut Host, recovered: OpenedRange) -> Self {
         host.observer.note(id, || Observation::Recovered {
             hard_state: recovered.hard_state,
+            base: recovered.base_index,
             terms: recovered.terms.clone(),
             last_index: recovered.last_index,
             suspect: recovered.suspect != 0,
@@ -127,6 +130,7 @@ impl Replica {
             entry_cache_bytes: config.limits.entry_cache_bytes,
             proposals_uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
             seed: config.seed ^ id.0 ^ (host.incarnation.0 << 32),
+            mutants: Mutants::none(),
         };
         // The range began with these voters; changes of them are entries of the log. Any other store
         // learns from its log, or with a snapshot, who votes.
@@ -164,6 +168,7 @@ impl Replica {
             lost,
             asked_at: now.instant,
             asked: 0,
+            refuse_at: None,
             handed_over: 0,
             apply_lag: ApplyLag::default(),
             slowness: Slowness::default(),

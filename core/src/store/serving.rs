@@ -570,6 +570,7 @@ impl Serving {
                     call: call.call,
                     origin: call.origin,
                     range: call.range,
+                    by: self.host.config.store,
                     result: Err(Refusal::NotLeader { leader: None }),
                 };
                 self.host.send(from, Message::RangeAnswer(answer), fx);
@@ -614,7 +615,7 @@ impl Serving {
             }
             StorageEvent::IngestFailed { range, reason } => {
                 if let Some(replica) = self.replicas.get_mut(&range) {
-                    replica.give_up(now, &reason, &mut self.host, fx)?;
+                    replica.give_up_for_now(now, &reason, &mut self.host, fx)?;
                 }
             }
             // The journal says so too, in its order among the other records.

@@ -105,6 +105,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
             answer.call.encode(out);
             answer.origin.encode(out);
             answer.range.encode(out);
+            answer.by.encode(out);
             match &answer.result {
                 Ok(answer) => {
                     out.u8(0);
@@ -191,6 +192,7 @@ pub(super) fn decode(
             call: Wire::decode(input)?,
             origin: Wire::decode(input)?,
             range: Wire::decode(input)?,
+            by: Wire::decode(input)?,
             result: match input.u8()? {
                 0 => Ok(decode_answer(input)?),
                 1 => Err(decode_refusal(input)?),

@@ -26,11 +26,11 @@ use trine_core::time::{Instant, WallTime};
 const GATEWAY: GatewayId = GatewayId(100);
 
 /// Entries that a replica must lack to be given a state.
-pub const LAG: u64 = StoreLimits::SIMULATION.snapshot_lag;
+pub(crate) const LAG: u64 = StoreLimits::SIMULATION.snapshot_lag;
 
 /// What goes wrong at a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Who takes it crashes.
     TakerCrashes,
     /// Who gives it crashes.
@@ -42,16 +42,16 @@ pub enum Fault {
 }
 
 /// Stores, their disks, and what is under way. Everything takes a microsecond.
-pub struct Cluster {
-    pub stores: BTreeMap<StoreId, Store>,
+pub(crate) struct Cluster {
+    pub(crate) stores: BTreeMap<StoreId, Store>,
     disks: BTreeMap<StoreId, BTreeMap<u64, Bytes>>,
     zones: BTreeMap<StoreId, ZoneId>,
     small: BTreeSet<StoreId>,
     queue: VecDeque<(StoreId, StoreEvent)>,
     answers: BTreeMap<CallId, Message>,
     /// What was sent between stores.
-    pub sent: Vec<Message>,
-    pub notes: Vec<String>,
+    pub(crate) sent: Vec<Message>,
+    pub(crate) notes: Vec<String>,
     micros: u64,
     calls: u64,
     session: SessionId,
@@ -66,7 +66,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Stores 1 to `count`, one in each zone.
-    pub fn new(count: u64) -> Self {
+    pub(crate) fn new(count: u64) -> Self {
         let mut cluster = Self {
             stores: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -94,13 +94,13 @@ impl Cluster {
     }
 
     /// A new store with an empty disk, in the zone of another.
-    pub fn add(&mut self, id: StoreId, beside: StoreId) {
+    pub(crate) fn add(&mut self, id: StoreId, beside: StoreId) {
         self.zones.insert(id, self.zones[&beside]);
         self.start(id);
     }
 
     /// Start a store on what its disk holds. What it did before is over.
-    pub fn start(&mut self, id: StoreId) {
+    pub(crate) fn start(&mut self, id: StoreId) {
         let zone = |id: u64| ZoneMap {
             zone: ZoneId(u8::try_from(id - 1).expect("three zones")),
             slots: vec![Slot { store: StoreId(id), weight: 1 }],
@@ -126,7 +126,7 @@ impl Cluster {
     }
 
     /// A store is gone, as after a kill.
-    pub fn stop(&mut self, id: StoreId) {
+    pub(crate) fn stop(&mut self, id: StoreId) {
         self.stores.remove(&id);
         self.queue.retain(|(store, _)| *store != id);
         for other in self.stores.keys().copied() {
@@ -134,13 +134,13 @@ impl Cluster {
         }
     }
 
-    pub fn wipe_into_small_disk(&mut self, id: StoreId) {
+    pub(crate) fn wipe_into_small_disk(&mut self, id: StoreId) {
         self.small.insert(id);
         self.disks.insert(id, BTreeMap::new());
     }
 
     /// Damage every tree block on a disk.
-    pub fn rot_tables(&mut self, id: StoreId) {
+    pub(crate) fn rot_tables(&mut self, id: StoreId) {
         let area = (256 << 10) + Geometry::SIMULATION.journal;
         let disk = self.disks.get_mut(&id).expect("it has a disk");
         for (at, sector) in disk.range_mut(area..) {
@@ -153,18 +153,18 @@ impl Cluster {
         }
     }
 
-    pub fn fault_at_page(&mut self, fault: Fault, page: u64, taker: StoreId) {
+    pub(crate) fn fault_at_page(&mut self, fault: Fault, page: u64, taker: StoreId) {
         self.fault = Some((fault, page, taker));
         self.pages = 0;
     }
 
-    pub fn fault_happened(&self) -> bool {
+    pub(crate) fn fault_happened(&self) -> bool {
         self.fault.is_none()
     }
 
     /// Run until a store's disk has completed so much, and restart it then. `false`: it was equal to
     /// the others before.
-    pub fn crash_after_completions(&mut self, id: StoreId, count: u64) -> bool {
+    pub(crate) fn crash_after_completions(&mut self, id: StoreId, count: u64) -> bool {
         self.crash = Some((id, count));
         for _ in 0..400_000 {
             self.turn();
@@ -208,7 +208,7 @@ impl Cluster {
     }
 
     /// One event, or the next deadline.
-    pub fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         self.micros += 1;
         let (id, event) = self.queue.pop_front().unwrap_or_else(|| {
             let deadlines = self
@@ -268,18 +268,18 @@ impl Cluster {
         self.queue.push_back((to, StoreEvent::Message(envelope)));
     }
 
-    pub fn run_millis(&mut self, millis: u64) {
+    pub(crate) fn run_millis(&mut self, millis: u64) {
         let until = self.micros + millis * 1000;
         while self.micros < until {
             self.turn();
         }
     }
 
-    pub fn count(&self, of: impl Fn(&Message) -> bool) -> usize {
+    pub(crate) fn count(&self, of: impl Fn(&Message) -> bool) -> usize {
         self.sent.iter().filter(|message| of(message)).count()
     }
 
-    pub fn bytes_of_pages(&self) -> usize {
+    pub(crate) fn bytes_of_pages(&self) -> usize {
         let bytes = |message: &Message| match message {
             Message::SnapshotPage(page) => match &page.given {
                 SnapshotGiven::Rows { rows, .. } => rows.len(),
@@ -290,7 +290,7 @@ impl Cluster {
         self.sent.iter().map(bytes).sum()
     }
 
-    pub fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         let stores: Vec<String> = self.stores.values().map(Store::status).collect();
         let notes = self.notes.iter().rev().take(20).rev().cloned().collect::<Vec<_>>();
         format!("{}\n{}", stores.join("\n"), notes.join("\n"))
@@ -311,7 +311,7 @@ impl Cluster {
     }
 
     /// Run until these stores have the same state, and nothing more to apply.
-    pub fn until_equal(&mut self, ids: &[StoreId]) {
+    pub(crate) fn until_equal(&mut self, ids: &[StoreId]) {
         for _ in 0..2_000_000 {
             if self.micros % 16 == 0 && self.are_equal(ids) {
                 return;
@@ -322,7 +322,7 @@ impl Cluster {
     }
 
     /// Run until consensus has these voters and nobody else.
-    pub fn until_voters_are(&mut self, ids: &[StoreId]) {
+    pub(crate) fn until_voters_are(&mut self, ids: &[StoreId]) {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         for _ in 0..2_000_000 {
@@ -352,12 +352,12 @@ impl Cluster {
         leaders.max().map(|(_, id)| id)
     }
 
-    pub fn leader(&self) -> StoreId {
+    pub(crate) fn leader(&self) -> StoreId {
         self.leads().expect("one has just answered")
     }
 
     /// Open a session and make a bucket.
-    pub fn found(&mut self) {
+    pub(crate) fn found(&mut self) {
         let open = CommandBody::OpenSession { gateway: GATEWAY, nonce: 1 };
         match self.command(Origin::System, open) {
             Outcome::SessionOpened(session) => self.session = session,
@@ -372,7 +372,7 @@ impl Cluster {
 
     /// Put so many objects of so many bytes, each an entry of its own, some of them again and again;
     /// and delete some.
-    pub fn write(&mut self, count: u64, bytes: usize) {
+    pub(crate) fn write(&mut self, count: u64, bytes: usize) {
         for _ in 0..count {
             let key = format!("key-{}", self.sequence * 7 % 211);
             let origin = self.origin();
@@ -388,7 +388,7 @@ impl Cluster {
         }
     }
 
-    pub fn replace(&mut self, old: StoreId, new: StoreId) {
+    pub(crate) fn replace(&mut self, old: StoreId, new: StoreId) {
         let origin = self.origin();
         let replace = CommandBody::ReplaceStore { old, new };
         assert_eq!(self.command(origin, replace), Outcome::Done);

@@ -351,7 +351,9 @@ impl MemoryGateway {
                 Ok(Reply::Parts { upload: Box::new(upload.record.clone()), page })
             }
             Request::Put(_) | Request::UploadPart(_) => panic!("has a body"),
-            Request::ReplaceStore { .. } | Request::Directory => panic!("no S3 request is that"),
+            Request::ReplaceStore { .. } | Request::Directory | Request::Audit { .. } => {
+                panic!("no S3 request is that")
+            }
         }
     }
 

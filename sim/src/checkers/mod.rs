@@ -2,9 +2,10 @@
 //!
 //! They share no code with what they check. [`register`] decides linearizability per key,
 //! [`listing`] what a page must show, [`agreement`] whether replicas hold the same state,
-//! [`history`] collects what the others read.
+//! [`redundancy`] whether all copies are there; [`history`] collects what the others read.
 
 pub mod agreement;
 pub mod history;
 pub mod listing;
+pub mod redundancy;
 pub mod register;

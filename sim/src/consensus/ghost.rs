@@ -15,6 +15,7 @@
 //! | what commits is durable in a quorum | [`Ghost::commits`] |
 //! | one change of membership at a time, by way of a joint configuration | [`Ghost::wrote`], [`Ghost::commits`] |
 //! | a snapshot brings the configuration of its last entry | [`Ghost::installed`] |
+//! | a replica goes by the newest configuration of its log | [`Ghost::goes_by`] |
 //! | committed entries never change | [`Ghost::commits`], [`Ghost::recovered`] |
 //! | a read is no older than what was committed when it was asked | [`Ghost::read_ready`] |
 
@@ -154,6 +155,12 @@ impl Ghost {
         self.committed.len() as u64
     }
 
+    /// The terms of the first `count` committed entries; `None` if fewer are known to be.
+    pub fn committed_terms(&self, count: u64) -> Option<Vec<u64>> {
+        let covered = self.committed.get(..usize::try_from(count).ok()?)?;
+        Some(covered.iter().map(|(seen, _)| seen.term).collect())
+    }
+
     /// A replica wants this persisted: its memory has it now.
     ///
     /// # Errors
@@ -256,6 +263,12 @@ impl Ghost {
             return Err(format!(
                 "snapshot: {replica} installs {config:?} with entry {index}; in force is \
                  {in_force:?}"
+            ));
+        }
+        let disk = self.disk.get(&replica);
+        if disk.is_some_and(|disk| disk.get(index) == log(index)) {
+            return Err(format!(
+                "snapshot: {replica} drops what follows entry {index}, which it had already"
             ));
         }
         let log: Vec<Seen> = covered.iter().map(|(seen, _)| *seen).collect();
@@ -484,6 +497,21 @@ impl Ghost {
         if is_quorum { Ok(()) } else { Err(holders) }
     }
 
+    /// A replica goes by this configuration; without voters if it knows of none.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub fn goes_by(&self, replica: u64, config: &Config) -> Result<(), Broken> {
+        let empty = Image::default();
+        let image = self.memory.get(&replica).unwrap_or(&empty);
+        let (at, in_force) = self.config_at(|index| image.get(index), image.log.len() as u64);
+        let knows_none = at == 0 && config.voters.is_empty();
+        if in_force == config || knows_none {
+            return Ok(());
+        }
+        Err(format!("configuration: {replica} goes by {config:?}; its log says {in_force:?}"))
+    }
+
     /// A replica took a read, which it calls `token`.
     pub fn read_asked(&mut self, replica: u64, token: u64) {
         self.reads.insert((replica, token), self.committed());
@@ -598,8 +626,11 @@ mod tests {
     fn a_snapshot_must_bring_the_configuration_in_force() {
         let mut ghost = ghost();
         ghost.installed(3, 1, &config(&[1, 2, 3], &[])).unwrap();
+        let mut ghost = self::ghost();
         let said = ghost.installed(3, 1, &config(&[1, 2, 4], &[])).expect_err("another one");
-        assert!(said.contains("snapshot"), "{said}");
+        assert!(said.contains("in force"), "{said}");
+        let said = ghost.installed(2, 1, &config(&[1, 2, 3], &[])).expect_err("it has it");
+        assert!(said.contains("drops"), "{said}");
     }
 
     #[test]

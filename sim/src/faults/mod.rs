@@ -62,12 +62,16 @@ kinds! {
     ZonePowerLoss = "zone power loss",
     /// A zone goes dark and never comes back.
     ZoneGone = "zone gone for ever",
+    /// A zone goes dark and never comes back; later new stores on fresh disks take its slots.
+    ZoneReplaced = "zone replaced",
     /// All processes of a zone stand still for a while.
     ZonePaused = "zone paused",
     /// A store's process is killed and started again.
     StoreKilled = "store killed",
     /// A store's machine loses power: what was not synced may be lost.
     StorePowerLoss = "store power loss",
+    /// A store's disk is gone; later a new store on a fresh disk takes its slot.
+    StoreWiped = "store wiped, replaced",
     /// All machines lose power at once.
     PowerLossEverywhere = "power loss everywhere",
     /// A store is killed again soon after its start.

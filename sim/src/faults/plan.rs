@@ -52,7 +52,7 @@ const ZONE_KINDS: [FaultKind; 8] = [
     FaultKind::ZonePaused,
 ];
 
-const MACHINE_KINDS: [FaultKind; 16] = [
+const MACHINE_KINDS: [FaultKind; 17] = [
     FaultKind::LinkReset,
     FaultKind::LinkBlackHole,
     FaultKind::LinkCutOneWay,
@@ -69,6 +69,7 @@ const MACHINE_KINDS: [FaultKind; 16] = [
     FaultKind::DiskSlow,
     FaultKind::ByteRotted,
     FaultKind::SectorRotted,
+    FaultKind::StoreWiped,
 ];
 
 /// The schedule of `seed`, in order of time.
@@ -78,10 +79,13 @@ pub fn draw(seed: u64, swarm: &Swarm, stores: usize, gateways: usize) -> Vec<Epi
         Flavour::OneZone => one_long_episode(&mut draw, swarm),
         Flavour::Mixed => zones_one_after_another(&mut draw, swarm),
     };
-    if swarm.flavour == Flavour::Mixed && swarm.knob(FaultKind::ZoneGone) != Frequency::Off {
-        let at = draw.between(SECOND, swarm.duration);
-        let (kind, victim) = (FaultKind::ZoneGone, Victim::Zone(swarm.weak_zone));
-        episodes.push(Episode { at, lasts: 0, kind, victim, variant: draw.bits() });
+    for kind in [FaultKind::ZoneGone, FaultKind::ZoneReplaced] {
+        if swarm.flavour == Flavour::Mixed && swarm.knob(kind) != Frequency::Off {
+            let (at, victim) =
+                (draw.between(SECOND, swarm.duration), Victim::Zone(swarm.weak_zone));
+            let lasts = draw.skewed(0, 4 * SECOND);
+            episodes.push(Episode { at, lasts, kind, victim, variant: draw.bits() });
+        }
     }
     for kind in MACHINE_KINDS {
         let count = match swarm.knob(kind) {
@@ -109,7 +113,7 @@ fn zone(draw: &mut Draw) -> Victim {
 fn one_long_episode(draw: &mut Draw, swarm: &Swarm) -> Vec<Episode> {
     let at = draw.between(SECOND, 3 * SECOND);
     let lasts = swarm.duration - at;
-    let kinds = ZONE_KINDS.into_iter().chain([FaultKind::ZoneGone]);
+    let kinds = ZONE_KINDS.into_iter().chain([FaultKind::ZoneGone, FaultKind::ZoneReplaced]);
     kinds
         .filter(|kind| swarm.knob(*kind) != Frequency::Off)
         .take(1)
@@ -146,8 +150,8 @@ fn machine_episode(
         FaultKind::LinkBlackHole | FaultKind::LinkCutOneWay | FaultKind::LinkSlow => {
             link(draw, stores, gateways)
         }
-        // Rot lasts: see the module's text.
-        FaultKind::ByteRotted | FaultKind::SectorRotted => {
+        // They last: see the module's text.
+        FaultKind::ByteRotted | FaultKind::SectorRotted | FaultKind::StoreWiped => {
             let zone = usize::from(swarm.weak_zone);
             Victim::Store(zone + 3 * draw.index((stores - zone).div_ceil(3)))
         }
@@ -155,7 +159,10 @@ fn machine_episode(
     };
     let longest = match kind {
         FaultKind::RestartStorm => 300 * MILLISECOND,
-        FaultKind::DiskSlow | FaultKind::LinkBlackHole | FaultKind::LinkCutOneWay => 4 * SECOND,
+        FaultKind::DiskSlow
+        | FaultKind::LinkBlackHole
+        | FaultKind::LinkCutOneWay
+        | FaultKind::StoreWiped => 4 * SECOND,
         _ => SECOND,
     };
     Episode {
@@ -200,10 +207,13 @@ mod tests {
             for episode in draw(seed, &swarm, 7, 2) {
                 let weak = usize::from(swarm.weak_zone);
                 match (episode.kind, episode.victim) {
-                    (FaultKind::ByteRotted | FaultKind::SectorRotted, Victim::Store(store)) => {
+                    (
+                        FaultKind::ByteRotted | FaultKind::SectorRotted | FaultKind::StoreWiped,
+                        Victim::Store(store),
+                    ) => {
                         assert!(store < 7 && store % 3 == weak, "seed {seed}: {episode:?}");
                     }
-                    (FaultKind::ZoneGone, Victim::Zone(zone)) => {
+                    (FaultKind::ZoneGone | FaultKind::ZoneReplaced, Victim::Zone(zone)) => {
                         let alone = swarm.flavour == Flavour::OneZone;
                         assert!(alone || usize::from(zone) == weak, "seed {seed}: {episode:?}");
                     }

@@ -7,9 +7,23 @@ use super::FaultKind;
 use crate::random::Draw;
 use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 
+/// Whether every run must end with all copies in place.
+pub const REPAIRS: bool = true;
+
+/// Whether stores are replaced by new ones.
+pub const REPLACES: bool = true;
+
 /// Kinds that leave their mark on the whole rest of a run.
-const LASTING: [FaultKind; 4] =
-    [FaultKind::ZoneGone, FaultKind::ByteRotted, FaultKind::SectorRotted, FaultKind::ZonesFar];
+const LASTING: [FaultKind; 6] = [
+    FaultKind::ZoneGone,
+    FaultKind::ZoneReplaced,
+    FaultKind::StoreWiped,
+    FaultKind::ByteRotted,
+    FaultKind::SectorRotted,
+    FaultKind::ZonesFar,
+];
+/// Kinds in which new stores take the slots of others.
+pub const REPLACING: [FaultKind; 2] = [FaultKind::ZoneReplaced, FaultKind::StoreWiped];
 
 /// How far apart two zones are: each order of magnitude between 1 and 80 ms alike.
 fn distance(draw: &mut Draw) -> Latency {
@@ -80,6 +94,8 @@ pub struct Swarm {
     pub clock_skew: Nanos,
     /// How fast or slow a clock may run, in parts per million.
     pub clock_drift_ppm: u64,
+    /// Whether all copies must be there again at the end.
+    pub redundancy: bool,
     /// How many stores in each zone; the first of each is a voter.
     pub stores_per_zone: usize,
     /// How many gateways; the first is outside all zones.
@@ -132,6 +148,13 @@ impl Swarm {
                 let seldom = LASTING.contains(kind) && !draw.one_in(5);
                 swarm.set(*kind, if seldom { Frequency::Off } else { frequency });
             }
+            // A zone that is gone for ever has no store that could be replaced, and the other way round.
+            let gone = swarm.knob(FaultKind::ZoneGone) != Frequency::Off;
+            for kind in REPLACING {
+                if gone || !REPLACES {
+                    swarm.set(kind, Frequency::Off);
+                }
+            }
             if swarm.knob(FaultKind::ZonesFar) != Frequency::Off {
                 swarm.distances = Some([(); 3].map(|()| distance(&mut draw)));
             }
@@ -171,6 +194,7 @@ impl Swarm {
             disk_sync: Latency { low: 100 * MICROSECOND, high: MILLISECOND },
             clock_skew: 0,
             clock_drift_ppm: 0,
+            redundancy: REPAIRS,
             stores_per_zone: 1,
             gateways: 2,
             clients: 4,
@@ -213,7 +237,7 @@ mod tests {
 
     #[test]
     fn each_fault_kind_is_on_in_some_seed_and_off_in_another() {
-        for kind in FaultKind::ALL {
+        for kind in FaultKind::ALL.iter().filter(|kind| REPLACES || !REPLACING.contains(kind)) {
             let on = |seed: &u64| Swarm::draw(*seed).knob(*kind) != Frequency::Off;
             assert!((0..200).any(|seed| on(&seed)), "{} is never on", kind.name());
             assert!((0..200).any(|seed| !on(&seed)), "{} is always on", kind.name());

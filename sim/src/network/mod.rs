@@ -3,6 +3,8 @@
 //! Parties are machines by number. A cut counts: two cuts over one pair need two healings. Without
 //! the overtaking fault, messages of one pair arrive in order.
 
+use std::collections::BTreeMap;
+
 use trine_core::ids::ZoneId;
 
 use crate::Nanos;
@@ -24,6 +26,8 @@ pub struct Network {
     near: Latency,
     far: Latency,
     distances: Option<[Latency; 3]>,
+    /// One way from a zone to another, where a scenario has said so.
+    ways: BTreeMap<(ZoneId, ZoneId), Latency>,
     lost: u64,
     doubled: u64,
     overtaken: u64,
@@ -48,6 +52,7 @@ impl Network {
             near,
             far,
             distances: swarm.distances,
+            ways: BTreeMap::new(),
             lost: 0,
             doubled: 0,
             overtaken: 0,
@@ -104,7 +109,16 @@ impl Network {
         latency.draw(&mut self.draw) * if slow { SLOW_FACTOR } else { 1 }
     }
 
+    /// From now on messages take so long from a zone to another.
+    pub fn set_way(&mut self, from: ZoneId, to: ZoneId, latency: Latency) {
+        self.ways.insert((from, to), latency);
+    }
+
     fn between(&self, from: usize, to: usize) -> Latency {
+        let way = self.zones[from].zip(self.zones[to]).and_then(|way| self.ways.get(&way));
+        if let Some(latency) = way {
+            return *latency;
+        }
         match (self.zones[from], self.zones[to], self.distances) {
             (Some(one), Some(other), _) if one == other => self.near,
             // The pairs are 0 and 1, 0 and 2, 1 and 2.

@@ -1,5 +1,6 @@
 //! What came of a request: judged at once where it can be, else written into the history.
 
+use bytes::Bytes;
 use trine_core::object::{ETag, ObjectRecord};
 use trine_core::request::{ApiError, ByteRange, ListEntry, ListedObject, Page, Reply};
 
@@ -89,6 +90,8 @@ impl Workload {
                     self.begin_upload(client, upload);
                 }
             }
+            // What is refused as nonsense is none: the operator makes no mistakes.
+            Intent::ReplaceStore => {}
             Intent::Part { .. }
             | Intent::ListParts
             | Intent::ListUploads
@@ -209,6 +212,10 @@ impl Workload {
             Some(Ok(Reply::Object { record, first, length, partial, .. })) => {
                 let value = self.identify(key, record)?;
                 self.check_body(value, (*first, *length), ending)?;
+                if self.phase == (Phase::Verify { next: key }) && ending.body_whole {
+                    let bytes = Bytes::copy_from_slice(&ending.body);
+                    self.redundancy.object(&register, &record.body, &bytes)?;
+                }
                 let expected = expected_span(range, record.length).ok_or_else(|| {
                     format!("{register}: {range:?} of {} bytes was served", record.length)
                 })?;

@@ -14,12 +14,13 @@ mod upload;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use trine_core::ids::TenantId;
+use trine_core::ids::{StoreId, TenantId};
 use trine_core::object::{BucketName, ETag, ObjectKey, Owner};
 use trine_core::request::{ApiError, BucketPath, ByteRange, ObjectPath, Reply, Request};
 
 use crate::checkers::history::History;
 use crate::checkers::listing::Query;
+use crate::checkers::redundancy::Redundancy;
 use crate::checkers::register::{Condition, ValueFacts, ValueId};
 use crate::faults::swarm::Swarm;
 use crate::random::Draw;
@@ -42,6 +43,14 @@ pub struct Job {
     /// The body that follows, if the request has one.
     pub body: Option<Bytes>,
     intent: Intent,
+}
+
+impl Job {
+    /// The operator's: a new store takes the slot of an old one.
+    pub fn replace(old: StoreId, new: StoreId) -> Self {
+        let request = Request::ReplaceStore { old, new };
+        Self { request, body: None, intent: Intent::ReplaceStore }
+    }
 }
 
 /// What came of a request, as the client knows it.
@@ -117,6 +126,8 @@ enum Intent {
         condition: Condition,
     },
     Abort,
+    /// The operator's.
+    ReplaceStore,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -150,6 +161,8 @@ pub struct Workload {
     seed: u64,
     /// What was seen.
     pub history: History,
+    /// What was read back at the end, and where its copies must be.
+    pub redundancy: Redundancy,
     keys: Vec<ObjectKey>,
     hot_keys: u64,
     body_max: u64,
@@ -175,6 +188,7 @@ impl Workload {
         Self {
             seed,
             history: History::default(),
+            redundancy: Redundancy::default(),
             keys: names.map(parse).collect(),
             hot_keys: swarm.hot_keys,
             body_max: swarm.body_max,

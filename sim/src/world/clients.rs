@@ -106,7 +106,12 @@ impl<M: Maker> World<M> {
     fn begin_request(&mut self, client: usize) {
         let draining = self.part == Part::Draining;
         let gateway = self.choose_gateway(client);
-        let job = gateway.filter(|_| !draining).and_then(|_| self.workload.next(client));
+        let job = match gateway {
+            None => None,
+            Some(_) if self.is_operator(client) => self.operator.job(),
+            Some(_) if draining => None,
+            Some(_) => self.workload.next(client),
+        };
         let (Some(machine), Some(job)) = (gateway, job) else {
             return self.client_next(client, 20 * MILLISECOND);
         };
@@ -150,6 +155,11 @@ impl<M: Maker> World<M> {
             self.client_at(client, after, ClientEvent::GiveUp { serial, fault: true });
         }
         self.input(machine, life, Input::Client(GatewayEvent::Request { id, request }));
+    }
+
+    /// The last client is the operator.
+    fn is_operator(&self, client: usize) -> bool {
+        client + 1 == self.clients.len()
     }
 
     /// Mostly the client's own gateway, if it runs.
@@ -334,6 +344,9 @@ impl<M: Maker> World<M> {
         self.counts.refused_full += u64::from(full);
         self.check_availability(&hand);
         let Hand { job, stamps, ending, .. } = hand;
+        if self.is_operator(client) {
+            self.operated(&ending);
+        }
         if let Err(wrong) = self.workload.finished(client, job, stamps, &ending) {
             self.fail(wrong);
         }

@@ -115,6 +115,16 @@ impl<M: Maker> World<M> {
         }
     }
 
+    /// The machine is to be another one: whoever believes in a link to it hears of its end.
+    pub(super) fn forget_about(&mut self, machine: usize) {
+        for peer in 0..self.machines.len() {
+            if std::mem::replace(self.links.belief(peer, machine), false) {
+                let takes = self.network.latency(machine, peer);
+                self.news(peer, machine, false, takes);
+            }
+        }
+    }
+
     /// The machine begins a new life: it knows of no connection.
     pub(super) fn forget_links(&mut self, machine: usize) {
         for peer in 0..self.machines.len() {

@@ -236,6 +236,8 @@ pub(super) struct Machine<M: Maker> {
     pub(super) holds: u32,
     /// Whether it is gone for ever.
     pub(super) gone: bool,
+    /// Whether another takes its place when it is gone.
+    pub(super) replaceable: bool,
     /// Reasons for standing still.
     pub(super) pauses: u32,
     /// What came while it stood still.

@@ -8,13 +8,16 @@
 //! zone also that operations go on). Then everything is healed, and within a bounded time each key
 //! must be readable and all replicas at one state. At last the histories are judged.
 
+mod audit;
 mod clients;
 mod links;
 mod machine;
 mod onlooker;
+mod operator;
 mod power;
 mod queue;
 mod setup;
+mod steer;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -23,16 +26,18 @@ mod toy;
 use trine_core::cluster::{ClusterMap, Geometry};
 use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects};
-use trine_core::ids::{DiskToken, Endpoint, ZoneId};
+use trine_core::ids::{DiskToken, Endpoint, SessionId, ZoneId};
 use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
 
 pub use machine::{GatewayMachine, Maker, Real, StoreMachine};
 pub use setup::GEOMETRY;
+pub use steer::Leader;
 
 use self::clients::{Client, ClientEvent};
 use self::links::Links;
 use self::machine::{Input, Machine, Side};
 use self::onlooker::Onlooker;
+use self::operator::Operator;
 use self::queue::Queue;
 use crate::checkers::agreement::Agreement;
 use crate::disk::SimDisk;
@@ -89,6 +94,8 @@ pub struct Counts {
     pub undecided: u64,
     /// In a run with one failing zone: the longest that a request to a gateway elsewhere took.
     pub gap_max: Nanos,
+    /// From the end of all faults until every copy was seen to be there, if that was asked.
+    pub redundant_after: Option<Nanos>,
 }
 
 /// Something on its way to a machine.
@@ -153,6 +160,9 @@ pub struct World<M: Maker> {
     swarm: Swarm,
     /// The cluster map as the operator knows it.
     map: ClusterMap,
+    operator: Operator,
+    /// The session of a gateway that was heard last.
+    session: SessionId,
     clients: Vec<Client>,
     workload: Workload,
     agreement: Agreement,
@@ -296,14 +306,12 @@ impl<M: Maker> World<M> {
             return;
         }
         if self.now > self.healed_at + RECOVERY_MAX {
-            let status = self.status().join("\n    ");
-            self.fail(format!(
-                "stuck {} s after the last fault:\n    {status}",
-                RECOVERY_MAX / SECOND
-            ));
+            self.stuck();
         }
         match self.part {
-            Part::Draining if self.clients.iter().all(|client| !client.is_busy()) => {
+            Part::Draining
+                if self.operator.is_idle() && self.clients.iter().all(|c| !c.is_busy()) =>
+            {
                 self.part = Part::Verifying;
                 self.workload.verify();
             }
@@ -312,12 +320,27 @@ impl<M: Maker> World<M> {
                 for store in self.stores() {
                     self.compare(store);
                 }
-                if self.agreement.settled(self.standing_voters().count()) {
+                let agree = self.agreement.settled(self.standing_voters().count());
+                if self.swarm.redundancy && self.audit() {
+                    let after = self.now - self.healed_at;
+                    self.counts.redundant_after.get_or_insert(after);
+                }
+                if agree && (!self.swarm.redundancy || self.counts.redundant_after.is_some()) {
                     self.part = Part::Over;
                 }
             }
             Part::Faults | Part::Draining | Part::Verifying | Part::Over => {}
         }
+    }
+
+    fn stuck(&mut self) {
+        let mut status = self.status();
+        if self.part == Part::Settling && self.swarm.redundancy {
+            status.push(self.workload.redundancy.complaint());
+        }
+        let seconds = RECOVERY_MAX / SECOND;
+        let status = status.join("\n    ");
+        self.fail(format!("stuck {seconds} s after the last fault:\n    {status}"));
     }
 
     /// Stores are the first machines.
@@ -430,6 +453,12 @@ impl<M: Maker> World<M> {
     fn send(&mut self, from: usize, envelope: Envelope) {
         let sender = &self.machines[from];
         assert_eq!(envelope.from, sender.endpoint, "{} sends as somebody else", sender.name);
+        if envelope.to == audit::AUDITOR {
+            return self.audited(envelope);
+        }
+        if self.operator.has_retired(envelope.to) {
+            return;
+        }
         let Some(to) = self.machine_of(envelope.to) else {
             return self.fail(format!("{} sends to {}, who is nobody", sender.name, envelope.to));
         };
@@ -439,6 +468,10 @@ impl<M: Maker> World<M> {
             return self.fail(broken);
         }
         let (envelope, number) = self.maker.carry(envelope);
+        if !sender.is_store() {
+            self.overhear(&envelope.message);
+        }
+        let sender = &self.machines[from];
         self.trace.event(self.now, &sender.name, "send", [to as u64, number], || {
             format!("→ {} {}", self.machines[to].name, summary(&envelope.message))
         });

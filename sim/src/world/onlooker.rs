@@ -11,15 +11,16 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use trine_core::cluster::Geometry;
-use trine_core::consensus::Message;
+use trine_core::codec::Wire;
+use trine_core::consensus::{Membership, Message};
 use trine_core::disk::DiskOp;
-use trine_core::ids::{DiskToken, LogIndex, RangeId, Term};
+use trine_core::ids::{DiskToken, LogIndex, RangeId, StoreId, Term};
 use trine_core::message::Message as Carried;
 use trine_core::storage::layout;
 use trine_core::store::{Observation, needs_durable_state};
 
-use crate::consensus::ghost::{Broken, Ghost, Seen};
-use crate::consensus::plain::{PlainState, plain, says, seen, wrote};
+use crate::consensus::ghost::{Broken, Config, Ghost, Seen};
+use crate::consensus::plain::{PlainState, config, plain, says, seen, wrote};
 
 /// Looks on in a world.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Onlooker {
 /// What is known of a store beside its ghosts.
 #[derive(Debug, Default)]
 struct Watched {
+    /// Who it is, for the ghosts.
+    replica: u64,
     /// Writes that are not known to be durable, oldest first, by range.
     pending: BTreeMap<RangeId, VecDeque<Pending>>,
     disk: Proof,
@@ -48,11 +51,16 @@ struct Pending {
 }
 
 /// What the journal keeps or loses as a whole.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Record {
     HardState(PlainState),
     Entry(u64, Seen),
+    /// The state after an entry, with the configuration there, in place of the log.
+    Installed(u64, Config),
 }
+
+/// Stands for the number of a write where a state is installed.
+const INSTALLATION: u64 = u64::MAX;
 
 /// What can be durable at all, as the disk shows it. Facts are counted; each value is a count.
 #[derive(Debug, Default)]
@@ -107,7 +115,9 @@ impl Proof {
 impl Onlooker {
     /// One that has seen nothing. `voters` replicas in each range, on the first of `stores` stores.
     pub(super) fn new(voters: usize, stores: usize) -> Self {
-        let stores = (0..stores).map(|_| Watched::default()).collect();
+        let stores = (1..=stores)
+            .map(|replica| Watched { replica: replica as u64, ..Watched::default() })
+            .collect();
         Self { voters, ghosts: BTreeMap::new(), stores }
     }
 
@@ -124,7 +134,8 @@ impl Onlooker {
         for (range, fact) in facts {
             let voters = self.voters;
             let ghost = self.ghosts.entry(range).or_insert_with(|| Ghost::new(voters));
-            self.stores[store].fact(ghost, store as u64 + 1, range, fact)?;
+            let replica = self.stores[store].replica;
+            self.stores[store].fact(ghost, replica, range, fact)?;
         }
         Ok(())
     }
@@ -153,6 +164,11 @@ impl Onlooker {
         watched.said.clear();
     }
 
+    /// Another store has taken the place of `store`, and knows nothing yet.
+    pub(super) fn replaced(&mut self, store: usize, by: StoreId) {
+        self.stores[store] = Watched { replica: by.0, ..Watched::default() };
+    }
+
     /// A message leaves a store.
     ///
     /// # Errors
@@ -179,11 +195,15 @@ impl Watched {
         fact: Observation,
     ) -> Result<(), Broken> {
         match fact {
-            Observation::Recovered { hard_state, terms, last_index, suspect } => {
+            Observation::Recovered { hard_state, base, terms, last_index, suspect } => {
                 let pending = self.pending.remove(&range).unwrap_or_default();
                 self.disk.begin_again();
-                let terms = spread(&terms, last_index);
-                recovered(ghost, replica, plain(hard_state), &terms, suspect, pending)
+                // What a snapshot covers is committed, and stands for the entries.
+                let Some(mut all) = ghost.committed_terms(base.0) else {
+                    return Err(format!("{replica} has a snapshot of uncommitted {base}"));
+                };
+                all.extend(spread(&terms, base, last_index));
+                recovered(ghost, replica, plain(hard_state), &all, suspect, pending)
             }
             Observation::Wrote { seq, hard_state, entries } => {
                 self.disk.facts += 1;
@@ -206,9 +226,37 @@ impl Watched {
                             done.seq
                         ));
                     }
-                    harden(ghost, replica, &done.records);
+                    harden(ghost, replica, &done.records)?;
                 }
                 Ok(())
+            }
+            Observation::Takes { .. } => Ok(()),
+            Observation::Installing { index, membership, replaces_log } => {
+                self.disk.facts += 1;
+                let membership = Membership::from_bytes(&membership).map_err(|error| {
+                    format!("{replica} installs a membership that is none: {error}")
+                })?;
+                if replaces_log {
+                    let (fact, seq) = (self.disk.facts, INSTALLATION);
+                    let records = vec![Record::Installed(index.0, config(&membership))];
+                    let pending = self.pending.entry(range).or_default();
+                    pending.push_back(Pending { seq, fact, records });
+                }
+                Ok(())
+            }
+            Observation::Installed { index } => {
+                let pending = self.pending.entry(range).or_default();
+                let done = pending.pop_front_if(|pending| pending.seq == INSTALLATION);
+                let Some(done) = done else {
+                    return Err(format!("{replica} says that {index} is installed, out of turn"));
+                };
+                if done.fact > self.disk.durable {
+                    return Err(format!(
+                        "durable: {replica} takes the state of {index} for installed, but no sync of \
+                         its disk has covered that"
+                    ));
+                }
+                harden(ghost, replica, &done.records)
             }
             Observation::Leads { term } => ghost.leads(replica, term.0),
             Observation::Commits { term, index } => ghost.commits(replica, term.0, index.0),
@@ -223,7 +271,6 @@ impl Watched {
             }
             Observation::ReadReady { token, index } => ghost.read_ready(replica, token, index.0),
             Observation::ReadLost { token } => ghost.read_lost(replica, token),
-            Observation::Takes { .. } | Observation::Installed { .. } => Ok(()),
         }
     }
 }
@@ -242,7 +289,7 @@ fn recovered(
     let mut records = pending.iter().flat_map(|pending| &pending.records);
     while !tried.holds(replica, hard_state, terms) {
         match records.next() {
-            Some(record) => harden(&mut tried, replica, core::slice::from_ref(record)),
+            Some(record) => harden(&mut tried, replica, core::slice::from_ref(record))?,
             None if suspect => return ghost.salvaged(replica, hard_state, terms),
             None => {
                 return Err(format!(
@@ -258,21 +305,23 @@ fn recovered(
     ghost.recovered(replica, hard_state, terms.len() as u64, false)
 }
 
-fn harden(ghost: &mut Ghost, replica: u64, records: &[Record]) {
+fn harden(ghost: &mut Ghost, replica: u64, records: &[Record]) -> Result<(), Broken> {
     for record in records {
         match record {
             Record::HardState(state) => ghost.durable(replica, Some(*state), &[]),
             Record::Entry(index, seen) => ghost.durable(replica, None, &[(*index, *seen)]),
+            Record::Installed(index, config) => ghost.installed(replica, *index, config)?,
         }
     }
+    Ok(())
 }
 
-/// The term of each entry, from entry 1 on.
-fn spread(runs: &[(LogIndex, Term)], last_index: LogIndex) -> Vec<u64> {
+/// The term of each entry behind `base`.
+fn spread(runs: &[(LogIndex, Term)], base: LogIndex, last_index: LogIndex) -> Vec<u64> {
     let mut terms = Vec::new();
     let mut runs = runs.iter().peekable();
     let mut term = 0;
-    for index in 1..=last_index.0 {
+    for index in base.0 + 1..=last_index.0 {
         if let Some((_, next)) = runs.next_if(|(first, _)| first.0 == index) {
             term = next.0;
         }
@@ -285,7 +334,6 @@ fn spread(runs: &[(LogIndex, Term)], last_index: LogIndex) -> Vec<u64> {
 mod tests {
     use super::*;
     use trine_core::consensus::HardState;
-    use trine_core::ids::StoreId;
 
     const RANGE: RangeId = RangeId(1);
     const VOTED: HardState = HardState { term: Term(1), vote: Some(StoreId(1)) };
@@ -296,7 +344,8 @@ mod tests {
 
     fn recovered_as(hard_state: HardState) -> Observation {
         let last_index = LogIndex(0);
-        Observation::Recovered { hard_state, terms: Vec::new(), last_index, suspect: false }
+        let base = LogIndex(0);
+        Observation::Recovered { hard_state, base, terms: Vec::new(), last_index, suspect: false }
     }
 
     /// Store 0 has written its vote, and what its disk did with it is durable.

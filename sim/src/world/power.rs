@@ -75,15 +75,6 @@ impl<M: Maker> World<M> {
         self.take_down(machine, end);
     }
 
-    /// A machine goes dark and never comes back, nor does its disk.
-    fn gone(&mut self, machine: usize) {
-        self.end(machine, End::PowerLost);
-        self.machines[machine].gone = true;
-        if self.machines[machine].is_store() {
-            self.agreement.gone(machine);
-        }
-    }
-
     /// Something on a store's disk rots, behind its journal: of that there is one copy per zone only.
     fn rot(&mut self, machine: usize, kind: FaultKind) {
         let Side::Store(side) = &mut self.machines[machine].side else { return };
@@ -200,6 +191,12 @@ impl<M: Maker> World<M> {
                 self.for_victims(&episode, |world, machine| world.end(machine, End::PowerLost));
             }
             FaultKind::ZoneGone => self.for_victims(&episode, Self::gone),
+            FaultKind::ZoneReplaced | FaultKind::StoreWiped => {
+                self.for_victims(&episode, |world, machine| {
+                    world.machines[machine].replaceable = true;
+                    world.gone(machine);
+                });
+            }
             FaultKind::ZoneCut => {
                 self.switch_network(&episode, true);
                 let inside = self.victims(episode.victim);
@@ -233,6 +230,9 @@ impl<M: Maker> World<M> {
             | FaultKind::ByteRotted
             | FaultKind::SectorRotted => {}
             FaultKind::ZoneCut => self.switch_network(&episode, false),
+            FaultKind::ZoneReplaced | FaultKind::StoreWiped => {
+                self.for_victims(&episode, Self::replace);
+            }
             FaultKind::DiskSlow => self.for_disks(&episode, |slow, factor| {
                 if let Some(at) = slow.iter().position(|one| *one == factor) {
                     slow.swap_remove(at);
@@ -264,6 +264,7 @@ impl<M: Maker> World<M> {
         self.part = Part::Draining;
         self.healed_at = self.now;
         self.network.heal();
+        self.replace_all();
         for machine in 0..self.machines.len() {
             while self.machines[machine].pauses > 0 {
                 self.resume(machine);

@@ -6,13 +6,14 @@ use trine_core::cluster::{
     ClusterMap, Cut, GatewayConfig, Geometry, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
 use trine_core::effects::Effects;
-use trine_core::ids::{ClusterId, Endpoint, GatewayId, StoreId, ZoneId};
+use trine_core::ids::{ClusterId, Endpoint, GatewayId, SessionId, StoreId, ZoneId};
 use trine_core::time::Duration;
 
 use super::clients::Client;
 use super::links::Links;
 use super::machine::{Clock, GatewaySide, Machine, Maker, Side, StoreSide};
 use super::onlooker::Onlooker;
+use super::operator::Operator;
 use super::queue::Queue;
 use super::{Counts, Happening, Part, Setup, World};
 use crate::checkers::agreement::Agreement;
@@ -60,7 +61,10 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         network: Network::new(seed, &swarm, zones),
         plan,
         map,
-        clients: (0..swarm.clients).map(|number| Client::new(seed, number)).collect(),
+        operator: Operator::new(swarm.stores()),
+        session: SessionId(0),
+        // The last one is the operator.
+        clients: (0..=swarm.clients).map(|number| Client::new(seed, number)).collect(),
         workload: Workload::new(seed, &swarm),
         agreement: Agreement::default(),
         onlooker: Onlooker::new(VOTERS, swarm.stores()),
@@ -149,6 +153,7 @@ fn machine<M: Maker>(
         up: false,
         holds: 0,
         gone: false,
+        replaceable: false,
         pauses: 0,
         late: Vec::new(),
         wake: None,

@@ -6,19 +6,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::cluster::{ClusterMap, Cut, Slot, ZoneMap};
+use crate::directory::{Directory, SessionsView};
 use crate::gateway::*;
 use crate::hash::Checksum;
 use crate::ids::{
     BucketId, ChunkId, ClusterId, CommitSequence, GatewayId, LogIndex, Order, TenantId, ZoneId,
 };
-use crate::message::{Ask, ChunkData, ChunkError, ChunkWritten, RangeAnswer, RangeCall, Refusal};
+use crate::message::{
+    Ask, ChunkChecked, ChunkData, ChunkRead, ChunkSummary, ChunkWritten, RangeAnswer, RangeCall,
+    Refusal,
+};
 use crate::object::{
     Attributes, Body, BucketName, BucketRecord, ETag, NewBody, ObjectKey, ObjectRecord,
     Owner as User, PartRef, WriteConditions,
 };
 use crate::range::OUTCOMES_PER_SESSION_MAX;
 use crate::range::command::{
-    Command, CommandBody, Origin, Read, ReadReply, ScanRequest, ScanStart, Scanned,
+    AuditRow, AuditRows, Command, CommandBody, Origin, Read, ReadReply, ScanRequest, ScanStart,
+    Scanned,
 };
 use crate::request::{
     BodyDigest, BucketPath, ByteRange, GetRequest, ListEntry, ListedObject, ObjectPath, PutRequest,
@@ -59,6 +64,14 @@ pub(super) struct Fake {
     pub(super) leader: StoreId,
     /// What the root range holds.
     pub(super) map: ClusterMap,
+    /// Blobs placed under an older map are refused.
+    pub(super) floor: MapEpoch,
+    /// No replica leads or knows who does.
+    pub(super) leaderless: bool,
+    /// Range calls that came to a store that lives.
+    pub(super) range_calls: u64,
+    /// Hints, by store.
+    pub(super) hints: Vec<(StoreId, ChunkId)>,
     /// Answers to commands are held back.
     pub(super) hold_answers: bool,
     /// There are too many sessions.
@@ -109,6 +122,10 @@ impl Fake {
             mute: BTreeSet::new(),
             rotten: BTreeSet::new(),
             map,
+            floor: MapEpoch(0),
+            leaderless: false,
+            range_calls: 0,
+            hints: Vec::new(),
             leader: StoreId(2),
             hold_answers: false,
             refuse_sessions: false,
@@ -278,7 +295,36 @@ impl Fake {
     pub(super) fn store(&mut self, store: StoreId, message: Message) -> Option<Message> {
         match message {
             Message::RangeCall(call) => self.range(store, call),
-            Message::ChunkWrite(_) | Message::ChunkRead(_) if self.mute.contains(&store) => None,
+            Message::ChunkWrite(_) | Message::ChunkRead(_) | Message::ChunkRepair(_)
+                if self.mute.contains(&store) =>
+            {
+                None
+            }
+            Message::ChunkRepair(repair) => {
+                let (call, chunk) = (repair.call, repair.chunk);
+                let source = repair.sources.iter().find_map(|id| self.chunks.get(&(*id, chunk)));
+                let result = source.cloned().ok_or(ChunkError::Missing).map(|copy| {
+                    self.chunks.insert((store, chunk), copy);
+                });
+                if call == CallId(0) {
+                    self.hints.push((store, chunk));
+                    return None;
+                }
+                Some(Message::ChunkWritten(ChunkWritten::received(call, chunk, store, result)))
+            }
+            Message::ChunkCheck(ask) => {
+                let copy = self.chunks.get(&(store, ask.chunk)).ok_or(ChunkError::Missing);
+                let result = copy.and_then(|(data, sums, _)| match self.rotten.contains(&store) {
+                    true => Err(ChunkError::Damaged),
+                    false => Ok(ChunkSummary { length: data.len() as u32, digest: sums[0] }),
+                });
+                let (call, chunk) = (ask.call, ask.chunk);
+                Some(Message::ChunkChecked(ChunkChecked { call, chunk, store, result }))
+            }
+            Message::ChunkRead(ChunkRead { call, chunk, session, .. }) if session != self.live => {
+                let result = Err(ChunkError::Fenced);
+                Some(Message::ChunkData(ChunkData { call, chunk, store, result }))
+            }
             Message::ChunkWrite(write) => {
                 let (call, chunk) = (write.call, write.chunk);
                 let blocks = write.data.chunks(write.block_size as usize);
@@ -311,7 +357,10 @@ impl Fake {
 
     pub(super) fn range(&mut self, store: StoreId, call: RangeCall) -> Option<Message> {
         let is_command = matches!(&call.ask, Ask::Command(_));
-        let result = if store != self.leader {
+        self.range_calls += 1;
+        let result = if self.leaderless {
+            Err(Refusal::NotLeader { leader: None })
+        } else if store != self.leader {
             Err(Refusal::NotLeader { leader: Some(self.leader) })
         } else {
             match call.ask {
@@ -327,7 +376,7 @@ impl Fake {
             return None;
         }
         let (call, origin, range) = (call.call, call.origin, call.range);
-        Some(Message::RangeAnswer(RangeAnswer { call, origin, range, result }))
+        Some(Message::RangeAnswer(RangeAnswer { call, origin, range, by: store, result }))
     }
 
     pub(super) fn apply(&mut self, command: Command) -> Outcome {
@@ -378,6 +427,9 @@ impl Fake {
                 }
                 let (inline, body) = match object.body {
                     NewBody::Inline(bytes) => (Some(bytes), Body::Inline),
+                    NewBody::Blob(blob) if blob.epoch < self.floor => {
+                        return Outcome::Rejected(Rejection::StaleEpoch);
+                    }
                     NewBody::Blob(blob) => {
                         let (number, length, checksum) = (1, object.length, None);
                         let blob = Some(blob);
@@ -408,6 +460,29 @@ impl Fake {
                 ReadReply::Object(found.cloned().map(|(record, body)| (Box::new(record), body)))
             }
             Read::Scan(scan) => ReadReply::Scan(self.scan(&scan)),
+            Read::Audit { after, limit } => {
+                let mut rows = self.objects.iter().map(|((_, key), (record, _))| AuditRow {
+                    at: Bytes::from(key.clone()),
+                    bucket: "bucket".to_owned(),
+                    key: ObjectKey::parse(key).unwrap(),
+                    part: None,
+                    blobs: match &record.body {
+                        Body::Inline => Vec::new(),
+                        Body::Blobs(parts) => {
+                            parts.iter().filter_map(|it| it.blob.clone()).collect()
+                        }
+                    },
+                });
+                let after = |row: &AuditRow| after.as_ref().is_none_or(|after| row.at > *after);
+                let found: Vec<_> = rows.by_ref().filter(after).take(limit as usize).collect();
+                let next = rows.next().and(found.last()).map(|row| row.at.clone());
+                ReadReply::Audit(Box::new(AuditRows { rows: found, next }))
+            }
+            Read::Directory => {
+                let (version, map) = (LogIndex(self.applied), self.map.clone());
+                let sessions = SessionsView::default();
+                ReadReply::Directory(Some(Box::new(Directory { version, map, sessions })))
+            }
             other => panic!("not played: {other:?}"),
         }
     }

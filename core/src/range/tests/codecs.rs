@@ -96,6 +96,8 @@ fn reads(upload: Order) -> Vec<Read> {
         Read::Parts { target: target(1, "c"), upload, after: 0, limit: 9 },
         Read::Parts { target: target(1, "c"), upload: order(77), after: 0, limit: 9 },
         Read::Directory,
+        Read::Audit { after: Some(Bytes::from_static(b"x")), limit: 9 },
+        Read::Audit { after: None, limit: 9 },
     ]
 }
 

@@ -12,6 +12,9 @@ use crate::time::WallTime;
 
 type Place = (u64, String);
 
+/// Version, epoch, stores, voters, retired stores and live sessions.
+pub(super) type Plain = (LogIndex, u64, Vec<u64>, Vec<u64>, Vec<u64>, Vec<u64>);
+
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     pub(super) etag: ETag,
@@ -58,9 +61,7 @@ pub(super) struct Model {
 
 impl Model {
     /// Version, epoch, stores, voters, retired stores and live sessions, once there is a map.
-    pub(super) fn directory(
-        &self,
-    ) -> Option<(LogIndex, u64, Vec<u64>, Vec<u64>, Vec<u64>, Vec<u64>)> {
+    pub(super) fn directory(&self) -> Option<Plain> {
         let retired = self.replaced.iter().map(|(old, _)| *old).collect();
         let live = self.sessions.keys().copied().collect();
         let stores = self.stores();
@@ -75,6 +76,10 @@ impl Model {
 
     pub(super) fn stores(&self) -> Vec<u64> {
         self.zones.iter().flatten().copied().collect()
+    }
+
+    pub(super) fn bucket_id(&self, name: &str) -> Option<u64> {
+        self.buckets.get(name).map(|(id, _)| *id)
     }
 
     pub(super) fn sessions_made(&self) -> u64 {
@@ -175,7 +180,7 @@ impl Model {
 
     fn admit(&mut self, place: &Place, body: &NewBody) -> Result<Option<BlobId>, Rejection> {
         let NewBody::Blob(blob) = body else { return Ok(None) };
-        let first_replacement = self.replaced.first().is_some();
+        let first_replacement = !self.replaced.is_empty();
         let of_zone =
             |stores: &&Vec<u64>| stores.iter().any(|id| blob.stores.contains(&StoreId(*id)));
         let stale = (first_replacement && blob.epoch.0 < self.epoch())

@@ -1,6 +1,7 @@
 //! The shelf on a disk in memory that forgets, at a crash, all that `disk` says it may forget.
 
 mod crash;
+mod ingest;
 mod model;
 mod repair;
 pub(super) mod rig;

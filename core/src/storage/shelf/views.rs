@@ -90,7 +90,7 @@ impl Shelf {
     }
 
     /// Whether a view needs this run.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for compaction, to come"))]
+    #[allow(dead_code, reason = "for compaction, to come")]
     pub(crate) fn is_pinned(&self, run: Generation) -> bool {
         self.views.open.values().any(|view| view.runs.contains(&run))
     }

@@ -13,8 +13,6 @@ mod answering;
 mod compare;
 mod owners;
 mod queue;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 

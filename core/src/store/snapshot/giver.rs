@@ -125,7 +125,7 @@ impl Giver {
 
     /// Entries from behind this one on are needed for replicas that pull the state up to it: the log
     /// is not to be cut there. (Nothing cuts it yet.)
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the truncation of the log, to come"))]
+    #[allow(dead_code, reason = "for the truncation of the log, to come")]
     pub(in crate::store) fn log_pin(&self) -> Option<LogIndex> {
         self.views.values().map(|view| view.index).min()
     }

@@ -195,7 +195,7 @@ impl Replica {
                 return self.refuse_install(now, host, fx);
             }
         };
-        self.begin_taking(now, true, offer, (index, term), membership, host, fx);
+        self.begin_taking(now, true, offer, (index, term, membership), host, fx);
         Ok(())
     }
 
@@ -213,8 +213,7 @@ impl Replica {
         now: Now,
         by_consensus: bool,
         offer: SnapshotOffer,
-        (index, term): (LogIndex, Term),
-        membership: Bytes,
+        (index, term, membership): (LogIndex, Term, Bytes),
         host: &mut Host,
         fx: &mut Effects,
     ) {
@@ -308,7 +307,7 @@ impl Replica {
                 let wanted = self.lost && self.taker.is_none() && offer.snapshot.store == from;
                 // The log must go on from there.
                 if wanted && index >= self.raft.base_index() && index > LogIndex(0) {
-                    self.begin_taking(now, false, offer, (index, term), membership, host, fx);
+                    self.begin_taking(now, false, offer, (index, term, membership), host, fx);
                 }
                 Ok(())
             }
@@ -467,6 +466,13 @@ impl Replica {
         if known {
             taker.stage = Stage::Installing;
             let ticket = host.storage.install(taker.term, taker.membership.clone());
+            let (index, membership) = (taker.index, taker.membership.clone());
+            let replaces_log = taker.by_consensus;
+            host.observer.note(self.id, || Observation::Installing {
+                index,
+                membership,
+                replaces_log,
+            });
             self.install_after(now.instant, ticket);
         }
     }
@@ -480,7 +486,7 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         let taker = self.taker.take().expect("an installation ends by itself");
-        let (index, term) = (taker.index, taker.term);
+        let index = taker.index;
         fx.push(Effect::Note(format!("{}: took over the state of {index}", self.id)));
         if let Some(range) = self.machine.range() {
             self.reads.restart(range.applied(), host);
@@ -491,7 +497,7 @@ impl Replica {
         (self.lost, self.take_all) = (false, false);
         self.held = self.held.max(index);
         if taker.by_consensus {
-            host.observer.note(self.id, || Observation::Installed { index, term });
+            host.observer.note(self.id, || Observation::Installed { index });
             self.committed = self.committed.max(index);
             self.consensus(now, host, fx, |raft, out| {
                 raft.snapshot_installed(now.instant, durable, out);
@@ -504,11 +510,33 @@ impl Replica {
         self.load(now, host, fx)
     }
 
-    /// It cannot be taken: the old state stays.
+    /// It cannot be taken: the old state stays, and another one is asked for.
     pub(in crate::store) fn give_up(
         &mut self,
         now: Now,
         why: &str,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        self.put_away(now, why, false, host, fx)
+    }
+
+    /// The same, but the next one would fare no better now: it is asked for an election timeout later.
+    pub(in crate::store) fn give_up_for_now(
+        &mut self,
+        now: Now,
+        why: &str,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        self.put_away(now, why, true, host, fx)
+    }
+
+    fn put_away(
+        &mut self,
+        now: Now,
+        why: &str,
+        later: bool,
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
@@ -524,7 +552,14 @@ impl Replica {
         let want = SnapshotWant::Nothing { snapshot: taker.offer.snapshot };
         let ask = SnapshotAsk { range: self.id, want };
         host.send(Endpoint::Store(giver), Message::SnapshotAsk(ask), fx);
-        if taker.by_consensus { self.refuse_install(now, host, fx) } else { Ok(()) }
+        if !taker.by_consensus {
+            return Ok(());
+        }
+        if later {
+            self.refuse_at = Some(now.instant + self.election);
+            return Ok(());
+        }
+        self.refuse_install(now, host, fx)
     }
 
     fn clear_away(&self, taker: &mut Taker, host: &mut Host, fx: &mut Effects) {
@@ -551,7 +586,7 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         match self.failed.take() {
-            Some(why) => self.give_up(now, &why, host, fx),
+            Some(why) => self.give_up_for_now(now, &why, host, fx),
             None => Ok(()),
         }
     }
@@ -585,6 +620,9 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         let election = self.election;
+        if self.refuse_at.take_if(|at| *at <= now.instant).is_some() {
+            return self.refuse_install(now, host, fx);
+        }
         if let Some(taker) = &mut self.taker {
             if !taker.waits_for_giver() || taker.asked_at + election > now.instant {
                 return Ok(());
@@ -623,6 +661,9 @@ impl Replica {
         match &self.taker {
             Some(taker) if taker.waits_for_giver() => {
                 Some(Deadline { at: taker.asked_at + election, reason: "a page was not answered" })
+            }
+            None if self.refuse_at.is_some() => {
+                self.refuse_at.map(|at| Deadline { at, reason: "another state may be tried" })
             }
             None if self.lost => {
                 Some(Deadline { at: self.asked_at + election, reason: "the state is lost" })

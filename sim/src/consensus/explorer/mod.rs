@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use trine_core::consensus::{Raft, Role};
+use trine_core::consensus::{Mutants, Raft, Role};
 use trine_core::rng::Rng;
 
 use super::ghost::Broken;
@@ -42,12 +42,21 @@ pub struct ExploreConfig {
     pub depth: usize,
     /// States that each exhaustive search may visit.
     pub states_max: usize,
+    /// What replicas do wrong.
+    pub mutants: Mutants,
 }
 
 impl ExploreConfig {
     /// A few seconds of work in a debug build.
-    pub const SHORT: Self =
-        Self { seed: 1, walks: 400, steps: 400, exhaustive_every: 40, depth: 4, states_max: 1500 };
+    pub const SHORT: Self = Self {
+        seed: 1,
+        walks: 400,
+        steps: 400,
+        exhaustive_every: 40,
+        depth: 4,
+        states_max: 1500,
+        mutants: Mutants::none(),
+    };
 }
 
 /// What a search came to.
@@ -127,7 +136,8 @@ pub fn explore(config: ExploreConfig) -> Report {
     report
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic says.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("assertion failed: {}", text.unwrap_or("(no text)"))
@@ -142,7 +152,7 @@ fn walk_once(
 ) -> Result<(), Broken> {
     let mut rng = Rng::new(seed);
     let swarm = Swarm::new(&mut rng);
-    let mut world = World::new(walk::limits(&mut rng), rng.next_u64());
+    let mut world = World::new(walk::limits(&mut rng), config.mutants, rng.next_u64());
     let search_at = rng.below(config.steps as u64);
     for step in 0..config.steps as u64 {
         if exhaustive && step == search_at {

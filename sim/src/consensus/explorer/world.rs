@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bytes::Bytes;
 use trine_core::codec::Wire;
 use trine_core::consensus::{
-    Action, Cached, Change, Entry, EntryKind, HardState, Membership, Message, MessageBody, Output,
-    Persist, Raft, RaftConfig, RecoveredLog, Role,
+    Action, Cached, Change, Entry, EntryKind, HardState, Membership, Message, MessageBody, Mutants,
+    Output, Persist, Raft, RaftConfig, RecoveredLog, Role,
 };
 use trine_core::ids::{LogIndex, StoreId, Term};
 use trine_core::storage::Durable;
@@ -66,7 +66,8 @@ pub(super) struct Node {
     pub(super) raft: Option<Raft>,
     disk: Disk,
     pending: VecDeque<Pending>,
-    pub(super) fetches: VecDeque<(StoreId, LogIndex)>,
+    /// Reads of the journal: for whom, from where, and what stood there when it was asked.
+    pub(super) fetches: VecDeque<(StoreId, LogIndex, Vec<Entry>)>,
     applied: LogIndex,
     life: u64,
 }
@@ -81,6 +82,8 @@ pub(super) struct World {
     cut: BTreeSet<(usize, usize)>,
     pub(super) now: Instant,
     limits: Limits,
+    /// What replicas do wrong.
+    mutants: Mutants,
     seed: u64,
     next_payload: u64,
     next_token: u64,
@@ -165,7 +168,7 @@ impl Disk {
 }
 
 impl World {
-    pub(super) fn new(limits: Limits, seed: u64) -> Self {
+    pub(super) fn new(limits: Limits, mutants: Mutants, seed: u64) -> Self {
         let node = |node| Node {
             raft: None,
             disk: Disk { base_members: first_members(node), ..Disk::default() },
@@ -181,6 +184,7 @@ impl World {
             cut: BTreeSet::new(),
             now: Instant::ZERO,
             limits,
+            mutants,
             seed,
             next_payload: 0,
             next_token: 0,
@@ -219,8 +223,19 @@ impl World {
         self.nodes[node].raft.as_ref().is_some_and(|raft| raft.role() == Role::Leader)
     }
 
-    /// Call a replica that is up and carry out what it wants.
+    /// Call a replica that is up and carry out all that it wants.
     pub(super) fn call(
+        &mut self,
+        node: usize,
+        call: impl FnOnce(&mut Raft, Instant, &mut Output),
+    ) -> Result<(), Broken> {
+        self.act(node, call)?;
+        let Some(raft) = &self.nodes[node].raft else { return Ok(()) };
+        self.ghost.goes_by(store(node).0, &config(raft.membership()))
+    }
+
+    /// As above, perhaps in answer to an action, with others left to be carried out.
+    fn act(
         &mut self,
         node: usize,
         call: impl FnOnce(&mut Raft, Instant, &mut Output),
@@ -251,7 +266,7 @@ impl World {
                     return Err(format!("{id} is told to apply {index}, which is not durable"));
                 }
                 self.nodes[node].applied = self.nodes[node].applied.max(index);
-                return self.call(node, |raft, _, _| {
+                return self.act(node, |raft, _, _| {
                     if let Cached::Entries(entries) = raft.entries(index, index, 0) {
                         assert_eq!(
                             raft.term_at(index),
@@ -264,7 +279,12 @@ impl World {
             }
             Action::ReadReady { token, index } => self.ghost.read_ready(id, token, index.0)?,
             Action::ReadLost { token } => self.ghost.read_lost(id, token)?,
-            Action::Fetch { peer, from, .. } => self.nodes[node].fetches.push_back((peer, from)),
+            Action::Fetch { peer, from, .. } => {
+                let Node { disk, fetches, .. } = &mut self.nodes[node];
+                let at = disk.log.iter().position(|entry| entry.index == from);
+                let entries = at.map_or_else(Vec::new, |at| vec![disk.log[at].clone()]);
+                fetches.push_back((peer, from, entries));
+            }
             Action::Role { role: Role::Leader, term, .. } => self.ghost.leads(id, term.0)?,
             Action::Role { .. } => {}
             Action::NeedSnapshot { peer } => {
@@ -277,7 +297,7 @@ impl World {
                 }
                 let index = disk.applied;
                 if let Some(term) = raft.term_at(index) {
-                    return self.call(node, |raft, now, out| {
+                    return self.act(node, |raft, now, out| {
                         raft.snapshot(now, peer, index, term, Bytes::new(), out);
                     });
                 }
@@ -389,12 +409,8 @@ impl World {
 
     /// The journal answers the oldest fetch.
     pub(super) fn finish_fetch(&mut self, node: usize) -> Result<(), Broken> {
-        let Some((peer, from)) = self.nodes[node].fetches.pop_front() else { return Ok(()) };
-        let disk = &self.nodes[node].disk;
-        let entries: Vec<Entry> =
-            disk.log.iter().filter(|entry| entry.index >= from).take(1).cloned().collect();
-        let first = entries.first().is_some_and(|entry| entry.index == from);
-        let entries = if first { entries } else { Vec::new() };
+        let fetch = self.nodes[node].fetches.pop_front();
+        let Some((peer, from, entries)) = fetch else { return Ok(()) };
         self.call(node, |raft, now, out| raft.fetched(now, peer, from, entries, out))
     }
 
@@ -522,7 +538,7 @@ impl World {
     }
 
     pub(super) fn restart(&mut self, node: usize) -> Result<(), Broken> {
-        let (limits, seed) = (self.limits, self.seed);
+        let (limits, mutants, seed) = (self.limits, self.mutants, self.seed);
         let Node { raft, disk, life, .. } = &mut self.nodes[node];
         if raft.is_some() {
             return Ok(());
@@ -538,6 +554,7 @@ impl World {
             entry_cache_bytes: limits.cache_bytes,
             proposals_uncommitted_bytes_max: limits.uncommitted_bytes,
             seed: seed ^ (node as u64 + 1) ^ (*life << 8),
+            mutants,
         };
         *raft = Some(Raft::new(config, disk.recovered(), self.now));
         self.call(node, |_, _, _| {})

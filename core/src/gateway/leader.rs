@@ -1,0 +1,148 @@
+//! Whom a gateway asks: who is believed to lead the range, who has fallen silent, and who is asked
+//! next while nobody is known to lead.
+//!
+//! Belief costs nothing but time when it is wrong: any voter passes a call on to the leader that it
+//! knows, and a command that is asked for twice takes effect once.
+
+use std::collections::BTreeMap;
+
+use crate::ids::StoreId;
+use crate::rng::Rng;
+use crate::time::{Duration, Instant};
+
+/// While nobody is known to lead, one voter is asked so often, by one call for all that wait. It is
+/// what a search can add to an election.
+const SEARCH_EVERY: Duration = Duration::from_millis(20);
+/// A search that goes on for so many turns (about a second) is a cluster without two zones.
+const SEARCH_TURNS: u32 = 50;
+/// From then on there is this much time between two turns.
+const SEARCH_LATER_EVERY: Duration = Duration::from_millis(100);
+/// A store that was silent is believed to lead again after so long, on another's word.
+const DOUBT_FOR: Duration = Duration::from_secs(2);
+/// One turn of so many asks a voter that was silent.
+const DOUBTED_TURN: u32 = 4;
+
+/// What is known about who leads.
+#[derive(Debug, Default)]
+pub(super) struct Leader {
+    leader: Option<StoreId>,
+    /// A voter that reaches a leader which we do not reach.
+    via: Option<StoreId>,
+    /// Stores that were silent, and until when that counts.
+    doubts: BTreeMap<StoreId, Instant>,
+    /// When each store last answered anything.
+    heard: BTreeMap<StoreId, Instant>,
+    usual: Usual,
+    turn: usize,
+    turns: u32,
+}
+
+/// How long answers take: mean and mean deviation, as in RFC 6298.
+#[derive(Debug, Default)]
+struct Usual {
+    mean: Duration,
+    deviation: Duration,
+}
+
+impl Leader {
+    /// Where calls go, if anybody is believed to lead.
+    pub(super) fn target(&self) -> Option<StoreId> {
+        self.leader.or(self.via)
+    }
+
+    /// A store sent something: it is not silent.
+    pub(super) fn heard(&mut self, now: Instant, from: StoreId) {
+        self.doubts.remove(&from);
+        self.heard.insert(from, now);
+    }
+
+    /// Whether a store has sent anything since `at`.
+    pub(super) fn was_heard_since(&self, store: StoreId, at: Instant) -> bool {
+        self.heard.get(&store).is_some_and(|heard| *heard > at)
+    }
+
+    /// `by` answered as only the leader does, and the answer came from `from`.
+    pub(super) fn answered(&mut self, now: Instant, from: StoreId, by: StoreId) {
+        if from != by && self.is_doubted(now, by) {
+            (self.leader, self.via) = (None, Some(from));
+        } else {
+            (self.leader, self.via) = (Some(by), None);
+        }
+    }
+
+    /// An answer took so long.
+    pub(super) fn took(&mut self, took: Duration) {
+        let Usual { mean, deviation } = &mut self.usual;
+        if *mean == Duration::ZERO {
+            (*mean, *deviation) = (took, took / 2);
+            return;
+        }
+        *deviation = (*deviation * 3 + took.abs_diff(*mean)) / 4;
+        *mean = (*mean * 7 + took) / 8;
+    }
+
+    /// How long an answer may take before its store counts as silent, unless it is heard otherwise.
+    pub(super) fn patience(&self, least: Duration, most: Duration) -> Duration {
+        (self.usual.mean + self.usual.deviation * 4).max(least).min(most)
+    }
+
+    /// `from` does not lead, and says who does: whether that may be believed.
+    pub(super) fn refused(&mut self, now: Instant, from: StoreId, says: Option<StoreId>) -> bool {
+        self.lost(from);
+        let Some(says) = says.filter(|says| *says != from && !self.is_doubted(now, *says)) else {
+            return false;
+        };
+        (self.leader, self.via) = (Some(says), None);
+        true
+    }
+
+    /// What was believed of the leader did not prove true.
+    pub(super) fn forget(&mut self) {
+        (self.leader, self.via) = (None, None);
+    }
+
+    /// A store leads no more, or has forgotten what it was asked.
+    pub(super) fn lost(&mut self, store: StoreId) {
+        self.leader.take_if(|leader| *leader == store);
+        self.via.take_if(|via| *via == store);
+    }
+
+    /// A store was silent, or cannot be reached. If it only passes calls on, the silence is most
+    /// likely that of the one behind it.
+    pub(super) fn doubt(&mut self, now: Instant, store: StoreId, is_reachable: bool) {
+        if self.via != Some(store) || !is_reachable {
+            self.doubts.insert(store, now + DOUBT_FOR);
+        }
+        self.lost(store);
+    }
+
+    pub(super) fn is_doubted(&self, now: Instant, store: StoreId) -> bool {
+        self.doubts.get(&store).is_some_and(|until| *until > now)
+    }
+
+    /// Begin to ask around.
+    pub(super) fn search(&mut self) {
+        self.turns = 0;
+    }
+
+    /// The next voter to ask, in turn: the silent ones more seldom.
+    pub(super) fn next(&mut self, now: Instant, voters: &[StoreId]) -> StoreId {
+        self.turns = self.turns.saturating_add(1);
+        let silent = self.turns.is_multiple_of(DOUBTED_TURN);
+        let from = self.turn;
+        let steps = (0..voters.len()).map(|step| (from + step) % voters.len());
+        let fits = |at: &usize| self.is_doubted(now, voters[*at]) == silent;
+        let at = steps.clone().find(fits).unwrap_or(from % voters.len());
+        self.turn = at + 1;
+        voters[at]
+    }
+
+    /// How long until another voter is asked; at random by half, so that gateways do not ask in step.
+    pub(super) fn pause(&self, rng: &mut Rng) -> Duration {
+        let every = if self.turns < SEARCH_TURNS { SEARCH_EVERY } else { SEARCH_LATER_EVERY };
+        // Where answers take long, several are under way at any time; few enough to be remembered.
+        let every = every.max(self.usual.mean / 2);
+        let half = u64::try_from(every.as_nanos() / 2).unwrap_or(u64::MAX);
+        Duration::from_nanos(half + rng.below(half.max(1)))
+    }
+}

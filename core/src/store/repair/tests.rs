@@ -1,1 +1,0 @@
-//! Repair, step by step.

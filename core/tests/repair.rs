@@ -1,0 +1,568 @@
+//! What repair promises, on three stores in one process whose links can be cut and whose disks can be
+//! damaged, emptied and set back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use trine_core::cluster::{
+    ClusterMap, Geometry, ROOT_RANGE, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
+};
+use trine_core::disk::{DiskOp, DiskOutput, DiskResult};
+use trine_core::effects::{Effect, Effects, Now, StoreEvent};
+use trine_core::hash::Checksum;
+use trine_core::ids::{
+    BlobId, BlobSequence, BucketId, CallId, ChunkId, ClusterId, CommitSequence, Endpoint,
+    GatewayId, Incarnation, MapEpoch, RangeEpoch, SessionId, StoreId, TenantId, ZoneId,
+};
+use trine_core::message::{
+    Answer, Ask, ChunkAsk, ChunkError, ChunkRead, ChunkRepair, ChunkSummary, ChunkWrite, Envelope,
+    Message, RangeCall,
+};
+use trine_core::object::{BucketName, ObjectKey, Owner, Target};
+use trine_core::range::command::{Command, CommandBody, Origin, Outcome};
+use trine_core::store::{Store, StoreLife, StoreReport};
+use trine_core::time::{Duration, Instant, WallTime};
+
+const GATEWAY: GatewayId = GatewayId(100);
+const FROM: Endpoint = Endpoint::Gateway(GATEWAY);
+const SECTOR: u64 = 4096;
+
+type Disk = BTreeMap<u64, Bytes>;
+
+struct Cluster {
+    stores: BTreeMap<StoreId, Store>,
+    disks: BTreeMap<StoreId, Disk>,
+    queue: VecDeque<(StoreId, StoreEvent)>,
+    /// Links that do not stand.
+    cut: BTreeSet<(StoreId, StoreId)>,
+    answers: BTreeMap<CallId, Message>,
+    halted: BTreeMap<StoreId, String>,
+    micros: u64,
+    calls: u64,
+    lives: u64,
+}
+
+impl Cluster {
+    fn new(ids: &[u64]) -> Self {
+        let mut cluster = Self {
+            stores: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            queue: VecDeque::new(),
+            cut: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            halted: BTreeMap::new(),
+            micros: 0,
+            calls: 0,
+            lives: 0,
+        };
+        ids.iter().for_each(|id| cluster.start(StoreId(*id)));
+        cluster
+    }
+
+    /// A store with what its disk holds.
+    fn start(&mut self, id: StoreId) {
+        let zone = |id: u64| ZoneMap {
+            zone: ZoneId(u8::try_from(id - 1).expect("three zones")),
+            slots: vec![Slot { store: StoreId(id), weight: 1 }],
+        };
+        self.lives += 1;
+        let config = StoreConfig {
+            cluster: ClusterId(7),
+            store: id,
+            zone: zone(id.0).zone,
+            map: ClusterMap::bootstrap(64, (1..=3).map(zone).collect()),
+            geometry: Geometry::SIMULATION,
+            limits: StoreLimits::SIMULATION,
+            timing: StoreTiming { compare_every: Duration::from_secs(60), ..StoreTiming::DEFAULT },
+            seed: self.lives,
+        };
+        self.stop(id);
+        self.disks.entry(id).or_default();
+        self.stores.insert(id, Store::new(config));
+        self.queue.push_back((id, StoreEvent::Start));
+        let peers: Vec<StoreId> = self.stores.keys().copied().filter(|peer| *peer != id).collect();
+        peers.into_iter().for_each(|peer| self.link(id, peer, true));
+    }
+
+    fn stop(&mut self, id: StoreId) {
+        if self.stores.remove(&id).is_some() {
+            let peers: Vec<StoreId> = self.stores.keys().copied().collect();
+            for peer in peers {
+                self.queue.push_back((peer, StoreEvent::LinkDown(Endpoint::Store(id))));
+            }
+        }
+        self.halted.remove(&id);
+        self.queue.retain(|(store, _)| *store != id);
+    }
+
+    fn link(&mut self, one: StoreId, other: StoreId, stands: bool) {
+        for (of, about) in [(one, other), (other, one)] {
+            let changed = match stands {
+                true => self.cut.remove(&(of, about)),
+                false => self.cut.insert((of, about)),
+            };
+            let peer = Endpoint::Store(about);
+            let event = if stands { StoreEvent::LinkUp(peer) } else { StoreEvent::LinkDown(peer) };
+            if changed || stands {
+                self.queue.push_back((of, event));
+            }
+        }
+    }
+
+    fn isolate(&mut self, id: u64, stands: bool) {
+        for other in (1..=3).filter(|other| *other != id) {
+            self.link(StoreId(id), StoreId(other), stands);
+        }
+    }
+
+    fn turn(&mut self) {
+        self.micros += 1;
+        let (id, event) = self.queue.pop_front().unwrap_or_else(|| {
+            let deadlines = self
+                .stores
+                .iter()
+                .filter_map(|(id, store)| store.next_deadline().map(|deadline| (deadline.at, *id)));
+            let (at, id) = deadlines.min().expect("somebody waits for something");
+            self.micros = self.micros.max(at.as_nanos() / 1000 + 1);
+            (id, StoreEvent::Deadline)
+        });
+        if self.halted.contains_key(&id) {
+            return;
+        }
+        let Some(store) = self.stores.get_mut(&id) else { return };
+        let now = Now {
+            instant: Instant::from_nanos(self.micros * 1000),
+            wall: WallTime::from_millis(1_700_000_000_000 + self.micros / 1000),
+        };
+        let mut fx = Effects::new();
+        store.step(now, event, &mut fx);
+        store.check();
+        for effect in fx.drain() {
+            match effect {
+                Effect::Send(envelope) => match envelope.to {
+                    Endpoint::Store(to) if !self.cut.contains(&(id, to)) => {
+                        self.queue.push_back((to, StoreEvent::Message(envelope)));
+                    }
+                    Endpoint::Store(_) => {}
+                    Endpoint::Gateway(_) => self.answered(envelope.message),
+                },
+                Effect::Disk { token, op } => {
+                    let disk = self.disks.get_mut(&id).expect("each has one");
+                    let event = StoreEvent::Disk { token, result: carry_out(disk, op) };
+                    self.queue.push_back((id, event));
+                }
+                Effect::Halt { reason } => {
+                    self.halted.insert(id, reason);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn answered(&mut self, message: Message) {
+        let call = match &message {
+            Message::RangeAnswer(answer) => answer.call,
+            Message::ChunkWritten(written) => written.call,
+            Message::ChunkData(data) => data.call,
+            Message::ChunkChecked(checked) => checked.call,
+            _ => return,
+        };
+        self.answers.insert(call, message);
+    }
+
+    /// Until so much time has passed.
+    fn run(&mut self, time: Duration) {
+        let until = self.micros + u64::try_from(time.as_micros()).expect("a short time");
+        while self.micros < until {
+            self.turn();
+        }
+    }
+
+    fn run_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let until = self.micros + 60_000_000;
+        while !done(self) {
+            assert!(self.micros < until, "{what}: not within a minute");
+            self.turn();
+        }
+    }
+
+    /// Call a store and wait for its answer.
+    fn call(&mut self, to: u64, message: impl FnOnce(CallId) -> Message) -> Option<Message> {
+        self.calls += 1;
+        let call = CallId(self.calls);
+        let envelope =
+            Envelope { from: FROM, to: Endpoint::Store(StoreId(to)), message: message(call) };
+        self.queue.push_back((StoreId(to), StoreEvent::Message(envelope)));
+        let until = self.micros + 5_000_000;
+        while self.micros < until {
+            self.turn();
+            if let Some(answer) = self.answers.remove(&call) {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    fn command(&mut self, session: u64, sequence: u64, body: CommandBody) -> Outcome {
+        let number = CommitSequence(sequence);
+        let origin = match session {
+            0 => Origin::System,
+            _ => {
+                Origin::Session { session: SessionId(session), sequence: number, watermark: number }
+            }
+        };
+        let command = Command { origin, body };
+        for attempt in 0..100 {
+            let answer = self.call(attempt % 3 + 1, |call| {
+                Message::RangeCall(RangeCall {
+                    call,
+                    origin: GATEWAY,
+                    session: SessionId(session),
+                    range: ROOT_RANGE,
+                    epoch: RangeEpoch(1),
+                    forwarded: false,
+                    ask: Ask::Command(Box::new(command.clone())),
+                })
+            });
+            if let Some(Message::RangeAnswer(answer)) = answer
+                && let Ok(Answer::Applied(outcome)) = answer.result
+            {
+                return outcome;
+            }
+        }
+        panic!("no answer to {command:?}");
+    }
+
+    fn open_session(&mut self, nonce: u128) -> u64 {
+        match self.command(0, 0, CommandBody::OpenSession { gateway: GATEWAY, nonce }) {
+            Outcome::SessionOpened(session) => session.0,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn write(&mut self, to: u64, session: u64, number: u64) -> Result<(), ChunkError> {
+        let answer = self.call(to, |call| Message::ChunkWrite(chunk(call, session, number)));
+        match answer {
+            Some(Message::ChunkWritten(written)) => *written.result(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn read(&mut self, at: u64, session: u64, number: u64) -> Result<Bytes, ChunkError> {
+        let chunk = chunk(CallId(0), session, number).chunk;
+        let answer = self.call(at, |call| {
+            let session = SessionId(session);
+            Message::ChunkRead(ChunkRead { call, session, chunk, first_block: 0, blocks: 2 })
+        });
+        match answer {
+            Some(Message::ChunkData(data)) => data.result.map(|(bytes, _)| bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn check(&mut self, at: u64, session: u64, number: u64) -> Result<ChunkSummary, ChunkError> {
+        let chunk = chunk(CallId(0), session, number).chunk;
+        let answer = self.call(at, |call| Message::ChunkCheck(ChunkAsk { call, chunk }));
+        match answer {
+            Some(Message::ChunkChecked(checked)) => checked.result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn report(&self, id: u64) -> StoreReport {
+        self.stores[&StoreId(id)].report()
+    }
+
+    fn is_whole(&self, id: u64) -> bool {
+        self.report(id).repair.complete
+    }
+
+    /// Flip a bit in the second block of a chunk.
+    fn damage(&mut self, at: u64, session: u64, number: u64) {
+        let block = chunk(CallId(0), session, number).data.slice(4096..);
+        let disk = self.disks.get_mut(&StoreId(at)).expect("it has one");
+        let found = disk.values_mut().find(|sector| sector[..block.len()] == block[..]);
+        let sector = found.expect("the chunk is there");
+        let mut bytes = sector.to_vec();
+        bytes[17] ^= 4;
+        *sector = bytes.into();
+    }
+}
+
+fn carry_out(sectors: &mut Disk, op: DiskOp) -> DiskResult {
+    Ok(match op {
+        DiskOp::Read { offset, len } => {
+            let mut bytes = BytesMut::new();
+            for at in (offset..offset + len).step_by(4096) {
+                bytes.extend_from_slice(sectors.get(&at).map_or(&[0; 4096][..], |sector| sector));
+            }
+            DiskOutput::Read(bytes.freeze())
+        }
+        DiskOp::Write { offset, parts } => {
+            let bytes = Bytes::from(parts.concat());
+            for at in (0..bytes.len()).step_by(4096) {
+                sectors.insert(offset + at as u64, bytes.slice(at..at + 4096));
+            }
+            DiskOutput::Written
+        }
+        DiskOp::Sync => DiskOutput::Synced,
+        DiskOp::Trim { offset, len } => {
+            sectors.retain(|at, _| at + SECTOR <= offset || *at >= offset + len);
+            DiskOutput::Trimmed
+        }
+    })
+}
+
+/// 6,000 bytes in two blocks, different for each chunk.
+fn chunk(call: CallId, session: u64, number: u64) -> ChunkWrite {
+    let blob = BlobId { session: SessionId(session), sequence: BlobSequence(number / 7) };
+    let chunk = ChunkId { blob, number: u32::try_from(number % 7).expect("below seven") };
+    let seed = number.to_le_bytes();
+    let data: Bytes =
+        (0..6000).map(|at| seed[at % 8] ^ seed[at / 8 % 8] ^ (at % 253) as u8).collect();
+    let blocks = data.chunks(4096).zip(0..);
+    let checksums = blocks.map(|(block, n)| Checksum::of_block(chunk, n, block)).collect();
+    let key = ObjectKey::parse(&format!("key-{number}")).expect("a fair key");
+    let owner = Target { tenant: TenantId(0), bucket: BucketId(1), key };
+    ChunkWrite { call, chunk, owner, epoch: MapEpoch(1), block_size: 4096, data, checksums }
+}
+
+fn bucket(number: u64) -> CommandBody {
+    let name = BucketName::parse(&format!("bucket-{number}")).expect("a fair name");
+    CommandBody::CreateBucket { tenant: TenantId(0), name, owner: Owner::default() }
+}
+
+#[test]
+fn a_zone_that_was_away_is_full_again() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let session = cluster.open_session(1);
+    cluster.run_until("whole at first", |cluster| (1..=3).all(|id| cluster.is_whole(id)));
+    cluster.isolate(2, false);
+    cluster.run(Duration::from_secs(1));
+    for number in 0..200 {
+        for to in [1, 3] {
+            assert_eq!(cluster.write(to, session, number), Ok(()));
+        }
+    }
+    cluster.isolate(2, true);
+    cluster.run(Duration::from_millis(20));
+    assert!(!cluster.is_whole(2), "a link was down: there is reason to doubt");
+    cluster.run_until("whole again", |cluster| cluster.is_whole(2));
+    assert_eq!(cluster.report(2).repair.repaired, 200);
+    for number in 0..200 {
+        let summaries = [1, 2, 3].map(|at| cluster.check(at, session, number));
+        assert!(summaries[0].is_ok() && summaries.iter().all(|other| *other == summaries[0]));
+    }
+    assert_eq!(cluster.check(1, session, 999), Err(ChunkError::Missing));
+}
+
+#[test]
+fn a_damaged_copy_is_repaired_when_it_is_read_or_checked_or_hinted_at() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let session = cluster.open_session(1);
+    for number in 0..20 {
+        for to in 1..=3 {
+            assert_eq!(cluster.write(to, session, number), Ok(()));
+        }
+    }
+    let whole = |cluster: &Cluster| (1..=3).all(|id| cluster.is_whole(id));
+    cluster.run_until("whole at first", whole);
+    for number in [3, 4, 5] {
+        cluster.damage(2, session, number);
+    }
+    assert_eq!(cluster.read(2, session, 3), Err(ChunkError::Damaged));
+    cluster.run_until("a read mends", |cluster| cluster.report(2).repair.repaired == 1);
+    assert_eq!(cluster.read(2, session, 3), Ok(chunk(CallId(0), session, 3).data));
+    assert_eq!(cluster.check(2, session, 4), Err(ChunkError::Damaged));
+    cluster.run_until("a check mends", |cluster| cluster.report(2).repair.repaired == 2);
+    // Asked for, it is answered when it is done.
+    let id = chunk(CallId(0), session, 5).chunk;
+    let answer = cluster.call(2, |call| {
+        Message::ChunkRepair(ChunkRepair { call, chunk: id, sources: vec![StoreId(3)] })
+    });
+    let Some(Message::ChunkWritten(written)) = answer else { panic!("{answer:?}") };
+    assert_eq!(written.result(), &Ok(()));
+    assert_eq!(cluster.report(2).repair.repaired, 3);
+    // A sound copy is proven, one that nobody has is missing.
+    for (number, expected) in [(5, Ok(())), (777, Err(ChunkError::Missing))] {
+        let id = chunk(CallId(0), session, number).chunk;
+        let answer = cluster.call(2, |call| {
+            Message::ChunkRepair(ChunkRepair { call, chunk: id, sources: Vec::new() })
+        });
+        let Some(Message::ChunkWritten(written)) = answer else { panic!("{answer:?}") };
+        assert_eq!(written.result(), &expected);
+    }
+    cluster.run_until("whole", whole);
+    for number in 0..20 {
+        assert_eq!(cluster.check(2, session, number), cluster.check(1, session, number));
+    }
+}
+
+#[test]
+fn what_is_damaged_everywhere_stays_known_and_is_never_called_complete() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let session = cluster.open_session(1);
+    for to in 1..=3 {
+        assert_eq!(cluster.write(to, session, 0), Ok(()));
+        cluster.damage(to, session, 0);
+    }
+    cluster.run_until("whole at first", |cluster| cluster.is_whole(1));
+    assert_eq!(cluster.read(1, session, 0), Err(ChunkError::Damaged));
+    cluster.run(Duration::from_secs(20));
+    let report = cluster.report(1).repair;
+    assert_eq!((report.damaged, report.repaired, report.complete), (1, 0, false));
+}
+
+#[test]
+fn a_new_and_empty_store_is_filled() {
+    let mut cluster = Cluster::new(&[1, 3]);
+    let session = cluster.open_session(1);
+    for number in 0..700 {
+        for to in [1, 3] {
+            assert_eq!(cluster.write(to, session, number), Ok(()));
+        }
+    }
+    assert!(!cluster.is_whole(1), "one of the owners was never compared with");
+    cluster.start(StoreId(2));
+    cluster.run_until("filled", |cluster| {
+        cluster.stores[&StoreId(2)].is_serving() && (1..=3).all(|id| cluster.is_whole(id))
+    });
+    assert_eq!(cluster.report(2).repair.repaired, 700);
+    for number in (0..700).step_by(50) {
+        assert_eq!(cluster.check(2, session, number), cluster.check(1, session, number));
+    }
+}
+
+#[test]
+fn a_session_that_is_over_is_refused_at_every_store() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let first = cluster.open_session(1);
+    for to in 1..=3 {
+        assert_eq!(cluster.write(to, first, 0), Ok(()));
+    }
+    let second = cluster.open_session(2);
+    cluster.run(Duration::from_secs(3));
+    for to in 1..=3 {
+        assert_eq!(cluster.write(to, first, 1), Err(ChunkError::Fenced));
+        assert_eq!(cluster.read(to, first, 0), Err(ChunkError::Fenced));
+        assert_eq!(cluster.write(to, second, 1), Ok(()), "the new one is known everywhere");
+        // Never given out: it waits for a newer directory, and is told to come again.
+        assert_eq!(cluster.write(to, second + 50, 1), Err(ChunkError::Overloaded));
+    }
+}
+
+#[test]
+fn a_store_that_cannot_reach_a_voter_lets_new_sessions_wait_and_then_refuses() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let first = cluster.open_session(1);
+    cluster.run(Duration::from_secs(2));
+    cluster.isolate(2, false);
+    let second = cluster.open_session(2);
+    assert_eq!(cluster.write(2, first, 1), Ok(()), "what it knows is not out of date for it");
+    assert_eq!(cluster.write(2, second, 1), Err(ChunkError::Overloaded));
+    cluster.isolate(2, true);
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(cluster.write(2, first, 2), Err(ChunkError::Fenced));
+    assert_eq!(cluster.write(2, second, 2), Ok(()));
+}
+
+/// Let `store` take part again after its disk was set back to `image`, and see that it notices.
+fn is_noticed(cluster: &mut Cluster, store: u64, image: Disk, session: u64) {
+    let id = StoreId(store);
+    cluster.stop(id);
+    cluster.disks.insert(id, image);
+    let before = cluster.lives;
+    cluster.start(id);
+    cluster.run_until("noticed", |cluster| cluster.halted.contains_key(&id));
+    assert!(cluster.halted[&id].contains("set back"), "{}", cluster.halted[&id]);
+    assert!(matches!(cluster.report(store).life, StoreLife::Halted(_)));
+    cluster.start(id);
+    cluster.run_until("serving", |cluster| cluster.stores[&id].is_serving());
+    assert!(cluster.report(store).ranges[0].suspect, "it says so itself");
+    cluster.run_until("trusted and whole", |cluster| {
+        assert!(cluster.halted.is_empty(), "{:?}", cluster.halted);
+        !cluster.report(store).ranges[0].suspect && cluster.is_whole(store)
+    });
+    assert_eq!(cluster.lives, before + 2);
+    let incarnation = cluster.report(store).incarnation;
+    // What was healed does not come up again, not even at the next starts of all.
+    for id in [store, 1, 2, 3] {
+        cluster.start(StoreId(id));
+        cluster.run(Duration::from_secs(3));
+    }
+    assert!(cluster.halted.is_empty(), "{:?}", cluster.halted);
+    assert!(cluster.report(store).incarnation > incarnation);
+    for number in 0..30 {
+        assert_eq!(cluster.check(store, session, number), cluster.check(1, session, number));
+    }
+}
+
+fn with_an_old_image(restarts: u64) -> (Cluster, Disk, u64) {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let session = cluster.open_session(1);
+    for number in 0..30 {
+        if number == 10 {
+            cluster.run(Duration::from_secs(2));
+        }
+        for to in 1..=3 {
+            assert_eq!(cluster.write(to, session, number), Ok(()));
+        }
+    }
+    let image = cluster.disks[&StoreId(2)].clone();
+    for number in 0..20 {
+        assert_eq!(cluster.command(session, number + 1, bucket(number)), Outcome::Done);
+    }
+    for _ in 0..restarts {
+        cluster.start(StoreId(2));
+        cluster.run(Duration::from_secs(3));
+    }
+    cluster.run(Duration::from_secs(3));
+    assert!(cluster.halted.is_empty());
+    (cluster, image, session)
+}
+
+#[test]
+fn a_disk_set_back_within_its_life_is_noticed_and_healed() {
+    let (mut cluster, image, session) = with_an_old_image(0);
+    is_noticed(&mut cluster, 2, image, session);
+}
+
+#[test]
+fn a_disk_set_back_by_several_lives_is_noticed_and_healed() {
+    let (mut cluster, image, session) = with_an_old_image(4);
+    is_noticed(&mut cluster, 2, image, session);
+    assert!(cluster.report(2).incarnation > Incarnation(6), "above all that was heard of it");
+}
+
+#[test]
+fn an_emptied_disk_under_an_old_identity_is_noticed_and_filled() {
+    let (mut cluster, _, session) = with_an_old_image(1);
+    is_noticed(&mut cluster, 2, Disk::new(), session);
+}
+
+#[test]
+fn a_store_of_another_cluster_is_not_listened_to() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.open_session(1);
+    let zone = |id: u64| ZoneMap {
+        zone: ZoneId(u8::try_from(id - 1).expect("three zones")),
+        slots: vec![Slot { store: StoreId(id), weight: 1 }],
+    };
+    let config = StoreConfig {
+        cluster: ClusterId(8),
+        store: StoreId(3),
+        zone: ZoneId(2),
+        map: ClusterMap::bootstrap(64, (1..=3).map(zone).collect()),
+        geometry: Geometry::SIMULATION,
+        limits: StoreLimits::SIMULATION,
+        timing: StoreTiming::DEFAULT,
+        seed: 9,
+    };
+    cluster.disks.insert(StoreId(3), Disk::new());
+    cluster.stores.insert(StoreId(3), Store::new(config));
+    cluster.queue.push_back((StoreId(3), StoreEvent::Start));
+    cluster.run(Duration::from_secs(10));
+    let stranger = &cluster.report(3).ranges[0];
+    assert!(stranger.leader.is_none(), "nobody votes for it, and it follows nobody");
+    assert!(cluster.report(1).ranges[0].leader.is_some_and(|leader| leader != StoreId(3)));
+}

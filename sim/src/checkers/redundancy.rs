@@ -1,0 +1,271 @@
+//! Full redundancy: every chunk of every object that stands has a sound copy on its store in every
+//! zone that stands.
+//!
+//! An auditor asks the stores themselves, over the wire, for the whole of each copy, and compares it
+//! with the bytes that clients wrote. It shares nothing with the repair that it judges but the map:
+//! chunk → store ([`ClusterMap::places`]), which has tests of its own.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use trine_core::cluster::ClusterMap;
+use trine_core::hash::Checksum;
+use trine_core::ids::{CallId, ChunkId, SessionId, StoreId};
+use trine_core::message::{ChunkData, ChunkRead};
+use trine_core::object::Body;
+
+use crate::{MILLISECOND, Nanos};
+
+/// Copies that are asked for at one time.
+const WINDOW: usize = 16;
+/// A copy that was not sound, or a call without an answer, is asked for again after so long.
+const AGAIN: Nanos = 200 * MILLISECOND;
+
+/// A chunk as it was written.
+#[derive(Clone, Debug)]
+struct Chunk {
+    object: String,
+    bytes: Bytes,
+    block_size: usize,
+}
+
+/// A copy that is not known to be sound.
+#[derive(Clone, Debug, Default)]
+struct Copy {
+    asked_at: Option<Nanos>,
+    /// What was wrong with it last.
+    wrong: Option<String>,
+}
+
+/// The auditor.
+#[derive(Debug, Default)]
+pub struct Redundancy {
+    chunks: BTreeMap<ChunkId, Chunk>,
+    /// Copies that are still to be seen.
+    missing: BTreeMap<(ChunkId, StoreId), Copy>,
+    calls: BTreeMap<CallId, (ChunkId, StoreId)>,
+    asked: u64,
+    begun: bool,
+}
+
+impl Redundancy {
+    /// A client has read the whole of `object`: these are its bytes, and there is where they stand.
+    ///
+    /// # Errors
+    /// If its parts do not add up.
+    pub fn object(&mut self, object: &str, body: &Body, bytes: &Bytes) -> Result<(), String> {
+        let Body::Blobs(parts) = body else { return Ok(()) };
+        let mut left = bytes.clone();
+        for part in parts {
+            let length = usize::try_from(part.length).unwrap_or(usize::MAX);
+            if length > left.len() {
+                return Err(format!("{object}: its parts are longer than the {}", bytes.len()));
+            }
+            let mut of_part = left.split_to(length);
+            let Some(blob) = &part.blob else { continue };
+            let size = usize::try_from(blob.chunk_size).unwrap_or(usize::MAX);
+            let block_size = usize::try_from(blob.block_size).unwrap_or(usize::MAX);
+            for number in 0.. {
+                if of_part.is_empty() {
+                    break;
+                }
+                let bytes = of_part.split_to(size.min(of_part.len()));
+                let chunk = ChunkId { blob: blob.blob, number };
+                let object = object.to_owned();
+                self.chunks.insert(chunk, Chunk { object, bytes, block_size });
+            }
+        }
+        if left.is_empty() { Ok(()) } else { Err(format!("{object}: its parts are too short")) }
+    }
+
+    /// Begin to ask, now that all objects are known: of each chunk the copies that `map` gives to
+    /// stores that stand.
+    pub fn begin(&mut self, map: &ClusterMap, stands: impl Fn(StoreId) -> bool) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        for chunk in self.chunks.keys() {
+            for place in map.places(*chunk) {
+                if stands(place.store) {
+                    self.missing.insert((*chunk, place.store), Copy::default());
+                }
+            }
+        }
+    }
+
+    /// Whether every copy was seen to be sound.
+    pub fn is_full(&self) -> bool {
+        self.begun && self.missing.is_empty()
+    }
+
+    /// What to ask now.
+    pub fn questions(&mut self, now: Nanos, session: SessionId) -> Vec<(StoreId, ChunkRead)> {
+        let old = |copy: &Copy| copy.asked_at.is_none_or(|at| at + AGAIN <= now);
+        let missing = &self.missing;
+        // What was asked long ago is given up.
+        self.calls.retain(|_, copy| missing.get(copy).is_some_and(|copy| !old(copy)));
+        let free = WINDOW.saturating_sub(self.calls.len());
+        let mut questions = Vec::new();
+        let due = self.missing.iter_mut().filter(|(_, copy)| old(copy));
+        for ((chunk, store), copy) in due.take(free) {
+            self.asked += 1;
+            let call = CallId(self.asked);
+            copy.asked_at = Some(now);
+            self.calls.insert(call, (*chunk, *store));
+            let blocks = self.chunks[chunk].blocks();
+            let read = ChunkRead { call, session, chunk: *chunk, first_block: 0, blocks };
+            questions.push((*store, read));
+        }
+        questions
+    }
+
+    /// A store answers.
+    pub fn answered(&mut self, data: &ChunkData) {
+        let Some(asked) = self.calls.remove(&data.call) else { return };
+        if asked != (data.chunk, data.store) {
+            return;
+        }
+        let verdict = match &data.result {
+            Ok((bytes, checksums)) => self.chunks[&data.chunk].verify(data.chunk, bytes, checksums),
+            Err(error) => Err(format!("{error:?}")),
+        };
+        match verdict {
+            Ok(()) => drop(self.missing.remove(&asked)),
+            Err(wrong) => {
+                self.missing.entry(asked).and_modify(|copy| copy.wrong = Some(wrong));
+            }
+        }
+    }
+
+    /// What is missing, in a few lines.
+    pub fn complaint(&self) -> String {
+        let lines = self.missing.iter().take(5).map(|((chunk, store), copy)| {
+            let wrong = copy.wrong.as_deref().unwrap_or("no answer");
+            format!(
+                "\n    {store} has no sound copy of {chunk} of {}: {wrong}",
+                self.chunks[chunk].object
+            )
+        });
+        let lines: Vec<_> = lines.collect();
+        format!("{} of the copies are not there:{}", self.missing.len(), lines.concat())
+    }
+
+    /// How many copies are not known to be sound.
+    pub fn missing(&self) -> usize {
+        self.missing.len()
+    }
+}
+
+impl Chunk {
+    fn blocks(&self) -> u32 {
+        let blocks = self.bytes.len().div_ceil(self.block_size);
+        u32::try_from(blocks).expect("a chunk has few blocks")
+    }
+
+    fn verify(&self, id: ChunkId, bytes: &[u8], checksums: &[Checksum]) -> Result<(), String> {
+        if bytes != self.bytes {
+            return Err("other bytes than were written".to_owned());
+        }
+        let expected = (0..).zip(bytes.chunks(self.block_size));
+        let expected = expected.map(|(block, bytes)| Checksum::of_block(id, block, bytes));
+        if !expected.eq(checksums.iter().copied()) {
+            return Err("checksums that are not those of its blocks".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trine_core::cluster::{Slot, ZoneMap};
+    use trine_core::ids::{BlobId, BlobSequence, MapEpoch, ZoneId};
+    use trine_core::message::ChunkError;
+    use trine_core::object::{BlobRef, PartRef, Scheme};
+
+    const BLOB: BlobId = BlobId { session: SessionId(3), sequence: BlobSequence(4) };
+
+    /// An object of 10 bytes in chunks of 4, kept by stores 1, 2 and 3.
+    fn auditor() -> (Redundancy, Bytes) {
+        let bytes = Bytes::from_static(b"0123456789");
+        let blob = BlobRef {
+            blob: BLOB,
+            length: 10,
+            chunk_size: 4,
+            block_size: 2,
+            scheme: Scheme::ThreeCopies,
+            epoch: MapEpoch(1),
+            stores: Vec::new(),
+        };
+        let part = PartRef { number: 1, length: 10, checksum: None, blob: Some(blob) };
+        let zones = (0..3).map(|zone| ZoneMap {
+            zone: ZoneId(zone),
+            slots: vec![Slot { store: StoreId(u64::from(zone) + 1), weight: 1 }],
+        });
+        let map = ClusterMap::bootstrap(1, zones.collect());
+        let mut auditor = Redundancy::default();
+        auditor.object("key", &Body::Blobs(vec![part]), &bytes).expect("its parts add up");
+        auditor.begin(&map, |_| true);
+        (auditor, bytes)
+    }
+
+    fn answer(store: StoreId, read: &ChunkRead, bytes: &Bytes) -> ChunkData {
+        let first = usize::try_from(read.chunk.number).unwrap() * 4;
+        let bytes = bytes.slice(first..bytes.len().min(first + 4));
+        let blocks = (0..).zip(bytes.chunks(2));
+        let sums = blocks.map(|(block, bytes)| Checksum::of_block(read.chunk, block, bytes));
+        let result = Ok((bytes.clone(), sums.collect()));
+        ChunkData { call: read.call, chunk: read.chunk, store, result }
+    }
+
+    #[test]
+    fn all_copies_are_asked_for_and_sound_ones_are_enough() {
+        let (mut auditor, bytes) = auditor();
+        let questions = auditor.questions(0, SessionId(1));
+        assert_eq!(questions.len(), 9);
+        assert!(auditor.questions(1, SessionId(1)).is_empty(), "all are under way");
+        for (store, read) in &questions {
+            assert!(!auditor.is_full());
+            auditor.answered(&answer(*store, read, &bytes));
+        }
+        assert!(auditor.is_full());
+    }
+
+    #[test]
+    fn missing_wrong_and_silent_copies_are_found_and_asked_for_again() {
+        let (mut auditor, bytes) = auditor();
+        let wrong = Bytes::from_static(b"0123x56789");
+        for (store, read) in auditor.questions(0, SessionId(1)) {
+            let mut data = answer(store, &read, &bytes);
+            match (store.0, read.chunk.number) {
+                (1, 0) => data.result = Err(ChunkError::Missing),
+                (2, 1) => data = answer(store, &read, &wrong),
+                (3, 2) => continue,
+                (1, 1) => data.result = data.result.map(|(bytes, _)| (bytes, Vec::new())),
+                _ => {}
+            }
+            auditor.answered(&data);
+        }
+        assert_eq!(auditor.missing(), 4);
+        let complaint = auditor.complaint();
+        for text in ["Missing", "other bytes", "no answer", "checksums that are not"] {
+            assert!(complaint.contains(text), "{complaint}");
+        }
+        let again = auditor.questions(AGAIN, SessionId(1));
+        assert_eq!(again.len(), 4, "{again:?}");
+        for (store, read) in &again {
+            auditor.answered(&answer(*store, read, &bytes));
+        }
+        assert!(auditor.is_full());
+    }
+
+    #[test]
+    fn stores_that_are_gone_are_not_asked() {
+        let (auditor, _) = auditor();
+        let mut other = Redundancy { chunks: auditor.chunks, ..Redundancy::default() };
+        let zones =
+            vec![ZoneMap { zone: ZoneId(0), slots: vec![Slot { store: StoreId(1), weight: 1 }] }];
+        other.begin(&ClusterMap::bootstrap(1, zones), |store| store != StoreId(1));
+        assert!(other.is_full());
+    }
+}

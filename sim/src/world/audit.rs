@@ -1,0 +1,57 @@
+//! The auditor in the world: it asks stores for copies as a client would, over the wire.
+
+use trine_core::ids::{Endpoint, GatewayId, SessionId};
+use trine_core::message::{Envelope, Message};
+
+use super::machine::Input;
+use super::{Arrival, Happening, Maker, World};
+use crate::{MILLISECOND, Nanos};
+
+/// Who asks.
+pub(super) const AUDITOR: Endpoint = Endpoint::Gateway(GatewayId(u64::MAX));
+/// How long a question or an answer takes.
+const TAKES: Nanos = MILLISECOND;
+
+impl<M: Maker> World<M> {
+    /// Ask for copies that are not known to be there. Says whether all are.
+    pub(super) fn audit(&mut self) -> bool {
+        let machines = &self.machines;
+        let stands =
+            |store| machines.iter().any(|one| one.endpoint == Endpoint::Store(store) && !one.gone);
+        self.workload.redundancy.begin(&self.map, stands);
+        let questions = self.workload.redundancy.questions(self.now, self.session);
+        for (store, read) in questions {
+            let to = Endpoint::Store(store);
+            let Some(machine) = self.machine_of(to) else { continue };
+            let message = Message::ChunkRead(read);
+            let (envelope, _) = self.maker.carry(Envelope { from: AUDITOR, to, message });
+            let life = self.machines[machine].life;
+            let input = Input::Message(envelope);
+            // From nobody's place: the auditor has no link that could be reset.
+            let arrival = Arrival { to: machine, life, from: machine, generation: 0, input };
+            self.queue.push(self.now + TAKES, Happening::Arrive(Box::new(arrival)));
+        }
+        self.workload.redundancy.is_full()
+    }
+
+    /// A store has answered.
+    pub(super) fn audited(&mut self, envelope: Envelope) {
+        let (envelope, _) = self.maker.carry(envelope);
+        if let Message::ChunkData(data) = &envelope.message {
+            self.workload.redundancy.answered(data);
+        }
+    }
+
+    /// Gateways name their session in their calls; the auditor reads under the one that was heard last.
+    pub(super) fn overhear(&mut self, message: &Message) {
+        let session = match message {
+            Message::ChunkRead(read) => read.session,
+            Message::RangeCall(call) => call.session,
+            _ => return,
+        };
+        // 0 is none yet.
+        if session > SessionId(0) {
+            self.session = session;
+        }
+    }
+}
