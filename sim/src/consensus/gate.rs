@@ -9,6 +9,9 @@ use trine_core::consensus::{Mutant, Mutants, golden};
 
 use super::explorer::{ExploreConfig, explore, panic_text};
 
+/// Walks for a mistake that is held for equivalent.
+const EQUIVALENT_WALKS_MAX: u64 = 2000;
+
 /// How hard to try.
 #[derive(Clone, Copy, Debug)]
 pub struct GateConfig {
@@ -127,7 +130,11 @@ fn equivalent(mutant: Mutant) -> Option<&'static str> {
 pub fn judge(mutant: Mutant, scripts: &Scripts, config: GateConfig) -> Verdict {
     let mutants = Mutants::only(mutant);
     let script = scripts.noticed(mutants);
-    let walks = if script.is_some() { config.walks } else { config.walks_alone };
+    let walks = match script {
+        Some(_) => config.walks,
+        None if equivalent(mutant).is_some() => config.walks_alone.min(EQUIVALENT_WALKS_MAX),
+        None => config.walks_alone,
+    };
     let report = explore(ExploreConfig { walks, mutants, ..ExploreConfig::SHORT });
     let walk = report.finding.map(|finding| (report.walks + 1, first_line(&finding.what)));
     Verdict { mutant, script, walk }
