@@ -20,6 +20,8 @@ use trine_compat_tests::{scratch, tree};
 
 /// Clients run undisturbed for so long before each fault.
 const BEFORE: Duration = Duration::from_millis(1500);
+/// And so long after it is over and everything is whole again.
+const AFTER: Duration = Duration::from_millis(500);
 /// How long each fault lasts.
 const FAULT: Duration = Duration::from_secs(4);
 
@@ -109,6 +111,7 @@ impl Load<'_> {
             Fault::Cut => cluster.cut(victim, false),
         }
         cluster.wait_whole();
+        std::thread::sleep(AFTER);
         let (mut reads, mut writes) = (0.0, 0.0);
         for probe in probes {
             let seen = probe.end(begun, ended);
@@ -209,15 +212,18 @@ fn wipe(load: &Load<'_>, cluster: &mut Cluster) {
     cluster.kill(&[victim]);
     cluster.wipe(victim);
     cluster.restart(&[victim]);
-    let output = cluster.admin(0, &["store", "replace", "2", "--wait"]);
+    // The node started without its store, and gets a new one.
+    let output = cluster.admin(victim, &["store", "replace", "2", "--wait"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "store replace: {errors}");
     cluster.wait_whole();
-    let (reads, writes) = probe.end(begun, unix_time());
+    let ended = unix_time();
+    std::thread::sleep(AFTER);
+    let (reads, writes) = probe.end(begun, ended);
     println!(
         "wiped store: rebuilt in {:.1} s under load, longest gap {reads:.3} s reading, {writes:.3} s \
          writing; audit: {}",
-        unix_time() - begun,
+        ended - begun,
         cluster.audit().trim()
     );
 }
