@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::free_port;
+use crate::ports::free_port;
 use crate::proxy::{Mode, Proxy};
 use crate::server::{Server, binary};
 

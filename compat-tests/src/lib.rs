@@ -6,6 +6,7 @@
 
 pub mod clients;
 pub mod cluster;
+mod ports;
 pub mod proxy;
 pub mod server;
 pub mod tree;
@@ -20,17 +21,6 @@ pub fn workspace() -> PathBuf {
 /// Where built and fetched things go: `target/`, or what `CARGO_TARGET_DIR` says.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
-}
-
-/// A loopback port that nobody listens on.
-///
-/// # Panics
-/// If there is none.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("loopback has a free port")
-        .port()
 }
 
 /// A fresh folder below `target/compat/`.

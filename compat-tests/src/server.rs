@@ -38,7 +38,7 @@ impl Server {
             let (address, access_key, secret_key) = (part(), part(), part());
             return Self::at(address, &access_key, &secret_key);
         }
-        let port = crate::free_port();
+        let port = crate::ports::free_port();
         let mut server = Self {
             address: format!("127.0.0.1:{port}"),
             access_key: "compat".to_owned(),

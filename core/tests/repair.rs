@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use trine_core::cluster::{
     ClusterMap, Geometry, ROOT_RANGE, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
-use trine_core::disk::{DiskOp, DiskOutput, DiskResult};
 use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::hash::Checksum;
 use trine_core::ids::{
@@ -23,11 +22,13 @@ use trine_core::range::command::{Command, CommandBody, Origin, Outcome};
 use trine_core::store::{Store, StoreLife, StoreReport};
 use trine_core::time::{Duration, Instant, WallTime};
 
+#[path = "rig/disk.rs"]
+mod disk;
+
+use disk::{Disk, carry_out};
+
 const GATEWAY: GatewayId = GatewayId(100);
 const FROM: Endpoint = Endpoint::Gateway(GATEWAY);
-const SECTOR: u64 = 4096;
-
-type Disk = BTreeMap<u64, Bytes>;
 
 struct Cluster {
     stores: BTreeMap<StoreId, Store>,
@@ -148,7 +149,7 @@ impl Cluster {
                 },
                 Effect::Disk { token, op } => {
                     let disk = self.disks.get_mut(&id).expect("each has one");
-                    let event = StoreEvent::Disk { token, result: carry_out(disk, op) };
+                    let event = StoreEvent::Disk { token, result: Ok(carry_out(disk, op)) };
                     self.queue.push_back((id, event));
                 }
                 Effect::Halt { reason } => {
@@ -289,37 +290,13 @@ impl Cluster {
     }
 }
 
-fn carry_out(sectors: &mut Disk, op: DiskOp) -> DiskResult {
-    Ok(match op {
-        DiskOp::Read { offset, len } => {
-            let mut bytes = BytesMut::new();
-            for at in (offset..offset + len).step_by(4096) {
-                bytes.extend_from_slice(sectors.get(&at).map_or(&[0; 4096][..], |sector| sector));
-            }
-            DiskOutput::Read(bytes.freeze())
-        }
-        DiskOp::Write { offset, parts } => {
-            let bytes = Bytes::from(parts.concat());
-            for at in (0..bytes.len()).step_by(4096) {
-                sectors.insert(offset + at as u64, bytes.slice(at..at + 4096));
-            }
-            DiskOutput::Written
-        }
-        DiskOp::Sync => DiskOutput::Synced,
-        DiskOp::Trim { offset, len } => {
-            sectors.retain(|at, _| at + SECTOR <= offset || *at >= offset + len);
-            DiskOutput::Trimmed
-        }
-    })
-}
-
 /// 6,000 bytes in two blocks, different for each chunk.
 fn chunk(call: CallId, session: u64, number: u64) -> ChunkWrite {
     let blob = BlobId { session: SessionId(session), sequence: BlobSequence(number / 7) };
     let chunk = ChunkId { blob, number: u32::try_from(number % 7).expect("below seven") };
     let seed = number.to_le_bytes();
     let data: Bytes =
-        (0..6000).map(|at| seed[at % 8] ^ seed[at / 8 % 8] ^ (at % 253) as u8).collect();
+        (0..6000).map(|at| seed[at % 8] ^ seed[at / 8 % 8] ^ (at % 253).to_le_bytes()[0]).collect();
     let blocks = data.chunks(4096).zip(0..);
     let checksums = blocks.map(|(block, n)| Checksum::of_block(chunk, n, block)).collect();
     let key = ObjectKey::parse(&format!("key-{number}")).expect("a fair key");

@@ -3,17 +3,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use trine_core::cluster::{
     ClusterMap, Geometry, ROOT_RANGE, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
 use trine_core::consensus::Role;
 use trine_core::consensus::{self, Membership, MessageBody};
-use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::ids::{
-    CallId, ClusterId, CommitSequence, DiskToken, Endpoint, GatewayId, LogIndex, RangeEpoch,
-    SessionId, StoreId, TenantId, ZoneId,
+    CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch, SessionId,
+    StoreId, TenantId, ZoneId,
 };
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, Refusal};
 use trine_core::object::{
@@ -23,12 +22,17 @@ use trine_core::range::command::{Command, CommandBody, Origin, Outcome, Read, Re
 use trine_core::store::Store;
 use trine_core::time::{Instant, WallTime};
 
+#[path = "rig/disk.rs"]
+mod disk;
+
+use disk::{Disk, carry_out};
+
 const GATEWAY: GatewayId = GatewayId(100);
 
 /// Stores, their disks, and what is under way. Everything takes a microsecond.
 struct Cluster {
     stores: BTreeMap<StoreId, Store>,
-    disks: BTreeMap<StoreId, BTreeMap<u64, Bytes>>,
+    disks: BTreeMap<StoreId, Disk>,
     queue: VecDeque<(StoreId, StoreEvent)>,
     answers: BTreeMap<CallId, Message>,
     micros: u64,
@@ -116,7 +120,8 @@ impl Cluster {
                     self.answers.insert(answer.call, Message::RangeAnswer(answer));
                 }
                 Effect::Disk { token, op } => {
-                    let event = disk(self.disks.get_mut(&id).expect("each has one"), token, op);
+                    let disk = self.disks.get_mut(&id).expect("each has one");
+                    let event = StoreEvent::Disk { token, result: Ok(carry_out(disk, op)) };
                     self.queue.push_back((id, event));
                 }
                 Effect::Halt { reason } => panic!("{reason}"),
@@ -204,31 +209,6 @@ impl Cluster {
             other => panic!("{other:?}"),
         }
     }
-}
-
-fn disk(sectors: &mut BTreeMap<u64, Bytes>, token: DiskToken, op: DiskOp) -> StoreEvent {
-    let result = Ok(match op {
-        DiskOp::Read { offset, len } => {
-            let mut bytes = BytesMut::new();
-            for at in (offset..offset + len).step_by(4096) {
-                bytes.extend_from_slice(sectors.get(&at).map_or(&[0; 4096][..], |sector| sector));
-            }
-            DiskOutput::Read(bytes.freeze())
-        }
-        DiskOp::Write { offset, parts } => {
-            let bytes = Bytes::from(parts.concat());
-            for at in (0..bytes.len()).step_by(4096) {
-                sectors.insert(offset + at as u64, bytes.slice(at..at + 4096));
-            }
-            DiskOutput::Written
-        }
-        DiskOp::Sync => DiskOutput::Synced,
-        DiskOp::Trim { offset, len } => {
-            sectors.retain(|at, _| *at < offset || *at >= offset + len);
-            DiskOutput::Trimmed
-        }
-    });
-    StoreEvent::Disk { token, result }
 }
 
 fn target(key: &str) -> Target {

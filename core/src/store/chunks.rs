@@ -216,15 +216,15 @@ fn answer_look(
     let store = host.config.store;
     let message = match how {
         Look::Copy => {
-            let result = result.and_then(|looked| match looked {
-                Looked::Copied(copy) => Ok(copy),
+            let result = result.map(|looked| match looked {
+                Looked::Copied(copy) => copy,
                 _ => unreachable!("storage gives what it was asked for"),
             });
             Message::ChunkPulled(ChunkPulled { call, chunk, store, result })
         }
         Look::Check => {
-            let result = result.and_then(|looked| match looked {
-                Looked::Checked(summary) => Ok(summary),
+            let result = result.map(|looked| match looked {
+                Looked::Checked(summary) => summary,
                 _ => unreachable!("storage gives what it was asked for"),
             });
             Message::ChunkChecked(ChunkChecked { call, chunk, store, result })

@@ -56,20 +56,16 @@ impl Gate {
         now + WAIT_MAX
     }
 
-    /// Let a call wait; it comes back if there is no room.
-    pub(super) fn hold(
-        &mut self,
-        until: Instant,
-        from: Endpoint,
-        call: GatewayCall,
-    ) -> Result<(), GatewayCall> {
-        let bytes = self.bytes + call.bytes();
-        if self.waiting.len() >= CALLS_MAX || bytes > self.bytes_max {
-            return Err(call);
-        }
-        self.bytes = bytes;
+    /// Whether this call may wait too.
+    pub(super) fn has_room(&self, call: &GatewayCall) -> bool {
+        self.waiting.len() < CALLS_MAX && self.bytes + call.bytes() <= self.bytes_max
+    }
+
+    /// Let a call wait for which there is room.
+    pub(super) fn hold(&mut self, until: Instant, from: Endpoint, call: GatewayCall) {
+        assert!(self.has_room(&call));
+        self.bytes += call.bytes();
         self.waiting.push_back((until, from, call));
-        Ok(())
     }
 
     /// All calls, with the ends of their waits: there is a newer directory.

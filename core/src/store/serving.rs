@@ -362,11 +362,15 @@ impl Serving {
                 self.chunks.call(from, call, replace, &mut self.host, fx);
             }
             Standing::Fenced => Chunks::refuse(from, &call, ChunkError::Fenced, &self.host, fx),
-            Standing::Unknown => match self.gate.hold(until, from, call) {
-                Ok(()) if until > now.instant => self.host.directory.want_newer(),
-                Ok(()) => {}
-                Err(call) => Chunks::refuse(from, &call, ChunkError::Overloaded, &self.host, fx),
-            },
+            Standing::Unknown if !self.gate.has_room(&call) => {
+                Chunks::refuse(from, &call, ChunkError::Overloaded, &self.host, fx);
+            }
+            Standing::Unknown => {
+                self.gate.hold(until, from, call);
+                if until > now.instant {
+                    self.host.directory.want_newer();
+                }
+            }
         }
     }
 

@@ -3,17 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::{Bytes, BytesMut};
 use trine_core::cluster::{
     ClusterMap, Geometry, ROOT_RANGE, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
 use trine_core::consensus::Role;
-use trine_core::disk::{DiskOp, DiskOutput};
 use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::hash::StateHash;
 use trine_core::ids::{
-    BucketId, CallId, ClusterId, CommitSequence, DiskToken, Endpoint, GatewayId, LogIndex,
-    RangeEpoch, SessionId, StoreId, TenantId, ZoneId,
+    BucketId, CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch,
+    SessionId, StoreId, TenantId, ZoneId,
 };
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, SnapshotGiven};
 use trine_core::object::{
@@ -22,6 +20,10 @@ use trine_core::object::{
 use trine_core::range::command::{Command, CommandBody, Origin, Outcome};
 use trine_core::store::Store;
 use trine_core::time::{Instant, WallTime};
+
+mod disk;
+
+use disk::{Disk, carry_out};
 
 const GATEWAY: GatewayId = GatewayId(100);
 
@@ -44,7 +46,7 @@ pub(crate) enum Fault {
 /// Stores, their disks, and what is under way. Everything takes a microsecond.
 pub(crate) struct Cluster {
     pub(crate) stores: BTreeMap<StoreId, Store>,
-    disks: BTreeMap<StoreId, BTreeMap<u64, Bytes>>,
+    disks: BTreeMap<StoreId, Disk>,
     zones: BTreeMap<StoreId, ZoneId>,
     small: BTreeSet<StoreId>,
     queue: VecDeque<(StoreId, StoreEvent)>,
@@ -145,7 +147,7 @@ impl Cluster {
         let disk = self.disks.get_mut(&id).expect("it has a disk");
         for (at, sector) in disk.range_mut(area..) {
             // Headers stay; index blocks and data blocks do not.
-            if (at - area) % Geometry::SIMULATION.segment != 0 {
+            if !(at - area).is_multiple_of(Geometry::SIMULATION.segment) {
                 let mut bytes = sector.to_vec();
                 bytes[100] ^= 1;
                 *sector = bytes.into();
@@ -171,7 +173,9 @@ impl Cluster {
             if self.crash.is_none() {
                 return true;
             }
-            if self.micros % 64 == 0 && self.are_equal(&[StoreId(1), StoreId(2), StoreId(3)]) {
+            if self.micros.is_multiple_of(64)
+                && self.are_equal(&[StoreId(1), StoreId(2), StoreId(3)])
+            {
                 self.crash = None;
                 return false;
             }
@@ -242,7 +246,8 @@ impl Cluster {
                     self.answers.insert(answer.call, Message::RangeAnswer(answer));
                 }
                 Effect::Disk { token, op } => {
-                    let event = disk(self.disks.get_mut(&id).expect("each has one"), token, op);
+                    let disk = self.disks.get_mut(&id).expect("each has one");
+                    let event = StoreEvent::Disk { token, result: Ok(carry_out(disk, op)) };
                     self.queue.push_back((id, event));
                 }
                 Effect::Note(note) => self.notes.push(format!("{id}: {note}")),
@@ -313,7 +318,7 @@ impl Cluster {
     /// Run until these stores have the same state, and nothing more to apply.
     pub(crate) fn until_equal(&mut self, ids: &[StoreId]) {
         for _ in 0..2_000_000 {
-            if self.micros % 16 == 0 && self.are_equal(ids) {
+            if self.micros.is_multiple_of(16) && self.are_equal(ids) {
                 return;
             }
             self.turn();
@@ -435,31 +440,6 @@ impl Cluster {
         }
         None
     }
-}
-
-fn disk(sectors: &mut BTreeMap<u64, Bytes>, token: DiskToken, op: DiskOp) -> StoreEvent {
-    let result = Ok(match op {
-        DiskOp::Read { offset, len } => {
-            let mut bytes = BytesMut::new();
-            for at in (offset..offset + len).step_by(4096) {
-                bytes.extend_from_slice(sectors.get(&at).map_or(&[0; 4096][..], |sector| sector));
-            }
-            DiskOutput::Read(bytes.freeze())
-        }
-        DiskOp::Write { offset, parts } => {
-            let bytes = Bytes::from(parts.concat());
-            for at in (0..bytes.len()).step_by(4096) {
-                sectors.insert(offset + at as u64, bytes.slice(at..at + 4096));
-            }
-            DiskOutput::Written
-        }
-        DiskOp::Sync => DiskOutput::Synced,
-        DiskOp::Trim { offset, len } => {
-            sectors.retain(|at, _| *at < offset || *at >= offset + len);
-            DiskOutput::Trimmed
-        }
-    });
-    StoreEvent::Disk { token, result }
 }
 
 fn target(key: &str) -> Target {

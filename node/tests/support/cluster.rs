@@ -1,13 +1,14 @@
 //! Three `trine node` processes, one for each zone, on loopback ports; killed by id when dropped.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::ports::free_port;
 use super::s3::Client;
 use super::{CAPACITY, binary, output};
 
@@ -161,11 +162,9 @@ pub(crate) fn admin(data: &Path, args: &[&str]) -> Output {
     output(command)
 }
 
-/// Three ports for S3 and three for peers that nobody uses right now.
+/// Three ports for S3 and three for peers.
 pub(crate) fn free_ports() -> Vec<u16> {
-    let held: Vec<TcpListener> =
-        (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    (0..6).map(|_| free_port()).collect()
 }
 
 /// A file that all three share.

@@ -11,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) mod cluster;
+#[path = "../../../compat-tests/src/ports.rs"]
+pub(crate) mod ports;
 pub(crate) mod s3;
 pub(crate) mod trace;
 

@@ -30,23 +30,20 @@ pub(super) struct Job {
     pub(super) pins: Vec<Miss>,
 }
 
+/// A copy to write.
+#[derive(Debug)]
+struct NewCopy {
+    header: ChunkHeader,
+    data: Bytes,
+    /// The copy that is there is known not to verify.
+    replace: bool,
+}
+
 #[derive(Debug)]
 enum JobKind {
-    /// `replace`: the copy that is there is known not to verify.
-    Write {
-        header: ChunkHeader,
-        data: Bytes,
-        replace: bool,
-    },
-    Read {
-        chunk: ChunkId,
-        first: u32,
-        blocks: u32,
-    },
-    Look {
-        chunk: ChunkId,
-        how: Look,
-    },
+    Write(NewCopy),
+    Read { chunk: ChunkId, first: u32, blocks: u32 },
+    Look { chunk: ChunkId, how: Look },
 }
 
 /// How closely a store looks at its own copy of a chunk.
@@ -124,7 +121,7 @@ impl Shelf {
             return;
         };
         self.chunks.bytes_in_hand += bytes;
-        let kind = JobKind::Write { header, data: write.data.clone(), replace };
+        let kind = JobKind::Write(NewCopy { header, data: write.data.clone(), replace });
         self.run_job(Job { op, kind, pins: Vec::new() }, io, out);
         self.drive(io, out);
     }
@@ -205,7 +202,7 @@ impl Shelf {
     /// Take a call as far as it comes without waiting.
     pub(super) fn run_job(&mut self, mut job: Job, io: &mut Io<'_>, out: &mut Vec<Output>) {
         let chunk = match &job.kind {
-            JobKind::Write { header, .. } => header.chunk,
+            JobKind::Write(copy) => copy.header.chunk,
             JobKind::Read { chunk, .. } | JobKind::Look { chunk, .. } => *chunk,
         };
         let found = match self.rows(TableId::Chunks).get(&chunk_key(chunk)) {
@@ -226,11 +223,11 @@ impl Shelf {
         };
         let Job { op, kind, .. } = job;
         match kind {
-            JobKind::Write { header, data, replace } => match record {
-                Ok(record) => self.store(op, header, data, record.as_ref(), replace, io, out),
+            JobKind::Write(copy) => match record {
+                Ok(record) => self.store(op, copy, record.as_ref(), io, out),
                 // A row that cannot be read is no copy.
-                Err(_) if replace => self.store(op, header, data, None, true, io, out),
-                Err(error) => self.answer_write(op, data.len() as u64, Err(error), out),
+                Err(_) if copy.replace => self.store(op, copy, None, io, out),
+                Err(error) => self.answer_write(op, copy.data.len() as u64, Err(error), out),
             },
             JobKind::Read { chunk, first, blocks } => {
                 let begun = record
@@ -260,13 +257,12 @@ impl Shelf {
     fn store(
         &mut self,
         op: u64,
-        header: ChunkHeader,
-        data: Bytes,
+        copy: NewCopy,
         present: Option<&ChunkRecord>,
-        replace: bool,
         io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
+        let NewCopy { header, data, replace } = copy;
         let bytes = data.len() as u64;
         let same = |record: &ChunkRecord| {
             record.same_content(header.length, header.block_size, &header.checksums)
@@ -295,7 +291,7 @@ impl Shelf {
         }
         let place = self.chunks.place(header.record_bytes(), self.layout.segment);
         let Some(place) = place else {
-            let kind = JobKind::Write { header, data, replace };
+            let kind = JobKind::Write(NewCopy { header, data, replace });
             self.room.push_back(Job { op, kind, pins: Vec::new() });
             return;
         };
@@ -531,8 +527,8 @@ impl Shelf {
             return;
         }
         for job in std::mem::take(&mut self.room) {
-            if let JobKind::Write { data, .. } = job.kind {
-                self.answer_write(job.op, data.len() as u64, Err(ChunkError::Full), out);
+            if let JobKind::Write(copy) = job.kind {
+                self.answer_write(job.op, copy.data.len() as u64, Err(ChunkError::Full), out);
             }
         }
     }

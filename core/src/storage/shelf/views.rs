@@ -1,8 +1,8 @@
 //! Views: the state of a table after some entry, held for a replica that takes it over.
 //!
 //! A view is the list of runs that there were when it was opened. The table goes on meanwhile: its
-//! newer runs are not in the view. Whoever drops runs asks [`Shelf::is_pinned`] (nothing does yet but
-//! a table that is reset or replaced as a whole, and that takes its views with it).
+//! newer runs are not in the view. Nothing drops single runs; a table that is reset or replaced as a
+//! whole takes its views with it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -87,12 +87,6 @@ impl Shelf {
     /// Let go of a view.
     pub(crate) fn close_view(&mut self, view: ViewId) {
         self.views.open.remove(&view);
-    }
-
-    /// Whether a view needs this run.
-    #[allow(dead_code, reason = "for compaction, to come")]
-    pub(crate) fn is_pinned(&self, run: Generation) -> bool {
-        self.views.open.values().any(|view| view.runs.contains(&run))
     }
 
     /// The next row of a view, tombstones too, from runs that have any newer than `newer_than`. A row

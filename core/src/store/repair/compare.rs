@@ -151,7 +151,8 @@ impl Compare {
         }
         pass.stage = match core::mem::replace(&mut pass.stage, Stage::Judging) {
             stage @ Stage::Counting { .. } => {
-                self.count(now, &mut pass, stage, owners, blocks, host, fx)
+                pass.stage = stage;
+                self.count(now, &mut pass, owners, blocks, host, fx)
             }
             Stage::Asking { until, .. } if until <= now.instant => {
                 self.postpone(pass.peer, now.instant + RETRY_AFTER);
@@ -189,13 +190,14 @@ impl Compare {
         &mut self,
         now: Now,
         pass: &mut Pass,
-        stage: Stage,
         owners: &mut Owners,
         blocks: &mut Blocks,
         host: &mut Host,
         fx: &mut Effects,
     ) -> Stage {
-        let Stage::Counting { mut at, mut rows, mut count, mut digest } = stage else {
+        let Stage::Counting { mut at, mut rows, mut count, mut digest } =
+            core::mem::replace(&mut pass.stage, Stage::Judging)
+        else {
             unreachable!("called while counting");
         };
         let pair = (host.config.store, pass.peer);

@@ -123,13 +123,6 @@ impl Giver {
         self.wanted.insert(peer, Wanted::ByConsensus);
     }
 
-    /// Entries from behind this one on are needed for replicas that pull the state up to it: the log
-    /// is not to be cut there. (Nothing cuts it yet.)
-    #[allow(dead_code, reason = "for the truncation of the log, to come")]
-    pub(in crate::store) fn log_pin(&self) -> Option<LogIndex> {
-        self.views.values().map(|view| view.index).min()
-    }
-
     /// A block came.
     pub(in crate::store) fn fetched(&mut self, miss: Miss) {
         for stream in self.views.values_mut().flat_map(|view| view.streams.values_mut()) {
