@@ -90,6 +90,17 @@ pub(crate) struct Opened {
     pub(crate) notes: Vec<String>,
 }
 
+impl Opened {
+    /// A range of which a table is left. If nothing in the journal is, on a distrusted disk, its log
+    /// and its votes are lost.
+    fn range(&mut self, range: RangeId) -> &mut OpenedRange {
+        let suspect = if self.doubted > Incarnation(0) { self.incarnation.0 } else { 0 };
+        self.ranges
+            .entry(range)
+            .or_insert_with(|| OpenedRange { suspect, ..OpenedRange::default() })
+    }
+}
+
 /// A store's disk.
 #[derive(Debug)]
 pub(crate) struct Storage {
@@ -365,11 +376,11 @@ impl Storage {
             Phase::Shelf { mut parts, mut opened } if ready(&parts) => {
                 for (table, index) in parts.flushed.take().unwrap_or_default() {
                     if let TableId::Range(range) = table {
-                        opened.ranges.entry(range).or_default().flushed = index;
+                        opened.range(range).flushed = index;
                     }
                 }
                 for range in core::mem::take(&mut parts.damaged) {
-                    opened.ranges.entry(range).or_default().damaged = true;
+                    opened.range(range).damaged = true;
                 }
                 self.phase = Phase::Open(parts);
                 self.events.push_back(StorageEvent::Open(opened));

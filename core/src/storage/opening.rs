@@ -120,14 +120,25 @@ impl Gathered {
         }
     }
 
-    fn edit(&mut self, edit: &Bytes, location: Location) {
+    /// The range's log so far. One that is first heard of on a distrusted disk is suspect: what came
+    /// before may be lost.
+    fn range(&mut self, range: RangeId) -> &mut OpenedRange {
+        let suspect = self.doubted.0;
+        self.ranges
+            .entry(range)
+            .or_insert_with(|| OpenedRange { suspect, ..OpenedRange::default() })
+    }
+
+    fn edit(&mut self, edit: &Bytes, location: Location, after_gap: bool) {
         match self.shelf.recover_edit(edit) {
             Ok(None) => {}
+            // The journal goes on at the damage, over this edit: the next life could not know that the
+            // log begins after it. If the table has its rows, it is ahead of the log, like any other.
+            Ok(Some(_)) if after_gap => {}
             Ok(Some(installation)) => {
-                // Also behind damage: what a snapshot covers is committed, and needs no log.
                 match (installation.table, Membership::from_bytes(&installation.membership)) {
                     (TableId::Range(range), Ok(membership)) => {
-                        self.ranges.entry(range).or_default().installed(&installation, membership);
+                        self.range(range).installed(&installation, membership);
                     }
                     (TableId::Chunks, _) => {}
                     (_, Err(error)) => self.cannot_read("membership", &error, location),
@@ -140,7 +151,15 @@ impl Gathered {
 
 impl Gathered {
     fn entry(&mut self, range: RangeId, entry: &Entry, location: Location) {
-        let opened = self.ranges.entry(range).or_default();
+        let opened = self.range(range);
+        let (base, last) = (opened.base_index, opened.last_index);
+        if entry.index <= base || entry.index > last.next() {
+            let (index, at) = (entry.index, location.position);
+            self.unreadable.get_or_insert_with(|| {
+                format!("{range}: entry {index} at journal position {at} does not continue the log {base}..={last}")
+            });
+            return;
+        }
         opened.entry(entry.index, entry.term);
         if entry.kind == EntryKind::Membership {
             match Membership::from_bytes(&entry.payload) {
@@ -162,10 +181,10 @@ impl RecoverySink for Gathered {
     fn record(&mut self, record: Record, location: Location, after_gap: bool) {
         match record {
             // Behind damage logs and hard states are void; what segments exist still helps.
-            Record::Edit(edit) => self.edit(&edit, location),
+            Record::Edit(edit) => self.edit(&edit, location, after_gap),
             _ if after_gap => {}
             Record::HardState { range, term, vote } => {
-                self.ranges.entry(range).or_default().hard_state = HardState { term, vote };
+                self.range(range).hard_state = HardState { term, vote };
             }
             Record::Entry { range, entry } => {
                 self.entry(range, &entry, location);
@@ -174,13 +193,102 @@ impl RecoverySink for Gathered {
                 self.distrust(Incarnation(number));
             }
             Record::Suspect { range, number } => {
-                self.ranges.entry(range).or_default().suspect = number;
+                self.range(range).suspect = number;
             }
-            Record::Trusted { range } => self.ranges.entry(range).or_default().suspect = 0,
+            Record::Trusted { range } => self.range(range).suspect = 0,
         }
     }
 
     fn restart(&mut self) {
         *self = Self::new(self.shelf_config, self.founder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::RecoverySink;
+    use super::super::segment::edit::{Edit, RunDescriptor};
+    use super::super::segment::layout::{Generation, SegmentId};
+    use super::*;
+    use crate::cluster::{Geometry, StoreLimits};
+    use crate::ids::StoreId;
+    use crate::storage::layout;
+
+    const RANGE: RangeId = RangeId(7);
+    const AT: Location = Location { position: 0, len: 0 };
+
+    fn gathered() -> Gathered {
+        let geometry = Geometry::SIMULATION;
+        let config = ShelfConfig {
+            store: StoreId(1),
+            incarnation: Incarnation(1),
+            geometry,
+            area: layout::segments_start(&geometry),
+            memtable_bytes: StoreLimits::SIMULATION.memtable_bytes,
+            block_cache_bytes: StoreLimits::SIMULATION.block_cache_bytes,
+            chunk_bytes_max: StoreLimits::SIMULATION.chunk_bytes_max,
+        };
+        Gathered::new(config, false)
+    }
+
+    fn entry(index: u64, term: u64) -> Record {
+        let (index, term) = (LogIndex(index), Term(term));
+        let entry = Entry { index, term, kind: EntryKind::Command, payload: Bytes::new() };
+        Record::Entry { range: RANGE, entry }
+    }
+
+    /// A state after entry 9, of term 2.
+    fn installation() -> Record {
+        let (table, index) = (TableId::Range(RANGE), LogIndex(9));
+        let run = RunDescriptor {
+            run: Generation(1),
+            table,
+            previous: None,
+            through: index,
+            part: false,
+            data_blocks: 1,
+            index_blocks: 1,
+            segments: vec![SegmentId(0)],
+            values: Vec::new(),
+        };
+        let membership = Membership::of(vec![StoreId(1), StoreId(2), StoreId(3)]).to_bytes();
+        let (newer_than, runs, term) = (LogIndex(0), vec![run], Term(2));
+        let installation = Installation { table, newer_than, runs, index, term, membership };
+        Record::Edit(Edit::TableInstalled(installation).to_bytes())
+    }
+
+    /// Its record is written over, so that the next life could not know.
+    #[test]
+    fn a_state_behind_damage_does_not_say_where_the_log_begins() {
+        for (after_gap, base, last) in [(false, 9, 10), (true, 0, 3)] {
+            let mut gathered = gathered();
+            for index in 1..=3 {
+                gathered.record(entry(index, 1), AT, false);
+            }
+            gathered.record(installation(), AT, after_gap);
+            gathered.record(entry(10, 2), AT, after_gap);
+            let range = &gathered.ranges[&RANGE];
+            assert_eq!((range.base_index, range.last_index), (LogIndex(base), LogIndex(last)));
+            assert_eq!(gathered.unreadable, None);
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_first_heard_of_on_a_distrusted_disk_is_suspect() {
+        let mut gathered = gathered();
+        gathered.record(Record::Suspect { range: NO_RANGE, number: 4 }, AT, false);
+        gathered.record(entry(1, 1), AT, false);
+        assert_eq!(gathered.ranges[&RANGE].suspect, 4);
+        gathered.record(Record::Trusted { range: RANGE }, AT, false);
+        assert_eq!(gathered.ranges[&RANGE].suspect, 0);
+    }
+
+    #[test]
+    fn an_entry_that_does_not_continue_the_log_is_no_entry() {
+        let mut gathered = gathered();
+        gathered.record(entry(1, 1), AT, false);
+        gathered.record(entry(3, 1), AT, false);
+        let said = gathered.unreadable.expect("entry 2 is missing");
+        assert!(said.contains("entry 3") && said.contains("0..=1"), "{said}");
     }
 }

@@ -538,9 +538,7 @@ impl<M: Maker> World<M> {
 
     /// Whether reads may fail there for long.
     fn is_weak(&self, machine: usize) -> bool {
-        let damaged =
-            setup::DAMAGE_ELSEWHERE || self.standing_voters().any(|voter| voter == machine);
-        damaged && self.machines[machine].zone == Some(ZoneId(self.swarm.weak_zone))
+        self.machines[machine].zone == Some(ZoneId(self.swarm.weak_zone))
     }
 
     fn disk_done(&mut self, machine: usize, life: u64, token: DiskToken) {

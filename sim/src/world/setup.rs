@@ -27,9 +27,6 @@ use crate::workload::Workload;
 
 /// One store of each zone has a replica.
 const VOTERS: usize = 3;
-/// Whether reads fail on stores without a replica too. Off: after damage to its journal such a store
-/// takes itself for a voter and panics (`Raft::new`), until a replica may be no member.
-pub(super) const DAMAGE_ELSEWHERE: bool = false;
 /// The layout of each disk. The journal takes a whole run: as long as nothing shortens it, a run
 /// that fills it would only find that it is full.
 pub const GEOMETRY: Geometry =
