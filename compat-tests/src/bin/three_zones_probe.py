@@ -41,6 +41,8 @@ def read(size):
     def step(n):
         keys = written[size]
         while not keys:
+            if over.is_set():
+                raise TimeoutError('nothing was ever written')
             time.sleep(0.01)
         key = keys[n * 7919 % len(keys)]
         got = s3.get_object(Bucket='load', Key=key)['Body'].read()

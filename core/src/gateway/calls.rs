@@ -530,9 +530,10 @@ impl Calls {
         self.ask_around(wires, seeker);
     }
 
-    /// Send the seeker to the next voter.
+    /// Send the seeker to the next store that may know who leads.
     fn ask_around(&mut self, wires: &mut Wires<'_>, ticket: Ticket) {
-        let to = self.leader.next(wires.now, wires.voters);
+        let strangers = self.lives.keys().copied().filter(|store| !wires.voters.contains(store));
+        let to = self.leader.next(wires.now, wires.voters, strangers);
         let pause = self.leader.pause(wires.rng);
         if let Some(call) = self.open.get_mut(&ticket) {
             call.redirects = 0;

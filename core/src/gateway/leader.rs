@@ -15,6 +15,9 @@ use crate::time::{Duration, Instant};
 const SEARCH_EVERY: Duration = Duration::from_millis(20);
 /// A search that goes on for so many turns (about a second) is a cluster without two zones.
 const SEARCH_TURNS: u32 = 50;
+/// After so many turns in vain, stores are asked too that have greeted but are no voters by the map that
+/// we have: all voters that it names may have been replaced since.
+const STRANGERS_AFTER_TURNS: u32 = 12;
 /// From then on there is this much time between two turns.
 const SEARCH_LATER_EVERY: Duration = Duration::from_millis(100);
 /// A store that was silent is believed to lead again after so long, on another's word.
@@ -125,9 +128,18 @@ impl Leader {
         self.turns = 0;
     }
 
-    /// The next voter to ask, in turn: the silent ones more seldom.
-    pub(super) fn next(&mut self, now: Instant, voters: &[StoreId]) -> StoreId {
+    /// The next store to ask, in turn: the silent ones more seldom, `strangers` after some time.
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        voters: &[StoreId],
+        strangers: impl Iterator<Item = StoreId>,
+    ) -> StoreId {
         self.turns = self.turns.saturating_add(1);
+        let mut voters = voters.to_vec();
+        if self.turns > STRANGERS_AFTER_TURNS {
+            voters.extend(strangers);
+        }
         let silent = self.turns.is_multiple_of(DOUBTED_TURN);
         let from = self.turn;
         let steps = (0..voters.len()).map(|step| (from + step) % voters.len());
@@ -144,5 +156,25 @@ impl Leader {
         let every = every.max(self.usual.mean / 2);
         let half = u64::try_from(every.as_nanos() / 2).unwrap_or(u64::MAX);
         Duration::from_nanos(half + rng.below(half.max(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A gateway that starts with the first map of a cluster all of whose stores were replaced since
+    // would ask stores that are gone for ever.
+    #[test]
+    fn stores_that_greeted_are_asked_when_no_voter_of_the_map_knows_a_leader() {
+        let voters = [StoreId(1), StoreId(2), StoreId(3)];
+        let mut leader = Leader::default();
+        leader.search();
+        let asked: Vec<StoreId> = (0..24)
+            .map(|_| leader.next(Instant::ZERO, &voters, [StoreId(9)].into_iter()))
+            .collect();
+        let known = STRANGERS_AFTER_TURNS as usize;
+        assert!(asked[..known].iter().all(|store| voters.contains(store)), "{asked:?}");
+        assert!(asked[known..].contains(&StoreId(9)), "{asked:?}");
     }
 }

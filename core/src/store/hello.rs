@@ -128,7 +128,8 @@ impl Peers {
         said_at.is_none_or(|at| at + REPEAT_AFTER <= now)
     }
 
-    /// A hello came.
+    /// A hello came. `is_member`: consensus still counts on its sender. A store that is being replaced
+    /// votes until the swap: unheard, it would be one failure that the map alone has made.
     pub(super) fn on_hello(
         &mut self,
         now: Instant,
@@ -136,6 +137,7 @@ impl Peers {
         hello: &Hello,
         config: &StoreConfig,
         map: &ClusterMap,
+        is_member: bool,
     ) -> Heard {
         let may_repeat = self.may_repeat(now, from);
         let own = self.own;
@@ -145,7 +147,7 @@ impl Peers {
                 ..Heard::default()
             };
         };
-        if let Some(why) = mismatch(from, hello, config, map) {
+        if let Some(why) = mismatch(from, hello, config, map, is_member) {
             peer.greeted = false;
             let first = !core::mem::replace(&mut peer.noted, true);
             let note = first.then(|| format!("{from} is not listened to: {why}"));
@@ -249,6 +251,7 @@ fn mismatch(
     hello: &Hello,
     config: &StoreConfig,
     map: &ClusterMap,
+    is_member: bool,
 ) -> Option<String> {
     if hello.cluster != config.cluster {
         return Some(format!("it belongs to {}, not to {}", hello.cluster, config.cluster));
@@ -261,7 +264,7 @@ fn mismatch(
         return Some(format!("it speaks protocol {}, not {PROTOCOL}", hello.protocol));
     }
     match from {
-        Endpoint::Store(store) if map.retired.contains(&store) => {
+        Endpoint::Store(_) if is_replaced(from, map, is_member) => {
             Some("it was replaced, and its identity never comes back".to_owned())
         }
         Endpoint::Store(store) if store == config.store => {
@@ -269,6 +272,11 @@ fn mismatch(
         }
         Endpoint::Store(_) | Endpoint::Gateway(_) => None,
     }
+}
+
+/// Whether a store was replaced and has nothing to say any more.
+fn is_replaced(from: Endpoint, map: &ClusterMap, is_member: bool) -> bool {
+    matches!(from, Endpoint::Store(store) if map.retired.contains(&store)) && !is_member
 }
 
 fn set_back_reason(from: Endpoint, mark: &StoreMark, own: &OwnLife) -> String {
@@ -328,5 +336,15 @@ mod tests {
     fn a_mark_in_doubt_is_reached_only_by_doubting() {
         assert!(judge(mark(5, 50, u64::MAX), mark(6, 60, 1 << 40), 1 << 40, 0));
         assert!(!judge(mark(5, 50, u64::MAX), mark(6, 60, 10), 10, 6));
+    }
+
+    #[test]
+    fn a_replaced_store_is_heard_as_long_as_consensus_counts_on_it() {
+        let zones = Vec::new();
+        let map = ClusterMap { retired: vec![StoreId(7)], ..ClusterMap::bootstrap(64, zones) };
+        let of_a_replaced_one = Endpoint::Store(StoreId(7));
+        assert!(is_replaced(of_a_replaced_one, &map, false));
+        assert!(!is_replaced(of_a_replaced_one, &map, true), "it votes until the swap");
+        assert!(!is_replaced(Endpoint::Store(StoreId(8)), &map, false));
     }
 }

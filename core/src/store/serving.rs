@@ -546,8 +546,10 @@ impl Serving {
     }
 
     fn on_hello(&mut self, now: Now, from: Endpoint, hello: &Hello, fx: &mut Effects) {
+        let is_member = matches!(from, Endpoint::Store(peer)
+            if self.replicas.values().any(|replica| replica.members().any(|member| member == peer)));
         let Host { config, peers, directory, .. } = &mut self.host;
-        let heard = peers.on_hello(now.instant, from, hello, config, directory.map());
+        let heard = peers.on_hello(now.instant, from, hello, config, directory.map(), is_member);
         if let Some(note) = heard.note {
             fx.push(Effect::Note(note));
         }

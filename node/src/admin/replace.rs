@@ -33,6 +33,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 const REOPENS_MAX: u32 = 40;
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 
+/// Ids of new stores are so far apart at each node, or further if there are more nodes.
+const NODE_NUMBERS_MIN: u64 = 1000;
+
 impl<R: Runtime> Admin<R> {
     /// Find the node for it and the new store's id, and have it made there.
     pub(super) async fn replace(self: &Arc<Self>, ask: Replace) -> Result<Replaced, Refused> {
@@ -55,7 +58,7 @@ impl<R: Runtime> Admin<R> {
         let node = found.name.clone();
         let new = match ask.new {
             Some(new) => Some(new),
-            None => Some(next_id(&map, plan, &reports)),
+            None => Some(next_id(&map, plan, &reports, found.id)),
         };
         let ask = Replace { new, node: Some(node), ..ask };
         if found.id == plan.me {
@@ -197,12 +200,13 @@ impl<R: Runtime> Admin<R> {
             }
         }
         data.placed(old, new).map_err(Refused::new)?;
+        // The new one first: a disk that hangs may never let the old one end.
+        self.handle.start_store(part).await.map_err(Refused::new)?;
+        self.hosting.set_absent(new, None);
         if self.hosting.places().contains_key(&old) {
             self.hosting.stop(&self.handle, old).await.map_err(Refused::new)?;
             self.hosting.forget(old);
         }
-        self.handle.start_store(part).await.map_err(Refused::new)?;
-        self.hosting.set_absent(new, None);
         Ok(())
     }
 
@@ -332,12 +336,23 @@ fn serving(store: u64, reports: &[(String, NodeReport)]) -> Option<&str> {
     reports.iter().find(|(_, report)| serves(report)).map(|(name, _)| name.as_str())
 }
 
-/// The first id that nobody has heard of.
-fn next_id(map: &MapStatus, plan: &NodePlan, reports: &[(String, NodeReport)]) -> u64 {
+/// An id that no store has had. Each node draws from numbers of its own, all those that end in its id: a
+/// node that does not answer may have chosen one that nobody else knows of.
+fn next_id(
+    map: &MapStatus,
+    plan: &NodePlan,
+    reports: &[(String, NodeReport)],
+    node: NodeId,
+) -> u64 {
     let mapped = map.zones.values().flatten().chain(&map.voters).chain(&map.retired).copied();
     let planned = plan.nodes.values().flat_map(|node| &node.stores).map(|store| store.id.0);
     let used = reports.iter().flat_map(|(_, report)| report.ids_used.iter().copied());
-    mapped.chain(planned).chain(used).max().unwrap_or(0) + 1
+    let highest = mapped.chain(planned).chain(used).max().unwrap_or(0);
+    // The list of nodes is fixed, so that all nodes come to the same step.
+    let node_max = plan.nodes.keys().map(|node| u64::from(node.0)).max().unwrap_or(0);
+    let step = 10_u64.pow((node_max + 1).ilog10() + 1).max(NODE_NUMBERS_MIN);
+    let base = highest / step * step + u64::from(node.0);
+    if base > highest { base } else { base + step }
 }
 
 #[cfg(test)]

@@ -207,7 +207,7 @@ impl Layers {
     pub(super) fn file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let table = text.parse::<toml::Table>().map_err(|error| ConfigError::Syntax {
             path: path.to_owned(),
-            error: error.to_string(),
+            error: super::syntax(text, &error),
         })?;
         for (key, value) in table {
             let place = format!("{}: {key}", name_of(path));

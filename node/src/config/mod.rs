@@ -441,6 +441,16 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// What is wrong with a file that is not TOML, and where. Not in the parser's own words, which show the
+/// line: it may hold a secret.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => format!("line {}: {}", before.matches('\n').count() + 1, error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
 /// The path of a file as messages name it.
 fn name_of(path: &Path) -> String {
     path.display().to_string()

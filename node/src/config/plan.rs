@@ -97,8 +97,10 @@ impl NodePlan {
 /// # Errors
 /// [`ConfigError`], for the operator.
 pub(super) fn nodes(path: &Path, text: &str) -> Result<BTreeMap<NodeId, NodeSpec>, ConfigError> {
-    let file: NodesFile = toml::from_str(text)
-        .map_err(|error| ConfigError::Syntax { path: path.to_owned(), error: error.to_string() })?;
+    let file: NodesFile = toml::from_str(text).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        error: super::syntax(text, &error),
+    })?;
     let wrong = |text: String| ConfigError::Cluster { path: path.to_owned(), text };
     if file.nodes.is_empty() {
         return Err(wrong(

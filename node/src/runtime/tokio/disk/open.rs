@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::super::super::DiskOpenError;
@@ -20,6 +21,8 @@ pub(super) fn open(path: &Path, capacity: u64) -> Result<File, DiskOpenError> {
         .write(true)
         .create(true)
         .truncate(false)
+        // Whoever can read it can read every object.
+        .mode(0o600)
         .open(path)
         .map_err(fail("open"))?;
     lock(&file, path)?;
