@@ -35,3 +35,19 @@ pub fn scratch(name: &str) -> PathBuf {
     std::fs::create_dir_all(&folder).expect("a scratch folder can be made below target/");
     folder
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::TcpListener;
+
+    use super::ports::free_port;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let taken = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+        let ports: BTreeSet<u16> = (0..50).map(|_| free_port()).collect();
+        assert_eq!(ports.len(), 50);
+        assert!(!ports.contains(&taken.local_addr().unwrap().port()));
+    }
+}

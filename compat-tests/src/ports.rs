@@ -33,18 +33,3 @@ pub(crate) fn free_port() -> u16 {
     }
     panic!("no free port in {PORTS:?} of 127.0.0.1");
 }
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn no_port_is_given_twice() {
-        let taken = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
-        let ports: BTreeSet<u16> = (0..50).map(|_| free_port()).collect();
-        assert_eq!(ports.len(), 50);
-        assert!(!ports.contains(&taken.local_addr().unwrap().port()));
-    }
-}

@@ -295,8 +295,12 @@ fn chunk(call: CallId, session: u64, number: u64) -> ChunkWrite {
     let blob = BlobId { session: SessionId(session), sequence: BlobSequence(number / 7) };
     let chunk = ChunkId { blob, number: u32::try_from(number % 7).expect("below seven") };
     let seed = number.to_le_bytes();
-    let data: Bytes =
-        (0..6000).map(|at| seed[at % 8] ^ seed[at / 8 % 8] ^ (at % 253).to_le_bytes()[0]).collect();
+    let data: Bytes = (0..=252)
+        .cycle()
+        .take(6000)
+        .enumerate()
+        .map(|(at, n)| seed[at % 8] ^ seed[at / 8 % 8] ^ n)
+        .collect();
     let blocks = data.chunks(4096).zip(0..);
     let checksums = blocks.map(|(block, n)| Checksum::of_block(chunk, n, block)).collect();
     let key = ObjectKey::parse(&format!("key-{number}")).expect("a fair key");

@@ -1,13 +1,13 @@
 //! `trine admin`: what operators ask of a running cluster, through any of its processes.
 //!
-//! A process listens on a Unix socket in its data directory ([`socket`], [`server`]): HTTP/1.1 and
-//! JSON, whose shapes [`schema`] has. What concerns other nodes it asks of them by calls over their
-//! links; a node that does not answer is shown as such, and never waited for long. [`report`] is what
-//! a process says of itself, [`status`] puts these together; [`zone`] stops and starts zones,
-//! [`replace`] puts a new store in the place of a lost one, [`audit`] has every copy read.
+//! A process listens on a Unix socket in its data directory (`socket`, `server`): HTTP/1.1 and
+//! JSON, whose shapes `schema` has. What concerns other nodes it asks of them by calls over their
+//! links; a node that does not answer is shown as such, and never waited for long. `report` is what
+//! a process says of itself, `status` puts these together; `zone` stops and starts zones,
+//! `replace` puts a new store in the place of a lost one, `audit` has every copy read.
 //!
-//! On the other side, [`client`] talks to the socket, [`command`] carries out a command line, and
-//! [`text`] writes for people.
+//! On the other side, `client` talks to the socket, `command` carries out a command line, and
+//! `text` writes for people.
 //!
 //! Whoever may open the socket may do everything; nodes trust each other.
 
