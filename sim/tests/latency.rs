@@ -32,8 +32,7 @@ fn swarm(distances: Distances, duration: Nanos) -> Swarm {
     let mut swarm = Swarm::calm(duration);
     swarm.distances = Some(distances.map(exactly));
     swarm.gateways = 4;
-    // Leaders are looked at: a little load is enough.
-    swarm.clients = 2;
+    swarm.clients = 4;
     swarm
 }
 
@@ -273,7 +272,6 @@ fn nobody_flaps_and_all_gateways_serve_while_two_zones_are_cut_from_each_other()
     for offset in 0..3_u8 {
         for seed in [0] {
             let mut swarm = swarm(NEAR, 11 * SECOND);
-            swarm.clients = 4;
             swarm.flavour = Flavour::OneZone;
             let report = scenario(seed, swarm, |world| {
                 let leader = leader(world)?;
