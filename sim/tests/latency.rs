@@ -1,7 +1,8 @@
 //! Leaders and distance: how long the range is without a leader, that zones at any distance elect and
 //! keep one, that a slow one hands over, and that partial cuts make nobody flap.
 //!
-//! `cargo test -p trine-sim --test latency -- --nocapture` prints the figures of `docs/simulator.md`.
+//! Each claim is tried a few times only, to be quick. The figures of `docs/simulator.md` come from
+//! `cargo test --release -p trine-sim --test latency -- --ignored --nocapture`, which tries more often.
 
 use trine_sim::faults::FaultKind;
 use trine_sim::faults::plan::{Episode, Victim};
@@ -130,7 +131,7 @@ fn gaps(distances: Distances, kind: FaultKind, seeds: u64, within: Nanos) -> Vec
 
 #[test]
 fn leader_that_is_killed_is_replaced_within_some_tens_of_ms() {
-    let gaps = gaps(NEAR, FaultKind::StoreKilled, 3, SECOND);
+    let gaps = gaps(NEAR, FaultKind::StoreKilled, 1, SECOND);
     assert!(gaps[gaps.len() / 2] <= 40, "{gaps:?}");
     assert!(gaps[gaps.len() - 1] <= 200, "{gaps:?}");
 }
@@ -138,7 +139,7 @@ fn leader_that_is_killed_is_replaced_within_some_tens_of_ms() {
 #[test]
 fn leader_that_dies_silently_is_replaced_within_a_third_of_a_second() {
     for kind in [FaultKind::StorePowerLoss, FaultKind::StorePaused] {
-        let gaps = gaps(NEAR, kind, 3, SECOND);
+        let gaps = gaps(NEAR, kind, 1, SECOND);
         assert!(gaps[gaps.len() / 2] <= 300, "{gaps:?}");
         assert!(gaps[gaps.len() - 1] <= 700, "{gaps:?}");
     }
@@ -151,8 +152,23 @@ fn far_zones_replace_a_leader_within_some_round_trips() {
         for kind in [FaultKind::StoreKilled, FaultKind::StorePowerLoss] {
             // Each try takes at most two timeouts of 4 round trips and the votes' two, 1.3 for jitter.
             let one_try = (2 * 4 + 2) * 2 * longest * 13 / 10 + 400;
-            let gaps = gaps(*distances, kind, 2, 6 * one_try * MILLISECOND);
+            let gaps = gaps(*distances, kind, 1, 6 * one_try * MILLISECOND);
             assert!(gaps[gaps.len() / 2] <= one_try, "{gaps:?}");
+        }
+    }
+}
+
+/// The table of `docs/simulator.md`.
+#[test]
+#[ignore = "prints figures; the tests above hold their bounds"]
+fn table_of_gaps() {
+    let near = [FaultKind::StoreKilled, FaultKind::StorePowerLoss, FaultKind::StorePaused];
+    for kind in near {
+        gaps(NEAR, kind, 5, SECOND);
+    }
+    for distances in [[20, 20, 20], [80, 80, 80], [1, 80, 80], [150, 1, 150]] {
+        for kind in [FaultKind::StoreKilled, FaultKind::StorePowerLoss] {
+            gaps(distances, kind, 2, 20 * SECOND);
         }
     }
 }
@@ -160,16 +176,16 @@ fn far_zones_replace_a_leader_within_some_round_trips() {
 #[test]
 fn nobody_is_unseated_at_any_distance_while_all_is_well() {
     for (seed, distances) in (0..).zip(DISTANCES) {
-        scenario(seed, swarm(distances, 15 * SECOND), |world| {
+        scenario(seed, swarm(distances, 12 * SECOND), |world| {
             let leader = leader(world)?;
-            stays(world, leader, 8 * SECOND)
+            stays(world, leader, 6 * SECOND)
         });
     }
 }
 
 #[test]
 fn nobody_is_unseated_on_asymmetric_ways() {
-    for seed in 0..2 {
+    for seed in [0] {
         scenario(seed, swarm(NEAR, 20 * SECOND), |world| {
             for (from, to, millis) in
                 [(0, 1, 150), (1, 0, 5), (0, 2, 1), (2, 0, 80), (1, 2, 40), (2, 1, 1)]
@@ -185,7 +201,7 @@ fn nobody_is_unseated_on_asymmetric_ways() {
 
 #[test]
 fn nobody_is_unseated_by_jitter() {
-    for seed in 0..2 {
+    for seed in [0] {
         let mut swarm = swarm(NEAR, 16 * SECOND);
         // Most messages are quick, some take many times as long.
         swarm.distances = Some([Latency { low: 2 * MILLISECOND, high: 100 * MILLISECOND }; 3]);
@@ -198,7 +214,7 @@ fn nobody_is_unseated_by_jitter() {
 
 #[test]
 fn timeouts_follow_distances_that_change_in_the_middle() {
-    for seed in 0..2 {
+    for seed in [0] {
         scenario(seed, swarm(NEAR, 40 * SECOND), |world| {
             for millis in [80, 1, 150, 1] {
                 for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
@@ -218,7 +234,7 @@ fn leader_with_a_slow_or_hung_disk_hands_over_and_is_not_given_back() {
     // A hundred times slower; and so slow that no sync ends while the test looks.
     for (variant, sync) in [(2, MILLISECOND), (4, 20 * MILLISECOND)] {
         let mut times = Vec::new();
-        for seed in 0..3 {
+        for seed in [0] {
             let mut swarm = swarm(NEAR, 14 * SECOND);
             swarm.disk_sync = Latency { low: sync, high: sync + sync / 2 };
             scenario(seed, swarm, |world| {
@@ -239,7 +255,7 @@ fn leader_with_a_slow_or_hung_disk_hands_over_and_is_not_given_back() {
 
 #[test]
 fn leader_does_not_hand_over_when_all_disks_are_slow() {
-    for seed in 0..2 {
+    for seed in [0] {
         scenario(seed, swarm(NEAR, 11 * SECOND), |world| {
             let leader = leader(world)?;
             for store in 0..3 {
@@ -254,7 +270,7 @@ fn leader_does_not_hand_over_when_all_disks_are_slow() {
 fn nobody_flaps_and_all_gateways_serve_while_two_zones_are_cut_from_each_other() {
     // The leader's zone is cut from the next one, or the one before from the leader's, or it is the bridge.
     for offset in 0..3_u8 {
-        for seed in 0..2 {
+        for seed in [0] {
             let mut swarm = swarm(NEAR, 11 * SECOND);
             swarm.flavour = Flavour::OneZone;
             let report = scenario(seed, swarm, |world| {
@@ -280,7 +296,7 @@ fn nobody_flaps_and_all_gateways_serve_while_two_zones_are_cut_from_each_other()
 
 #[test]
 fn leader_that_hears_nobody_steps_down_before_it_misleads_anyone_for_long() {
-    for seed in 0..2 {
+    for seed in [0] {
         scenario(seed, swarm(NEAR, 13 * SECOND), |world| {
             let old = leader(world)?;
             strike(world, FaultKind::StorePaused, Victim::Store(old.store), 1, 3 * SECOND);

@@ -151,6 +151,14 @@ fn all_processes_killed_twenty_times_during_writes_lose_nothing() {
     assert_clean(&report);
 }
 
+/// The clients read everything back, however late their bucket was made.
+#[test]
+fn faults_that_end_before_anything_was_served_do_not_hold_up_the_end() {
+    let setup = Setup { seed: 3, swarm: busy(MILLISECOND), plan: Vec::new(), geometry: GEOMETRY };
+    let report = run(Real, setup, None, World::run);
+    assert_eq!(report.failure, None);
+}
+
 /// A run at whose end all copies must be there.
 fn audited(seed: u64, plan: Vec<Episode>, stores_per_zone: usize) -> Report {
     let mut swarm = busy(8 * SECOND);

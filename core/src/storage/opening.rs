@@ -289,6 +289,6 @@ mod tests {
         gathered.record(entry(1, 1), AT, false);
         gathered.record(entry(3, 1), AT, false);
         let said = gathered.unreadable.expect("entry 2 is missing");
-        assert!(said.contains("entry 3") && said.contains("0..=1"), "{said}");
+        assert!(said.contains("entry i3") && said.contains("i0..=i1"), "{said}");
     }
 }

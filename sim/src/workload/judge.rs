@@ -179,7 +179,8 @@ impl Workload {
                 return Err(format!("a put was answered with tag {etag}, it is {}", facts.etag));
             }
             if self.phase == Phase::PutAnchor {
-                self.phase = Phase::Open;
+                let verify = Phase::Verify { next: 0 };
+                self.phase = if self.verifying { verify } else { Phase::Open };
             }
         }
         self.write(&self.register(key), Some(value), condition, stamps, ending)

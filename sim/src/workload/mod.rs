@@ -173,6 +173,8 @@ pub struct Workload {
     tags: BTreeMap<usize, ETag>,
     clients: Vec<(Draw, Script)>,
     phase: Phase,
+    /// All is to be read back as soon as the anchor is there.
+    verifying: bool,
 }
 
 impl Workload {
@@ -199,11 +201,14 @@ impl Workload {
                 .map(|n| (Draw::new(seed, 100 + n as u64), Script::None))
                 .collect(),
             phase: Phase::CreateBucket,
+            verifying: false,
         }
     }
 
-    /// Begin to read everything back. No client may have a request in hand.
+    /// Begin to read everything back, once bucket and anchor are there. No client may have a request
+    /// in hand.
     pub fn verify(&mut self) {
+        self.verifying = true;
         if self.phase == Phase::Open {
             self.phase = Phase::Verify { next: 0 };
         }
