@@ -64,8 +64,8 @@ fn three_processes_serve_while_one_dies_and_a_lost_store_is_replaced() {
     assert_eq!(output.stdout, again.stdout);
     let status = cluster.wait_status(2, "whole again", full);
     assert_eq!(status["map"]["retired"], serde_json::json!([2]));
-    assert_eq!(status["map"]["zones"]["b"], serde_json::json!([4]));
-    assert!(cluster.data(1).join("store-4").exists());
+    assert_eq!(status["map"]["zones"]["b"], serde_json::json!([1002]));
+    assert!(cluster.data(1).join("store-1002").exists());
 
     // A restart finds the new store, though the file still names the old one.
     cluster.kill(1);

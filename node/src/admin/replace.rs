@@ -26,6 +26,7 @@ use crate::data::{KeptState, NodeDirectory};
 use crate::driver::StorePart;
 use crate::hosting::{Absent, HostError, Place};
 use crate::runtime::{DiskOpenError, Runtime};
+use crate::transport::NodeId;
 
 /// Between two attempts to go on after a start, while no quorum answers.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -118,6 +118,16 @@ fn half_a_key_pair_is_refused_and_a_bad_secret_is_not_shown() {
 }
 
 #[test]
+fn a_secret_in_a_file_that_is_not_toml_is_not_shown() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "listen = \"127.0.0.1:0\"\nroot_secret_key = hunter2\n").unwrap();
+    let cli = Cli { config: Some(file.path().to_owned()), ..Cli::default() };
+    let error = resolve(cli, &[]).unwrap_err();
+    assert!(error.contains("line 2"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
 fn a_key_pair_is_taken_and_its_debug_form_hides_the_secret() {
     let pair = [("TRINE_ROOT_ACCESS_KEY", "root"), ("TRINE_ROOT_SECRET_KEY", "hunter22")];
     let config = resolve(Cli::default(), &pair).unwrap();

@@ -91,9 +91,13 @@ fn a_command_that_was_broken_off_goes_on_at_its_node() {
 #[test]
 fn an_id_that_anybody_has_heard_of_is_not_given_again() {
     let plan = plan();
-    assert_eq!(next_id(&map(), &plan, &[]), 5);
+    let next =
+        |map: &MapStatus, reports: &[(String, NodeReport)]| next_id(map, &plan, reports, NodeId(2));
+    assert_eq!(next(&map(), &[]), 1002);
     let mut later = map();
-    later.retired = vec![8];
-    assert_eq!(next_id(&later, &plan, &[]), 9);
-    assert_eq!(next_id(&later, &plan, &[("b1".to_owned(), report(&[2, 11]))]), 12);
+    later.retired = vec![1002];
+    assert_eq!(next(&later, &[]), 2002);
+    assert_eq!(next(&later, &[("b1".to_owned(), report(&[2, 3001]))]), 3002);
+    // What one node has chosen and told nobody, no other chooses.
+    assert_ne!(next(&map(), &[]), next_id(&map(), &plan, &[], NodeId(3)));
 }
