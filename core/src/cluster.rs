@@ -7,6 +7,9 @@ use crate::time::Duration;
 /// stage of Trine; everything is range-addressed all the same. 0 stands for "no range" in the journal.
 pub const ROOT_RANGE: RangeId = RangeId(1);
 
+/// Voters that a cluster begins with, at most: one of each zone.
+pub const FOUNDERS_MAX: usize = 3;
+
 /// Which stores there are. Chunks map to placement groups, groups to one slot per zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterMap {
@@ -20,6 +23,8 @@ pub struct ClusterMap {
     pub voters: Vec<StoreId>,
     /// Identities that were replaced. They never come back.
     pub retired: Vec<StoreId>,
+    /// Where each of them stood. Shorter than `retired` if the map is of an older format.
+    pub retired_zones: Vec<ZoneId>,
 }
 
 impl ClusterMap {
@@ -28,7 +33,15 @@ impl ClusterMap {
     /// `groups` must be a power of two, and `zones` ascending.
     pub fn bootstrap(groups: u32, zones: Vec<ZoneMap>) -> Self {
         let voters = zones.iter().filter_map(|zone| zone.slots.first()).map(|slot| slot.store);
-        Self { epoch: MapEpoch(1), groups, voters: voters.collect(), zones, retired: Vec::new() }
+        let voters = voters.collect();
+        let (retired, retired_zones) = Default::default();
+        Self { epoch: MapEpoch(1), groups, voters, zones, retired, retired_zones }
+    }
+
+    /// The zone of a store, which may be retired; `None` if it is not known.
+    pub fn zone_of(&self, store: StoreId) -> Option<ZoneId> {
+        let retired = self.retired.iter().zip(&self.retired_zones).map(|(id, zone)| (*zone, *id));
+        self.stores().chain(retired).find(|(_, id)| *id == store).map(|(zone, _)| zone)
     }
 
     /// All stores that fill a slot, with their zones.

@@ -157,6 +157,49 @@ fn all_processes_killed_twenty_times_during_writes_lose_nothing() {
     assert_clean(&report);
 }
 
+/// A first voter's whole disk is emptied while nobody who could remember it runs, and it comes back
+/// with the same identity before the only store that has the newest writes.
+#[test]
+fn an_emptied_first_voter_loses_no_acknowledged_write() {
+    for (seed, [emptied, lagging, away]) in
+        (0..).zip([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+    {
+        let of = |at, until, kind, store| {
+            episode(at * MILLISECOND, (until - at) * MILLISECOND, kind, Victim::Store(store))
+        };
+        let mut plan = vec![
+            of(3_000, 5_200, FaultKind::StoreKilled, lagging),
+            of(5_000, 8_000, FaultKind::StorePowerLoss, away),
+            of(5_050, 5_300, FaultKind::StoreEmptied, emptied),
+        ];
+        plan.sort_by_key(|episode| episode.at);
+        let setup = Setup { seed, swarm: busy(12 * SECOND), plan, geometry: GEOMETRY };
+        let report = run(Real, setup, None, World::run);
+        assert_clean(&report);
+        assert_hit(&report, FaultKind::StoreEmptied);
+    }
+}
+
+/// The cluster begins when its last zone is there; a disk that is emptied before that is no loss.
+#[test]
+fn a_cluster_begins_with_its_last_zone_though_disks_are_emptied_meanwhile() {
+    for late in 0..3 {
+        let mut swarm = busy(10 * SECOND);
+        swarm.late = Some((late, 3 * SECOND));
+        let other = (late + 1) % 3;
+        let empty = |at| {
+            let (at, lasts) = (at * MILLISECOND, 100 * MILLISECOND);
+            episode(at, lasts, FaultKind::StoreEmptied, Victim::Store(other))
+        };
+        // At last while it begins.
+        let plan = vec![empty(500), empty(1_500), empty(3_002)];
+        let setup = Setup { seed: late as u64, swarm, plan, geometry: GEOMETRY };
+        let report = run(Real, setup, None, World::run);
+        assert_clean(&report);
+        assert_hit(&report, FaultKind::StoreLate);
+    }
+}
+
 /// The clients read everything back, however late their bucket was made.
 #[test]
 fn faults_that_end_before_anything_was_served_do_not_hold_up_the_end() {

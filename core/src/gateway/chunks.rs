@@ -180,12 +180,17 @@ impl Chunks {
         }
     }
 
-    /// Forget everything: the session is over.
-    pub(super) fn clear(&mut self, wires: &mut Wires<'_>) {
+    /// Forget everything: the session is over. Returns the third copies that were still on their way: the
+    /// other two zones have those chunks, and nobody will hear whether the third has.
+    pub(super) fn clear(&mut self, wires: &mut Wires<'_>) -> Vec<(StoreId, ChunkId)> {
+        let mut late = Vec::new();
         while let Some((id, _)) = self.open.first_key_value() {
             let id = *id;
-            self.take(wires, id);
+            let call = self.take(wires, id);
+            let call = call.filter(|call| matches!(call.kind, Kind::Write { late: true, .. }));
+            late.extend(call.map(|call| (call.store, call.chunk)));
         }
+        late
     }
 
     /// Two zones have this write's chunk without it.

@@ -596,7 +596,9 @@ impl Gateway {
         }
         let (calls, chunks, mut wires) = self.shared.wired(now, fx);
         calls.end_session(wires.timers);
-        chunks.clear(&mut wires);
+        for (store, chunk) in chunks.clear(&mut wires) {
+            self.shared.hints.missed(store, chunk);
+        }
         self.shared.session = SessionId(0);
         self.open_session(now, attempt + 1, false, fx);
     }

@@ -150,6 +150,28 @@ impl Commands {
         }
     }
 
+    /// A state was taken over that covers the entries up to `through`. Those that were not applied here never
+    /// will be: what came of their commands is in that state, for those who ask again.
+    pub(super) fn taken_over(
+        &mut self,
+        range: RangeId,
+        through: LogIndex,
+        host: &Host,
+        fx: &mut Effects,
+    ) {
+        let left = self.proposed.split_off(&through.next());
+        for proposed in core::mem::replace(&mut self.proposed, left).into_values() {
+            for (name, waiters) in proposed.commands {
+                if let Some(name) = name {
+                    self.places.remove(&name);
+                }
+                for waiter in waiters {
+                    waiter.answer(range, Err(Refusal::Interrupted), host, fx);
+                }
+            }
+        }
+    }
+
     /// We do not lead any more: what was not proposed is refused, what was may take effect or not.
     pub(super) fn lose_leadership(
         &mut self,

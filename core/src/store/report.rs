@@ -22,6 +22,8 @@ pub struct StoreReport {
     pub directory: LogIndex,
     /// The epoch of the map that it goes by.
     pub map_epoch: MapEpoch,
+    /// First voters without whose word the cluster does not begin; none once it has begun.
+    pub waits_for: Vec<StoreId>,
     /// Its replicas.
     pub ranges: Vec<RangeReport>,
     /// Its disk; zeros until it serves.
@@ -97,6 +99,7 @@ impl Store {
             incarnation: Incarnation(0),
             directory: LogIndex(0),
             map_epoch: self.config.map.epoch,
+            waits_for: Vec::new(),
             ranges: Vec::new(),
             disk: DiskReport::default(),
             repair: RepairReport::default(),
@@ -116,6 +119,7 @@ impl Serving {
             incarnation: host.incarnation,
             directory: host.directory.version(),
             map_epoch: host.map().epoch,
+            waits_for: self.founding.waits_for(),
             ranges: self.replicas.values().map(Replica::report).collect(),
             disk: DiskReport { capacity, used, journal_free: host.storage.journal_free() },
             repair: self.repair.report(host),

@@ -87,6 +87,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
             hello.doubted.encode(out);
             hello.heard.encode(out);
             hello.wanted.encode(out);
+            hello.beginning.encode(out);
         }
         Message::Consensus { wall, messages } => {
             out.u64(wall.as_millis());
@@ -174,6 +175,7 @@ pub(super) fn decode(
             doubted: Wire::decode(input)?,
             heard: Wire::decode(input)?,
             wanted: Wire::decode(input)?,
+            beginning: Wire::decode(input)?,
         }),
         CONSENSUS => Message::Consensus {
             wall: WallTime::from_millis(input.u64()?),

@@ -56,6 +56,9 @@ impl<R: Runtime> Admin<R> {
             return Ok(done);
         }
         let found = find(&ask, plan, &map, &reports)?;
+        if !ask.force {
+            may_replace(ask.old, &map, &reports)?;
+        }
         let node = found.name.clone();
         let new = match ask.new {
             Some(new) => Some(new),
@@ -327,6 +330,65 @@ fn find<'a>(
         )));
     }
     Ok(spec)
+}
+
+/// Whether the other zones have what they should, as far as can be told: what they lack may be on the lost
+/// store's disk alone, and from here on nobody takes it from there. It rests on what their stores report
+/// of themselves: that they serve, that they know of no missing or damaged copy, that they trust
+/// their logs; and of those that came in place of others, also that they have compared what they have
+/// with all other zones. (Of the rest that is not asked: none of them can compare with a store that is
+/// lost, once it was restarted.) A replacement of the same store that was begun before goes on.
+fn may_replace(old: u64, map: &MapStatus, reports: &[(String, NodeReport)]) -> Result<(), Refused> {
+    let replacing = || reports.iter().flat_map(|(_, report)| &report.replacing);
+    if replacing().any(|replacing| replacing.old == old) {
+        return Ok(());
+    }
+    let zone_of = |id: u64| {
+        let zone = map.zones.iter().find(|(_, stores)| stores.contains(&id));
+        zone.map(|(zone, _)| zone.as_str())
+    };
+    let zone = zone_of(old);
+    let refused = |why: String| {
+        Err(Refused::new(format!(
+            "store {old} is not replaced yet: {why}. What they lack may be on the disk of store {old} \
+             alone, and its replacement gives that up. Wait until `trine admin status` shows those \
+             zones whole, or bring store {old} back; or insist with --force, if its disk is beyond help"
+        )))
+    };
+    if let Some(other) = replacing().find(|other| zone_of(other.old) != zone) {
+        return refused(format!(
+            "store {} is taking the place of store {} in another zone",
+            other.new, other.old
+        ));
+    }
+    let came_later = |id: u64| {
+        let mut replaced = reports.iter().flat_map(|(_, report)| &report.replaced);
+        replaced.any(|replaced| replaced.new == id)
+    };
+    let others = map.zones.iter().filter(|(letter, _)| Some(letter.as_str()) != zone);
+    for (letter, id) in others.flat_map(|(letter, ids)| ids.iter().map(move |id| (letter, *id))) {
+        let mut stores = reports.iter().flat_map(|(_, report)| &report.stores);
+        let Some(store) = stores.find(|s| s.id == id && s.life == StoreLife::Serving) else {
+            return refused(format!("store {id} of zone {letter} does not serve"));
+        };
+        if store.replicas.iter().any(|replica| replica.suspect) {
+            return refused(format!("store {id} of zone {letter} distrusts its log"));
+        }
+        let lacks = store.repair.map(|repair| repair.missing + repair.damaged);
+        if lacks != Some(0) {
+            let lacks = lacks.map_or("does not say what it lacks".to_owned(), |count| {
+                format!("lacks {count} copies, or has damaged ones")
+            });
+            return refused(format!("store {id} of zone {letter} {lacks}"));
+        }
+        if came_later(id) && !store.repair.is_some_and(|repair| repair.complete) {
+            return refused(format!(
+                "store {id} of zone {letter} took another's place, and has not yet compared all its \
+                 copies with the other zones"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The node at which a store serves.

@@ -72,6 +72,14 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
         comparing: report.repair.comparing.is_some(),
         complete: report.repair.complete,
     });
+    if !report.waits_for.is_empty() {
+        let others: Vec<String> = report.waits_for.iter().map(ToString::to_string).collect();
+        store.reason = Some(format!(
+            "its disk is blank, and the cluster begins when all first stores have said so of theirs: it \
+             waits for {}. Start their nodes",
+            others.join(" and ")
+        ));
+    }
     let ids = |ids: &[StoreId]| ids.iter().map(|id| id.0).collect();
     let replica = |range: &RangeReport| ReplicaStatus {
         range: range.range.0,

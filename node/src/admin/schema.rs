@@ -356,6 +356,8 @@ pub struct Replace {
     pub node: Option<String>,
     /// Its file, if the operator chose.
     pub path: Option<String>,
+    /// Also while other zones lack copies that only the lost one may have.
+    pub force: bool,
 }
 
 /// A replacement was made, or had been already.

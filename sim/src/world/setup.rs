@@ -80,7 +80,14 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         world.counts.hits.hit(FaultKind::ZonesFar);
     }
     for machine in 0..world.machines.len() {
-        world.start(machine);
+        match world.swarm.late {
+            Some((late, at)) if late == machine => {
+                world.counts.hits.hit(FaultKind::StoreLate);
+                world.machines[machine].holds += 1;
+                world.queue.push(at, Happening::Release { machine });
+            }
+            _ => world.start(machine),
+        }
     }
     world.begin_clients();
     world
