@@ -5,7 +5,8 @@
 //!
 //! - it spawns, sleeps, listens, connects and draws random bytes only through [`Runtime`];
 //! - each `select!` is `biased;`, so that the order of readiness is the only order there is;
-//! - it blocks nowhere, and starts no thread: disks hide theirs behind [`Disk`];
+//! - it blocks nowhere, and starts no thread: disks hide theirs behind [`Disk`], and other work on files
+//!   goes through [`Runtime::blocking`] once the process serves;
 //! - its channels and semaphores are tokio's `sync`, which needs no tokio runtime.
 
 use std::fmt::{self, Debug};
@@ -42,6 +43,13 @@ pub trait Runtime: Clone + Debug + Send + Sync + 'static {
 
     /// Run a task on its own. It is dropped, at any await, when its node crashes or stops.
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static);
+
+    /// Do work that may block, on files, where it holds up no task. Once begun it is done to its end,
+    /// whether or not anybody waits for it.
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static;
 
     /// Listen.
     ///
