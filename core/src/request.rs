@@ -247,7 +247,8 @@ pub enum Request {
     /// Of operators: the cluster map and the live sessions → [`Reply::Directory`].
     Directory,
     /// Of operators: read and verify every copy of every chunk of a page of objects, and compare the
-    /// copies → [`Reply::Audit`].
+    /// copies → [`Reply::Audit`]. A page ends, within an object if need be, when it has so many chunks that
+    /// who asked should hear.
     Audit {
         /// Where to go on: [`AuditPage::next`] of the page before.
         after: Option<Bytes>,
@@ -259,9 +260,9 @@ pub enum Request {
 /// What an audit found on one page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditPage {
-    /// Objects, and parts of uploads under way.
+    /// Objects, and parts of uploads under way, that were begun on this page.
     pub objects: u64,
-    /// Chunks of them.
+    /// Chunks of them, and of the one that the page before had begun.
     pub chunks: u64,
     /// Copies that verified and agree with the others.
     pub copies_good: u64,
