@@ -24,7 +24,7 @@ mod tests;
 mod toy;
 
 use trine_core::cluster::{ClusterMap, Geometry};
-use trine_core::disk::{DiskOp, DiskOutput};
+use trine_core::disk::{DiskOp, DiskOutput, Room};
 use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint, SessionId, ZoneId};
 use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
@@ -90,6 +90,12 @@ pub struct Counts {
     pub served: u64,
     /// Requests that were refused because disks or journals are full.
     pub refused_full: u64,
+    /// Deletes among these.
+    pub deletes_refused: u64,
+    /// Deletes that were done.
+    pub deletes_done: u64,
+    /// Puts of whole objects that were done.
+    pub puts_done: u64,
     /// Keys whose history was too entangled to judge.
     pub undecided: u64,
     /// In a run with one failing zone: the longest that a request to a gateway elsewhere took.
@@ -262,6 +268,14 @@ impl<M: Maker> World<M> {
     /// What `store` says of itself.
     pub fn store_status(&self, store: usize) -> String {
         self.machines[store].status()
+    }
+
+    /// For what the disk of `store` has room; `None` while it does not serve.
+    pub fn room(&self, store: usize) -> Option<Room> {
+        match &self.machines[store].side {
+            Side::Store(side) => side.machine.as_ref()?.room(),
+            Side::Gateway(_) => None,
+        }
     }
 
     /// Why a store halted last, if it ever did.
