@@ -336,7 +336,9 @@ fn damaged_chunk_is_served_from_another_zone() {
 const SPACE_COMES_BACK: bool = false;
 
 /// Clients write until nothing more fits; then they are told so, and go on reading and deleting.
-fn filled(geometry: Geometry) {
+///
+/// `deletes`: whether they must succeed. A journal that is not truncated has no room for them either.
+fn filled(geometry: Geometry, deletes: bool) {
     let mut swarm = busy(20 * SECOND);
     swarm.body_max = 70_000;
     swarm.cold_keys = 200;
@@ -349,7 +351,7 @@ fn filled(geometry: Geometry) {
             return Err(format!("only {more} requests were served when full"));
         }
         let deleted = world.counts().deletes_done - deleted;
-        if deleted < 10 {
+        if deletes && deleted < 10 {
             let refused = world.counts().deletes_refused;
             return Err(format!("only {deleted} deletes were done when full, {refused} refused"));
         }
@@ -386,14 +388,15 @@ fn room_comes_back(world: &mut World<Real>) -> Result<(), String> {
 }
 
 #[test]
-fn full_journal_refuses_writes_and_serves_reads_and_deletes() {
-    filled(Geometry { journal: 2 << 20, ..GEOMETRY });
+fn full_journal_refuses_writes_and_serves_reads() {
+    filled(Geometry { journal: 2 << 20, ..GEOMETRY }, SPACE_COMES_BACK);
 }
 
 #[test]
 fn full_disk_refuses_writes_and_serves_reads_and_deletes() {
     let segments = 40 * GEOMETRY.segment;
-    filled(Geometry { capacity: JOURNAL_START + GEOMETRY.journal + segments, ..GEOMETRY });
+    let capacity = JOURNAL_START + GEOMETRY.journal + segments;
+    filled(Geometry { capacity, ..GEOMETRY }, true);
 }
 
 /// The disk of one zone is smaller than the others: it fills up, and nobody is refused anything. If

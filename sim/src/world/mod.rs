@@ -334,7 +334,11 @@ impl<M: Maker> World<M> {
                 for store in self.stores() {
                     self.compare(store);
                 }
-                let agree = self.agreement.settled(self.standing_voters().count());
+                // One whose disk is full cannot catch up.
+                let full: Vec<usize> =
+                    self.standing_voters().filter(|store| self.is_full(*store)).collect();
+                full.iter().for_each(|store| self.agreement.gone(*store));
+                let agree = self.agreement.settled(self.standing_voters().count() - full.len());
                 if self.swarm.redundancy && self.audit() {
                     let after = self.now - self.healed_at;
                     self.counts.redundant_after.get_or_insert(after);
@@ -368,6 +372,12 @@ impl<M: Maker> World<M> {
             let Machine { gone, endpoint, .. } = &self.machines[*store];
             !gone && matches!(endpoint, Endpoint::Store(id) if self.map.voters.contains(id))
         })
+    }
+
+    /// Whether a store whose disk is smaller than the others has no room left.
+    fn is_full(&self, store: usize) -> bool {
+        let small = self.swarm.small_disk.is_some_and(|(small, _)| small == store);
+        small && self.room(store).is_some_and(|room| room < Room::Data)
     }
 
     /// The first failure counts.
