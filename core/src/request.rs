@@ -257,6 +257,32 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whose request it is; `None` for those of operators.
+    pub fn tenant(&self) -> Option<TenantId> {
+        let bucket = match self {
+            Self::ListBuckets { tenant } => return Some(*tenant),
+            Self::ReplaceStore { .. } | Self::Directory | Self::Audit { .. } => return None,
+            Self::CreateBucket { bucket, .. }
+            | Self::DeleteBucket { bucket }
+            | Self::HeadBucket { bucket }
+            | Self::DeleteMany { bucket, .. } => bucket,
+            Self::Put(PutRequest { path, .. })
+            | Self::Get(GetRequest { path, .. })
+            | Self::Head(GetRequest { path, .. })
+            | Self::UploadPart(PartRequest { path, .. })
+            | Self::ListParts(ListPartsRequest { path, .. })
+            | Self::Delete { path, .. }
+            | Self::CreateUpload { path, .. }
+            | Self::CompleteUpload { path, .. }
+            | Self::AbortUpload { path, .. } => &path.bucket,
+            Self::List(request) => &request.bucket,
+            Self::ListUploads(request) => &request.bucket,
+        };
+        Some(bucket.tenant)
+    }
+}
+
 /// What an audit found on one page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditPage {

@@ -35,6 +35,9 @@ use crate::transport::{self, PeerCall, Transport, TransportConfig, TransportErro
 /// stays below 1 GiB.
 const BODY_BUDGET_BYTES: u64 = 256 << 20;
 
+/// Long enough for the bodies of a burst to go; short enough that a client that retries does so in time.
+const BODY_WAIT: Duration = Duration::from_secs(5);
+
 /// Requests in hand: as many as there may be connections.
 const REQUESTS_MAX: usize = 4096;
 
@@ -419,6 +422,7 @@ fn gateway_config(
         map,
         cut: Cut::PRODUCTION,
         body_budget_bytes: BODY_BUDGET_BYTES,
+        body_wait: BODY_WAIT,
         requests_max: REQUESTS_MAX,
         call_timeout: CALL_TIMEOUT,
         hedge_after: HEDGE_AFTER,
