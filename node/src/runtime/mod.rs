@@ -17,10 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::tokio::io::{AsyncRead, AsyncWrite};
+use ::tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use trine_core::disk::{DiskOp, DiskResult};
 use trine_core::ids::DiskToken;
 use trine_core::time::{Instant, WallTime};
 
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod tokio;
 
 /// The outside world. Cheap to clone: a handle.
@@ -117,6 +120,26 @@ pub trait Listener: Debug + Send + 'static {
     /// # Errors
     /// The operating system's.
     fn address(&self) -> io::Result<SocketAddr>;
+}
+
+/// What came of an accept.
+pub(crate) type Accepted<S> = io::Result<(S, SocketAddr)>;
+
+/// The next connection, once there is a place for it, and the place; `None` once `stopped` ends.
+pub(crate) async fn accept_within<L: Listener>(
+    listener: &mut L,
+    places: &Arc<Semaphore>,
+    stopped: impl Future<Output = ()>,
+) -> Option<(Accepted<L::Stream>, OwnedSemaphorePermit)> {
+    let accepted = async {
+        let place = places.clone().acquire_owned().await;
+        (listener.accept().await, place.expect("the semaphore is never closed"))
+    };
+    ::tokio::select! {
+        biased;
+        () = stopped => None,
+        accepted = accepted => Some(accepted),
+    }
 }
 
 /// Why a disk could not be opened, for the operator.
