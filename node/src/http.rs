@@ -112,8 +112,7 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
-    while let Some((accepted, place)) =
-        accept_within(&mut listener, &places, stopped.wait()).await
+    while let Some((accepted, place)) = accept_within(&mut listener, &places, stopped.wait()).await
     {
         match accepted {
             Ok((stream, _peer)) => {

@@ -78,7 +78,7 @@ impl Runtime for MemoryRuntime {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send + 'static {
-        async move { work() }
+        std::future::ready(work())
     }
 
     async fn bind(&self, address: SocketAddr) -> io::Result<MemoryListener> {
