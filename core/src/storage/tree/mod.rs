@@ -14,6 +14,7 @@
 pub(crate) mod block;
 pub(crate) mod cache;
 pub(crate) mod memtable;
+pub(crate) mod policy;
 pub(crate) mod run;
 pub(crate) mod run_writer;
 pub(crate) mod table;
