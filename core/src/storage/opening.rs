@@ -207,7 +207,7 @@ impl RecoverySink for Gathered {
 #[cfg(test)]
 mod tests {
     use super::super::journal::RecoverySink;
-    use super::super::segment::edit::{Edit, RunDescriptor};
+    use super::super::segment::edit::{Edit, Part, RunDescriptor};
     use super::super::segment::layout::{Generation, SegmentId};
     use super::*;
     use crate::cluster::{Geometry, StoreLimits};
@@ -243,11 +243,14 @@ mod tests {
         let run = RunDescriptor {
             run: Generation(1),
             table,
-            previous: None,
+            after: LogIndex(0),
             through: index,
-            part: false,
+            bare: LogIndex(0),
+            part: Part::whole(Generation(1)),
+            rows: 1,
             data_blocks: 1,
             index_blocks: 1,
+            filter_blocks: 0,
             segments: vec![SegmentId(0)],
             values: Vec::new(),
         };

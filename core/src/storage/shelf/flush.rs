@@ -10,11 +10,10 @@
 use crate::ids::LogIndex;
 
 use super::super::io::Io;
-use super::super::segment::allocator::SegmentState;
 use super::super::segment::edit::{Edit, TableId};
 use super::super::segment::layout::{Generation, SegmentId};
 use super::super::tree::run::Run;
-use super::super::tree::run_writer::{self, DiskWrite, RunImage};
+use super::super::tree::run_builder::{self, DiskWrite, RunImage, RunSpec};
 use super::super::tree::table::Frozen;
 use super::{DiskPurpose, EditPurpose, Output, Shelf, SyncPurpose};
 
@@ -24,6 +23,8 @@ pub(super) struct Flush {
     table: TableId,
     through: LogIndex,
     run: Run,
+    /// All segments that are new with it.
+    segments: Vec<SegmentId>,
     stage: Stage,
     content: Content,
     /// The table was reset meanwhile: what is written counts for nothing.
@@ -50,16 +51,16 @@ enum Stage {
 }
 
 impl Flush {
-    /// A flush whose body, in so many writes, is being written.
+    /// A flush of what was built, and the writes of its body.
     pub(super) fn new(
         table: TableId,
         through: LogIndex,
-        run: Run,
-        (writes_left, headers): (usize, Vec<DiskWrite>),
+        image: RunImage,
         content: Content,
-    ) -> Self {
-        let stage = Stage::Body { writes_left, headers };
-        Self { table, through, run, stage, content, abandoned: false }
+    ) -> (Self, Vec<DiskWrite>) {
+        let RunImage { run, body, headers, segments } = image;
+        let stage = Stage::Body { writes_left: body.len(), headers };
+        (Self { table, through, run, segments, stage, content, abandoned: false }, body)
     }
 
     /// Whether it writes out a memtable of this table.
@@ -74,11 +75,6 @@ impl Flush {
     /// Its segments are wiped when the writes in flight have ended.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
-    }
-
-    fn segments(&self) -> Vec<SegmentId> {
-        let run = &self.run.descriptor;
-        run.segments.iter().chain(&run.values).copied().collect()
     }
 }
 
@@ -109,18 +105,20 @@ impl Shelf {
             return false;
         }
         assert!(through >= rows.active.last(), "rows of an entry after {through} are in memory");
-        let (previous, segments) = (rows.newest_run(), &mut self.segments);
-        let image = run_writer::build(
-            self.layout,
+        let spec = RunSpec {
             table,
-            previous,
-            (through, false),
-            &rows.active,
-            segments,
-        );
-        let Some(RunImage { run, body, headers }) = image else { return false };
+            after: rows.flushed,
+            through,
+            bare: LogIndex(0),
+            part_of: None,
+            last: true,
+            rows_max: rows.active.len(),
+        };
+        let image = run_builder::build(self.layout, spec, &rows.active, &mut self.segments);
+        let Some(image) = image else { return false };
         rows.frozen = Some(Frozen { rows: std::mem::take(&mut rows.active), through });
-        self.flush = Some(Flush::new(table, through, run, (body.len(), headers), Content::Frozen));
+        let (flush, body) = Flush::new(table, through, image, Content::Frozen);
+        self.flush = Some(flush);
         self.start_writes(body, io);
         true
     }
@@ -151,7 +149,7 @@ impl Shelf {
         let Some(mut flush) = self.flush.take() else { return };
         if flush.abandoned {
             // Headers may be there: they go the way of all that is given up.
-            for segment in flush.segments() {
+            for segment in flush.segments {
                 self.wipe(segment, io);
             }
             return;
@@ -180,13 +178,8 @@ impl Shelf {
         let Some(flush) = self.flush.take_if(|flush| flush.run.descriptor.run == run) else {
             return;
         };
-        let segments = flush.segments();
         let Flush { table: id, through, run, .. } = flush;
-        let generation = run.descriptor.run;
-        for segment in &segments {
-            self.segments.set(*segment, SegmentState::Run(generation));
-        }
-        self.runs.insert(generation, (id, segments));
+        self.holdings.add(&run.descriptor, &mut self.segments);
         let table = self.tables.entry(id).or_default();
         table.runs.insert(0, run);
         table.flushed = through;
@@ -204,9 +197,7 @@ impl Shelf {
             flush.abandoned = true;
             return Vec::new();
         }
-        let segments = flush.segments();
-        self.flush = None;
-        segments
+        self.flush.take().map_or_else(Vec::new, |flush| flush.segments)
     }
 
     pub(super) fn start_writes(&mut self, writes: Vec<DiskWrite>, io: &mut Io<'_>) {
@@ -226,7 +217,7 @@ impl Shelf {
     }
 
     fn has_room_for_flush(&self, table: TableId) -> bool {
-        let needed = run_writer::segments_needed(&self.layout, self.active_bytes(table));
+        let needed = run_builder::segments_needed(&self.layout, self.active_bytes(table));
         self.segments.free() >= needed
     }
 

@@ -17,6 +17,8 @@
 
 mod chunks;
 mod flush;
+mod found;
+mod holdings;
 mod ingest;
 mod recover;
 #[cfg(test)]
@@ -43,7 +45,7 @@ use super::segment::chunk_store::ChunkStore;
 pub(crate) use super::segment::edit::TableId;
 use super::segment::edit::{Edit, RunDescriptor};
 use super::segment::layout::{Generation, Layout, SegmentId, sector_span};
-use super::tree::block::{Block, BlockKind};
+use super::tree::block::Block;
 use super::tree::cache::{BlockCache, Cached};
 use super::tree::run::{Run, block_at};
 use super::tree::table::Table;
@@ -52,6 +54,7 @@ use super::tree::view::TableView;
 use chunks::Job;
 pub(crate) use chunks::{Look, Looked};
 use flush::Flush;
+use holdings::Holdings;
 use ingest::Ingest;
 pub(crate) use ingest::Ingested;
 use recover::{Phase, Rebuild};
@@ -222,8 +225,7 @@ pub(crate) struct Shelf {
     tables: BTreeMap<TableId, Table>,
     /// What is seen of a table that was never written to.
     empty: Table,
-    /// To which table a run belongs, also one that could not be loaded.
-    runs: BTreeMap<Generation, (TableId, Vec<SegmentId>)>,
+    holdings: Holdings,
     cache: BlockCache,
     fetches: BTreeMap<Miss, Fetch>,
     flush: Option<Flush>,
@@ -249,7 +251,7 @@ impl Shelf {
         let layout = Layout::new(config.store, &config.geometry, config.area);
         let segments = Segments::new(layout.count, config.incarnation);
         // Two flushes: of a range, and of the chunk index. On a small disk a quarter has to do.
-        let wanted = 2 * super::tree::run_writer::segments_needed(&layout, config.memtable_bytes);
+        let wanted = 2 * super::tree::run_builder::segments_needed(&layout, config.memtable_bytes);
         let reserve = wanted.min(layout.count as usize / 4);
         Self {
             config,
@@ -258,7 +260,7 @@ impl Shelf {
             reserve,
             tables: BTreeMap::from([(TableId::Chunks, Table::default())]),
             empty: Table::default(),
-            runs: BTreeMap::new(),
+            holdings: Holdings::default(),
             cache: BlockCache::new(config.block_cache_bytes),
             fetches: BTreeMap::new(),
             flush: None,
@@ -330,14 +332,7 @@ impl Shelf {
     /// Forget a table's runs. The segments given back are reserved; they are to be wiped once an edit
     /// that says so is durable.
     fn drop_runs(&mut self, table: TableId) -> Vec<SegmentId> {
-        let mut segments = Vec::new();
-        self.runs.retain(|_, (owner, own)| {
-            let dropped = *owner == table;
-            if dropped {
-                segments.append(own);
-            }
-            !dropped
-        });
+        let segments = self.holdings.remove_table(table);
         for segment in &segments {
             self.forget_segment(*segment);
         }
@@ -487,12 +482,7 @@ impl Shelf {
         self.segments.check();
         self.cache.check();
         assert!(self.chunks.bytes_in_hand <= self.config.chunk_bytes_max);
-        for (run, (table, segments)) in &self.runs {
-            assert!(self.tables.contains_key(table), "{run:?} has a table");
-            for segment in segments {
-                assert_eq!(self.segments.state(*segment), Some(SegmentState::Run(*run)));
-            }
-        }
+        self.holdings.check(&self.segments);
     }
 
     /// After each event: what waits and can go on.
@@ -561,11 +551,11 @@ impl Shelf {
         let Some(fetch) = self.fetches.remove(&miss) else { return };
         // If the run was dropped meanwhile, readers ask again and find what is there now.
         if !fetch.stale
-            && let Some((table, run)) = self.owner(miss)
+            && let Some((table, owner)) = self.owner(miss)
         {
             let content = match result {
                 Ok(DiskOutput::Read(bytes)) => {
-                    parse(bytes, miss, run, &self.layout).map_err(|error| error.to_string())
+                    parse(bytes, miss, owner, &self.layout).map_err(|error| error.to_string())
                 }
                 Ok(other) => Err(format!("the disk answered {other:?} to a read")),
                 Err(error) => Err(error.to_string()),
@@ -616,30 +606,49 @@ impl Shelf {
     }
 
     /// Whose rows stand at a span.
-    fn owner(&self, miss: Miss) -> Option<(TableId, &RunDescriptor)> {
+    fn owner(&self, miss: Miss) -> Option<(TableId, Owner<'_>)> {
         let (segment, _) = self.layout.locate(miss.offset)?;
-        let run = match self.segments.state(segment)? {
-            SegmentState::Run(run) => run,
-            SegmentState::Reserved => {
-                let mut staged = self.ingest.iter().flat_map(|ingest| &ingest.staged);
-                let owns = |run: &&Run| run.descriptor.own_segments().any(|own| own == segment);
-                let run = &staged.find(owns)?.descriptor;
-                return Some((run.table, run));
+        match self.segments.state(segment)? {
+            SegmentState::Run(run) => {
+                let table = self.holdings.table_of(run)?;
+                let runs: &[Run] = &self.tables.get(&table)?.runs;
+                let run = runs.iter().find(|other| other.descriptor.run == run)?;
+                Some((table, Owner::Run(&run.descriptor)))
             }
-            SegmentState::Free | SegmentState::Chunks { .. } => return None,
-        };
-        let (table, _) = self.runs.get(&run)?;
-        let runs: &[Run] = &self.tables.get(table)?.runs;
-        let run = runs.iter().find(|other| other.descriptor.run == run)?;
-        Some((*table, &run.descriptor))
+            SegmentState::Values(generation) => {
+                let table = self.holdings.table_of_values(segment)?;
+                Some((table, Owner::Values(generation)))
+            }
+            SegmentState::Reserved => {
+                let staged = self.ingest.iter().flat_map(|ingest| &ingest.staged);
+                let owner = |run: &'_ RunDescriptor| match run.segments.contains(&segment) {
+                    true => Some(None),
+                    false => run.value_generation(segment).map(Some),
+                };
+                let mut owners =
+                    staged.filter_map(|run| Some((&run.descriptor, owner(&run.descriptor)?)));
+                let (run, values) = owners.next()?;
+                Some((run.table, values.map_or(Owner::Run(run), Owner::Values)))
+            }
+            SegmentState::Free | SegmentState::Chunks { .. } => None,
+        }
     }
 }
 
-/// What stands at a span of a run, verified. `bytes` are the whole sectors around it.
+/// To what a span belongs.
+#[derive(Clone, Copy)]
+enum Owner<'a> {
+    /// A block of this run.
+    Run(&'a RunDescriptor),
+    /// A piece of a value, in this life of its segment.
+    Values(Generation),
+}
+
+/// What stands at a span, verified. `bytes` are the whole sectors around it.
 fn parse(
     bytes: &Bytes,
     miss: Miss,
-    run: &RunDescriptor,
+    owner: Owner<'_>,
     layout: &Layout,
 ) -> Result<Cached, DecodeError> {
     let (start, len) = sector_span(miss.offset, miss.len);
@@ -649,11 +658,14 @@ fn parse(
     let from = usize::try_from(miss.offset - start).expect("within a sector");
     let to = from + usize::try_from(miss.len).expect("a span fits into memory");
     let span = bytes.slice(from..to);
-    if let Some(number) = block_at(run, layout, miss) {
-        let kind = BlockKind::Data;
-        return Block::parse(&span, layout, run.run, number, kind, &run.values).map(Cached::Block);
-    }
     let invalid = DecodeError::Invalid { what: "span of a row" };
+    let generation = match owner {
+        Owner::Run(run) => {
+            let number = block_at(run, layout, miss).ok_or(invalid)?;
+            return Block::parse(&span, layout, run, number).map(Cached::Block);
+        }
+        Owner::Values(generation) => generation,
+    };
     let (segment, offset) = layout.locate(miss.offset).ok_or(invalid.clone())?;
     let len = miss.len.checked_sub(PIECE_HEADER_BYTES).ok_or(invalid.clone())?;
     let piece = Piece {
@@ -663,5 +675,5 @@ fn parse(
     };
     // A piece is cut out of its sectors, which would else stay in memory whole, uncounted.
     let span = if span.len() < bytes.len() { Bytes::copy_from_slice(&span) } else { span };
-    value::parse(layout, run.run, piece, &span).map(Cached::Piece)
+    value::parse(layout, generation, piece, &span).map(Cached::Piece)
 }

@@ -15,7 +15,7 @@ use crate::rows::Miss;
 use super::super::segment::edit::TableId;
 use super::super::segment::layout::Generation;
 use super::super::tree::KEY_BYTES_MAX;
-use super::super::tree::block::BlockRow;
+use super::super::tree::block::RowRef;
 use super::super::tree::view::TableView;
 use super::Shelf;
 
@@ -102,7 +102,7 @@ impl Shelf {
     ) -> Result<Option<ViewRow>, ViewError> {
         let view = self.views.open.get(&id).ok_or(ViewError::Gone)?;
         let table = self.tables.get(&view.table).unwrap_or(&self.empty);
-        let mut newest: Option<(&Bytes, &BlockRow)> = None;
+        let mut newest: Option<RowRef<'_>> = None;
         for generation in &view.runs {
             let run = table.runs.iter().find(|run| run.descriptor.run == *generation);
             let run = run.ok_or(ViewError::Gone)?;
@@ -111,16 +111,16 @@ impl Shelf {
             }
             let Some(row) = run.first(from, END, &self.layout, &self.cache)? else { continue };
             // On a tie the run that comes first wins, which is the newest.
-            if newest.is_none_or(|(key, _)| row.key < *key) {
-                newest = Some((&row.key, row));
+            if newest.is_none_or(|newest| row.key() < newest.key()) {
+                newest = Some(row);
             }
         }
-        let Some((key, row)) = newest else { return Ok(None) };
-        let value = if row.index > newer_than {
-            TableView::of_runs(&[], &[], &self.cache, &self.layout).value(&row.value)?
+        let Some(row) = newest else { return Ok(None) };
+        let value = if row.index() > newer_than {
+            TableView::of_runs(&[], &[], &self.cache, &self.layout).value(row)?
         } else {
             None
         };
-        Ok(Some(ViewRow { key: key.clone(), index: row.index, value }))
+        Ok(Some(ViewRow { key: row.key_bytes(), index: row.index(), value }))
     }
 }

@@ -75,6 +75,11 @@ impl Memtable {
         self.last
     }
 
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
     /// Whether there are no rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()

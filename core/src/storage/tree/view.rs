@@ -9,8 +9,9 @@ use crate::ids::LogIndex;
 use crate::rows::{Miss, Row, Rows};
 
 use super::super::segment::layout::Layout;
-use super::block::{BlockRow, BlockValue};
+use super::block::RowRef;
 use super::cache::BlockCache;
+use super::filter::KeyHash;
 use super::memtable::{MemoryRow, Memtable};
 use super::run::Run;
 use super::table::Table;
@@ -31,7 +32,7 @@ pub(crate) struct TableView<'a> {
 #[derive(Clone, Copy)]
 enum Found<'a> {
     Memory(&'a Bytes, &'a MemoryRow),
-    Disk(&'a BlockRow),
+    Disk(RowRef<'a>),
 }
 
 impl<'a> TableView<'a> {
@@ -86,36 +87,36 @@ impl<'a> TableView<'a> {
     }
 
     /// The row that a source's finding stands for; `None` for a tombstone.
-    fn resolve(&self, key: Bytes, found: Found<'a>) -> Result<Option<Row>, Miss> {
-        let (value, index) = match found {
-            Found::Memory(_, row) => (row.value.clone(), row.index),
-            Found::Disk(row) => (self.value(&row.value)?, row.index),
+    fn resolve(&self, found: Found<'a>) -> Result<Option<Row>, Miss> {
+        let (key, value, index) = match found {
+            Found::Memory(key, row) => (key.clone(), row.value.clone(), row.index),
+            Found::Disk(row) => (row.key_bytes(), self.value(row)?, row.index()),
         };
         Ok(value.map(|value| Row { key, value, index }))
     }
 
-    /// What a row's value is, put together.
+    /// What a row's value is, put together; `None` for a tombstone.
     ///
     /// # Errors
     /// [`Miss`].
-    pub(crate) fn value(&self, value: &BlockValue) -> Result<Option<Bytes>, Miss> {
-        match value {
-            BlockValue::Tombstone => Ok(None),
-            BlockValue::Inline(bytes) => Ok(Some(bytes.clone())),
-            BlockValue::Stored { pieces, .. } => self.gather(pieces).map(Some),
+    pub(crate) fn value(&self, row: RowRef<'_>) -> Result<Option<Bytes>, Miss> {
+        if let Some(bytes) = row.inline() {
+            return Ok(Some(bytes));
         }
-    }
-
-    fn gather(&self, pieces: &[Piece]) -> Result<Bytes, Miss> {
-        if let [piece] = pieces {
-            return self.piece(*piece).cloned();
+        if row.is_tombstone() {
+            return Ok(None);
+        }
+        let mut pieces = row.pieces();
+        if pieces.len() == 1 {
+            let piece = pieces.next().expect("there is one");
+            return self.piece(piece).cloned().map(Some);
         }
         // A value that passes the end of a segment is put together: a copy, and rare.
         let mut whole = BytesMut::new();
         for piece in pieces {
-            whole.extend_from_slice(self.piece(*piece)?);
+            whole.extend_from_slice(self.piece(piece)?);
         }
-        Ok(whole.freeze())
+        Ok(Some(whole.freeze()))
     }
 
     fn piece(&self, piece: Piece) -> Result<&'a Bytes, Miss> {
@@ -128,24 +129,24 @@ impl<'a> TableView<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn key(self) -> &'a Bytes {
+    fn key(self) -> &'a [u8] {
         match self {
             Self::Memory(key, _) => key,
-            Self::Disk(row) => &row.key,
+            Self::Disk(row) => row.key(),
         }
     }
 
     fn index(self) -> LogIndex {
         match self {
             Self::Memory(_, row) => row.index,
-            Self::Disk(row) => row.index,
+            Self::Disk(row) => row.index(),
         }
     }
 
     fn is_tombstone(self) -> bool {
         match self {
             Self::Memory(_, row) => row.value.is_none(),
-            Self::Disk(row) => row.value == BlockValue::Tombstone,
+            Self::Disk(row) => row.is_tombstone(),
         }
     }
 }
@@ -160,9 +161,10 @@ impl Rows for TableView<'_> {
                 return Ok(value.map(|value| Row { key, value, index: row.index }));
             }
         }
+        let hash = KeyHash::of(key);
         for run in self.all_runs() {
-            if let Some(row) = run.get(key, self.layout, self.cache)? {
-                return self.resolve(row.key.clone(), Found::Disk(row));
+            if let Some(row) = run.get(key, hash, self.layout, self.cache)? {
+                return self.resolve(Found::Disk(row));
             }
         }
         Ok(None)
@@ -184,7 +186,7 @@ impl Rows for TableView<'_> {
                 return Ok(None);
             };
             if !first.is_tombstone() {
-                return self.resolve(first.key().clone(), first);
+                return self.resolve(first);
             }
             for (source, candidate) in candidates.iter_mut().enumerate() {
                 if candidate.is_some_and(|found| found.key() == first.key()) {
