@@ -83,16 +83,35 @@ pub(crate) struct Pick {
     pub(crate) reason: Reason,
 }
 
-/// Choose a merge of a table with these units, oldest first. `smallest` is how many bytes of blocks
-/// the runs of the lowest level have at most; dead bytes below it do not count.
-pub(crate) fn choose(units: &[Unit], smallest: u64) -> Option<Pick> {
-    if let Some(units_due) = garbage(units, smallest) {
+/// What the choice depends on beside the units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Circumstances {
+    /// How many bytes of blocks the runs of the lowest level have at most. Dead bytes below it do not
+    /// count.
+    pub(crate) smallest: u64,
+    /// If segments are scarce: how many bytes of values one takes. Then every segment that can be had counts, also
+    /// by putting the contents of half-filled ones together.
+    pub(crate) scarce: Option<u64>,
+}
+
+/// Choose a merge of a table with these units, oldest first.
+pub(crate) fn choose(units: &[Unit], circumstances: Circumstances) -> Option<Pick> {
+    let Circumstances { smallest, scarce } = circumstances;
+    if let Some(units_due) = garbage(units, smallest, scarce.is_some()) {
         return Some(pick(units, units_due, Reason::Garbage));
     }
     if let Some(units_due) = full_level(units, smallest) {
         return Some(pick(units, units_due, Reason::Level));
     }
-    dead_values(units, smallest)
+    match scarce {
+        Some(segment) => repacked(units, segment),
+        None => dead_values(units, smallest),
+    }
+}
+
+/// How many units a table has at most if no merge is due, whose blocks have so many bytes altogether.
+pub(crate) fn units_bound(blocks: u64, smallest: u64) -> usize {
+    (level_of(blocks, smallest) as usize + 1) * (RATIO - 1)
 }
 
 fn pick(units: &[Unit], due: Range<usize>, reason: Reason) -> Pick {
@@ -114,18 +133,20 @@ fn first_segments(values: &[Values], count: usize) -> Vec<SegmentId> {
 /// The table as a whole, if half of it may be garbage. What is overwritten is not known before the rows meet;
 /// but as many newer rows as there are old ones may have replaced them all. Each tombstone most
 /// likely deletes one row.
-fn garbage(units: &[Unit], smallest: u64) -> Option<Range<usize>> {
+fn garbage(units: &[Unit], smallest: u64, scarce: bool) -> Option<Range<usize>> {
     let (oldest, newer) = units.split_first()?;
     let tombstones: u64 = newer.iter().map(|unit| unit.tombstones).sum();
     let blocks: u64 = newer.iter().map(|unit| unit.blocks).sum();
     let meets_as_many = blocks >= oldest.blocks && blocks > smallest;
-    let deletes_much = !newer.is_empty() && tombstones * 4 >= oldest.rows && tombstones > 0;
+    // Where segments are scarce, less will do.
+    let share = if scarce { 64 } else { 4 };
+    let deletes_much = tombstones > 0 && tombstones * share >= oldest.rows;
     let much = blocks + oldest.blocks > smallest;
-    let only_tombstones = oldest.is_old && oldest.tombstones * 4 >= oldest.rows && oldest.rows > 0;
     if units.len() <= UNITS_MAX && (meets_as_many || (deletes_much && much)) {
         return Some(0..units.len());
     }
-    (only_tombstones && oldest.tombstones > 0).then_some(0..1)
+    let tombstones = oldest.tombstones;
+    (oldest.is_old && tombstones > 0 && tombstones * 4 >= oldest.rows).then_some(0..1)
 }
 
 /// The units of the lowest level that is full, from which on all are at least on that level. A unit that is smaller than a newer
@@ -158,6 +179,27 @@ fn level_of(blocks: u64, smallest: u64) -> u32 {
         level += 1;
     }
     level
+}
+
+/// The unit from whose value segments most are to be had: the emptiest of them, as many as one merge
+/// empties, take fewer when they are put together.
+fn repacked(units: &[Unit], segment: u64) -> Option<Pick> {
+    let gain = |unit: &Unit| {
+        let mut values = unit.values.clone();
+        values.sort_by_key(|values| (values.live, values.segment));
+        values.truncate(EMPTIED_MAX);
+        // Only as many as are worth it: one that is full stays where it is.
+        values.retain(|values| values.live * 4 < segment * 3);
+        let live: u64 = values.iter().map(|values| values.live).sum();
+        let after = usize::try_from(live.div_ceil(segment.max(1))).unwrap_or(usize::MAX);
+        // A value that passes the end of a segment may take a little more.
+        (values.len().saturating_sub(after + 1), values)
+    };
+    let gains = units.iter().map(gain).enumerate();
+    let (most, (count, values)) = gains.max_by_key(|(unit, (count, _))| (*count, *unit))?;
+    let emptied = first_segments(&values, EMPTIED_MAX);
+    let reason = Reason::DeadValues;
+    (count > 0).then_some(Pick { units: most..most + 1, emptied, reason })
 }
 
 /// If a quarter of all value bytes is dead: the unit with most of them, and so many of its segments,

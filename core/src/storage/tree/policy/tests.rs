@@ -7,10 +7,11 @@ use crate::rng::Rng;
 use super::*;
 
 const SMALLEST: u64 = 64 << 10;
+const PLENTY: Circumstances = Circumstances { smallest: SMALLEST, scarce: None };
 const BLOCK_BYTES_PER_ROW: u64 = 100;
 const VALUE_BYTES: u64 = 1024;
 const SEGMENT_VALUES: u64 = 4096;
-const MEMTABLE_ROWS: usize = 2000;
+const MEMTABLE_ROWS: usize = 4000;
 
 #[derive(Clone, Copy)]
 struct Row {
@@ -20,10 +21,16 @@ struct Row {
     segment: u32,
 }
 
+struct SimUnit {
+    rows: Vec<Row>,
+    stat: Unit,
+    newest: u32,
+}
+
 #[derive(Default)]
 struct Sim {
     /// Oldest first.
-    units: Vec<Vec<Row>>,
+    units: Vec<SimUnit>,
     used: BTreeMap<u32, u64>,
     next_segment: u32,
     seq: u32,
@@ -83,51 +90,52 @@ impl Sim {
         let mut rows: Vec<Row> = std::mem::take(&mut self.memtable).into_values().collect();
         self.place(&mut rows, |row| row.segment > 0);
         self.written += rows.len() as u64 * BLOCK_BYTES_PER_ROW;
-        self.units.push(rows);
+        let unit = self.unit(rows);
+        self.units.push(unit);
         self.runs_max = self.runs_max.max(self.units.len());
         while self.merge() {}
         self.measure();
     }
 
-    fn stats(&self) -> Vec<Unit> {
-        let stat = |rows: &Vec<Row>| {
-            let mut live: BTreeMap<u32, u64> = BTreeMap::new();
-            for row in rows.iter().filter(|row| row.segment > 0) {
-                *live.entry(row.segment).or_default() += VALUE_BYTES;
-            }
-            let values = live.into_iter().map(|(segment, live)| {
-                Values { segment: SegmentId(segment), live, used: self.used[&segment] }
-            });
-            Unit {
-                blocks: rows.len() as u64 * BLOCK_BYTES_PER_ROW,
-                rows: rows.len() as u64,
-                tombstones: rows.iter().filter(|row| row.segment == 0).count() as u64,
-                is_old: rows.iter().all(|row| row.seq + self.lag <= self.seq),
-                values: values.collect(),
-            }
+    fn unit(&self, rows: Vec<Row>) -> SimUnit {
+        let mut segments: Vec<u32> = rows.iter().map(|row| row.segment).collect();
+        segments.sort_unstable();
+        let segments = segments.chunk_by(|one, other| one == other);
+        let live = segments.map(|same| (same[0], same.len() as u64 * VALUE_BYTES));
+        let live = live.filter(|(segment, _)| *segment > 0);
+        let values = live.map(|(segment, live)| {
+            Values { segment: SegmentId(segment), live, used: self.used[&segment] }
+        });
+        let stat = Unit {
+            blocks: rows.len() as u64 * BLOCK_BYTES_PER_ROW,
+            rows: rows.len() as u64,
+            tombstones: rows.iter().filter(|row| row.segment == 0).count() as u64,
+            is_old: false,
+            values: values.collect(),
         };
+        SimUnit { newest: rows.iter().map(|row| row.seq).max().unwrap_or(0), rows, stat }
+    }
+
+    fn stats(&self) -> Vec<Unit> {
+        let old = |unit: &SimUnit| unit.newest + self.lag <= self.seq;
+        let stat = |unit: &SimUnit| Unit { is_old: old(unit), ..unit.stat.clone() };
         self.units.iter().map(stat).collect()
     }
 
     fn merge(&mut self) -> bool {
         let stats = self.stats();
-        let Some(pick) = choose(&stats, SMALLEST) else { return false };
+        let Some(pick) = choose(&stats, PLENTY) else { return false };
         assert!(pick.units.len() <= UNITS_MAX && !pick.units.is_empty());
         assert!(pick.emptied.len() <= EMPTIED_MAX);
         let bottom = pick.units.start == 0;
-        let mut newest: BTreeMap<u32, Row> = BTreeMap::new();
-        for row in self.units[pick.units.clone()].iter().flatten() {
-            newest.insert(row.key, *row);
-        }
+        let mut rows = newest_of(self.rows_of(pick.units.clone()));
         let (seq, lag) = (self.seq, self.lag);
-        let mut rows: Vec<Row> = newest
-            .into_values()
-            .filter(|row| row.segment > 0 || !bottom || row.seq + lag > seq)
-            .collect();
+        rows.retain(|row| row.segment > 0 || !bottom || row.seq + lag > seq);
         let emptied = pick.emptied.clone();
         self.moved += self.place(&mut rows, |row| emptied.contains(&SegmentId(row.segment)));
         self.written += rows.len() as u64 * BLOCK_BYTES_PER_ROW;
-        self.units.splice(pick.units, (!rows.is_empty()).then_some(rows));
+        let unit = (!rows.is_empty()).then(|| self.unit(rows));
+        self.units.splice(pick.units, unit);
         self.merges += 1;
         let name = match pick.reason {
             Reason::Level => "level",
@@ -137,6 +145,10 @@ impl Sim {
         *self.reasons.entry(name).or_default() += 1;
         assert!(self.merges < 100_000, "merging ends");
         true
+    }
+
+    fn rows_of(&self, units: Range<usize>) -> impl Iterator<Item = Row> {
+        self.units[units].iter().flat_map(|unit| unit.rows.iter().copied())
     }
 
     fn held(&self) -> u64 {
@@ -171,13 +183,19 @@ impl Sim {
 
     /// No rows are lost: a reader would find exactly what is live.
     fn verify(&self) {
-        let mut newest: BTreeMap<u32, Row> = BTreeMap::new();
-        for row in self.units.iter().flatten().chain(self.memtable.values()) {
-            newest.insert(row.key, *row);
-        }
-        newest.retain(|_, row| row.segment > 0);
-        assert!(newest.iter().map(|(key, row)| (*key, row.seq)).eq(self.live.clone()));
+        let all = self.rows_of(0..self.units.len()).chain(self.memtable.values().copied());
+        let mut newest = newest_of(all);
+        newest.retain(|row| row.segment > 0);
+        assert!(newest.iter().map(|row| (row.key, row.seq)).eq(self.live.clone()));
     }
+}
+
+/// The newest row of each key, by key.
+fn newest_of(rows: impl Iterator<Item = Row>) -> Vec<Row> {
+    let mut rows: Vec<Row> = rows.collect();
+    rows.sort_by_key(|row| (row.key, core::cmp::Reverse(row.seq)));
+    rows.dedup_by_key(|row| row.key);
+    rows
 }
 
 #[test]
@@ -253,7 +271,7 @@ fn number_of_runs_is_logarithmic_whatever_their_sizes() {
             };
             total += blocks;
             units.push(Unit { blocks, rows: blocks / 100, ..Unit::default() });
-            while let Some(pick) = choose(&units, SMALLEST) {
+            while let Some(pick) = choose(&units, PLENTY) {
                 let merged = &units[pick.units.clone()];
                 let blocks = merged.iter().map(|unit| unit.blocks).sum();
                 let merged = Unit { blocks, rows: blocks / 100, ..Unit::default() };
@@ -261,8 +279,8 @@ fn number_of_runs_is_logarithmic_whatever_their_sizes() {
             }
             most = most.max(units.len());
         }
-        let levels = level_of(total, SMALLEST) as usize + 1;
-        assert!(most <= (RATIO - 1) * levels, "{most} runs on {levels} levels");
+        let bound = units_bound(total, SMALLEST);
+        assert!(most <= bound, "{most} runs, at most {bound}");
     }
 }
 
@@ -271,7 +289,7 @@ fn unit(blocks: u64) -> Unit {
 }
 
 fn due(units: &[Unit]) -> Option<(Range<usize>, Reason)> {
-    choose(units, SMALLEST).map(|pick| (pick.units, pick.reason))
+    choose(units, PLENTY).map(|pick| (pick.units, pick.reason))
 }
 
 #[test]
@@ -323,7 +341,7 @@ fn mostly_dead_segments_are_emptied_with_the_next_merge() {
     units[0].values = vec![values(1, 100)];
     units[1].values = vec![values(2, 499), values(3, 500)];
     units[4].values = vec![values(4, 1), values(5, 1000)];
-    let pick = choose(&units, SMALLEST).unwrap();
+    let pick = choose(&units, PLENTY).unwrap();
     assert_eq!((pick.units, pick.emptied), (1..5, vec![SegmentId(2), SegmentId(4)]));
 }
 
@@ -337,10 +355,30 @@ fn a_quarter_of_dead_values_is_a_reason_by_itself() {
     let mut units = vec![unit(1000), unit(3)];
     units[0].values = vec![values(1, 80), values(2, 70), values(3, 90)];
     units[1].values = vec![values(4, 70)];
-    assert_eq!(choose(&units, SMALLEST), None, "90 of 400 are dead");
+    assert_eq!(choose(&units, PLENTY), None, "90 of 400 are dead");
     units[0].values[1].live = 59 << 20;
-    let pick = choose(&units, SMALLEST).unwrap();
+    let pick = choose(&units, PLENTY).unwrap();
     assert_eq!((pick.units, pick.reason), (0..1, Reason::DeadValues));
     // The two with the most go; what is left is below an eighth.
     assert_eq!(pick.emptied, vec![SegmentId(1), SegmentId(2)]);
+}
+
+#[test]
+fn scarce_segments_are_put_together_and_that_ends() {
+    let segment = 100 << 20;
+    let scarce = Circumstances { smallest: SMALLEST, scarce: Some(segment) };
+    let values = |number, live_mb: u64| Values {
+        segment: SegmentId(number),
+        live: live_mb << 20,
+        used: live_mb << 20,
+    };
+    let mut units = vec![unit(1000), unit(3)];
+    units[0].values = (1..=7).map(|number| values(number, 20)).chain([values(8, 90)]).collect();
+    units[1].values = vec![values(9, 20), values(10, 20)];
+    assert_eq!(choose(&units, PLENTY), None, "nothing is dead");
+    let pick = choose(&units, scarce).unwrap();
+    assert_eq!((pick.units, pick.reason), (0..1, Reason::DeadValues));
+    assert_eq!(pick.emptied, (1..=7).map(SegmentId).collect::<Vec<_>>());
+    units[0].values = vec![values(11, 100), values(12, 40), values(8, 90)];
+    assert_eq!(choose(&units, scarce), None, "nothing is to be had");
 }
