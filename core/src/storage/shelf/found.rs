@@ -289,3 +289,99 @@ fn choose_runs(candidates: Vec<RunDescriptor>) -> (Vec<RunDescriptor>, BTreeSet<
     }
     (chosen, torn)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ids::RangeId;
+    use crate::rng::Rng;
+
+    use super::super::super::segment::edit::Part;
+    use super::super::super::segment::format_tests;
+    use super::*;
+
+    const TABLE: TableId = TableId::Range(RangeId(1));
+
+    fn run(generation: u64, after: u64, through: u64) -> RunDescriptor {
+        let run = Generation(generation);
+        let (after, through) = (LogIndex(after), LogIndex(through));
+        let part = Part::whole(run);
+        RunDescriptor { run, table: TABLE, after, through, part, ..format_tests::run() }
+    }
+
+    fn part(generation: u64, of: u64, number: u32, last: bool) -> RunDescriptor {
+        let part = Part { of: Generation(of), number, last };
+        RunDescriptor { part, ..run(generation, 10, 30) }
+    }
+
+    /// The generations that are chosen, and whether the table is torn.
+    fn choose(runs: &[RunDescriptor]) -> (Vec<u64>, bool) {
+        let (chosen, torn) = choose_runs(runs.to_vec());
+        (chosen.iter().map(|run| run.run.0).collect(), !torn.is_empty())
+    }
+
+    #[test]
+    fn merged_run_goes_before_those_it_was_made_of() {
+        let parts = [run(1, 0, 10), run(2, 10, 20), run(3, 20, 30), run(5, 30, 40)];
+        let merged = [run(4, 10, 30)];
+        assert_eq!(choose(&[&parts[..], &merged].concat()), (vec![1, 4, 5], false));
+        // Some of those it was made of are gone already.
+        assert_eq!(choose(&[&parts[..2], &merged, &parts[3..]].concat()), (vec![1, 4, 5], false));
+        assert_eq!(choose(&parts), (vec![1, 2, 3, 5], false));
+    }
+
+    #[test]
+    fn what_a_gap_cuts_off_is_said() {
+        assert_eq!(choose(&[run(1, 0, 10), run(3, 20, 30)]), (vec![1], true));
+        assert_eq!(choose(&[run(2, 10, 20)]), (vec![], true));
+        assert_eq!(choose(&[]), (vec![], false));
+    }
+
+    #[test]
+    fn parts_count_together_and_only_those_of_one_attempt() {
+        let base = run(1, 0, 10);
+        let whole = [base.clone(), part(4, 4, 0, false), part(6, 4, 1, true)];
+        assert_eq!(choose(&whole), (vec![1, 4, 6], false));
+        // Never finished: it says nothing.
+        assert_eq!(choose(&whole[..2]), (vec![1], false));
+        // Its beginning is lost.
+        assert_eq!(choose(&[base.clone(), part(6, 4, 1, true)]), (vec![1], true));
+        // A second attempt, of which the beginning is lost, does not take the first one's.
+        let mixed = [base.clone(), part(4, 4, 0, false), part(6, 5, 1, true)];
+        assert_eq!(choose(&mixed), (vec![1], true));
+        let both = [&whole[..], &[part(7, 7, 0, true)]].concat();
+        assert_eq!(choose(&both), (vec![1, 7], false));
+    }
+
+    /// Against a search that tries everything.
+    #[test]
+    fn no_sequence_that_reaches_farther_is_missed() {
+        let (mut torn_seen, mut whole_seen) = (0, 0);
+        for seed in 0..3000 {
+            let mut rng = Rng::new(seed);
+            let mut runs: Vec<_> = (0..8).map(|n| run(n + 1, n * 10, n * 10 + 10)).collect();
+            for generation in 10..14 {
+                let after = rng.below(7) * 10;
+                runs.push(run(generation, after, after + 10 * (1 + rng.below(4))));
+            }
+            runs.retain(|_| rng.chance(3, 4));
+            let (chosen, torn) = choose_runs(runs.clone());
+            let mut reached = LogIndex(0);
+            for run in &chosen {
+                assert_eq!(run.after, reached, "seed {seed}: no gap");
+                reached = run.through;
+            }
+            let mut best = BTreeSet::from([LogIndex(0)]);
+            for _ in 0..runs.len() {
+                let more = runs.iter().filter(|run| best.contains(&run.after));
+                let more: Vec<_> = more.map(|run| run.through).collect();
+                best.extend(more);
+            }
+            assert_eq!(Some(&reached), best.last(), "seed {seed}");
+            let newest = runs.iter().map(|run| run.through).max();
+            assert_eq!(torn.is_empty(), newest.is_none_or(|newest| newest == reached));
+            torn_seen += usize::from(!torn.is_empty());
+            whole_seen += usize::from(torn.is_empty());
+        }
+        assert!(torn_seen > 100 && whole_seen > 100, "{torn_seen} {whole_seen}");
+    }
+}

@@ -24,6 +24,9 @@ pub(crate) mod view;
 
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
+mod builder_tests;
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
 mod format_tests;
 
 /// Longest key, in bytes: an escaped object key with its prefix stays below it, and a row with such
