@@ -25,7 +25,7 @@ pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
-pub use shelf::Merged;
+pub use shelf::{Merged, Written};
 pub(crate) use shelf::{Look, Looked};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
@@ -587,6 +587,18 @@ impl Storage {
         }
     }
 
+    /// What was written to the disk in this life, and for what.
+    pub(crate) fn written(&self) -> Written {
+        match &self.phase {
+            Phase::Open(parts) => {
+                let written = parts.shelf.bytes_written();
+                let own = written.chunks + written.flushes + written.merges;
+                Written { others: self.queue.written_bytes().saturating_sub(own), ..written }
+            }
+            _ => Written::default(),
+        }
+    }
+
     /// For each table how many runs it has, and how many it may have when no merge is due; parts of
     /// one snapshot count once.
     pub(crate) fn runs(&self) -> Vec<(usize, usize)> {
@@ -610,7 +622,14 @@ impl Storage {
     pub(crate) fn status(&self) -> String {
         match &self.phase {
             Phase::Open(parts) => {
-                format!("journal free={} {}", parts.journal.free_bytes(), parts.shelf.status())
+                let amplification = self.written().amplification_percent();
+                format!(
+                    "journal free={} {} write amplification={}.{:02}",
+                    parts.journal.free_bytes(),
+                    parts.shelf.status(),
+                    amplification / 100,
+                    amplification % 100
+                )
             }
             _ => "not open".to_owned(),
         }

@@ -6,6 +6,7 @@ use super::serving::Serving;
 use crate::consensus::{Membership, Role};
 use crate::hash::StateHash;
 use crate::ids::{Incarnation, LogIndex, RangeId, StoreId, Term};
+use crate::storage::Merged;
 
 /// A store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,12 @@ pub struct StoreProbe {
     pub replicas: BTreeMap<RangeId, ReplicaProbe>,
     /// Bytes of memory that grow with load, as accounted by the store itself.
     pub memory_bytes: u64,
+    /// What merges of runs have done in this life.
+    pub merged: Merged,
+    /// Whether a merge is due or under way.
+    pub merging: bool,
+    /// For each table how many runs it has, and how many it may have when no merge is due.
+    pub runs: Vec<(usize, usize)>,
 }
 
 /// A replica at one moment.
@@ -41,7 +48,11 @@ pub struct ReplicaProbe {
 
 impl Serving {
     pub(super) fn probe(&self) -> StoreProbe {
+        let (merged, merging) = self.host.storage.merged();
         StoreProbe {
+            merged,
+            merging,
+            runs: self.host.storage.runs(),
             incarnation: self.host.incarnation,
             replicas: self.replicas.iter().map(|(id, replica)| (*id, replica.probe())).collect(),
             memory_bytes: self.host.storage.memory_bytes(),

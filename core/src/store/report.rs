@@ -6,6 +6,7 @@ use super::serving::Serving;
 use super::{Life, Store};
 use crate::consensus::Role;
 use crate::ids::{Incarnation, LogIndex, MapEpoch, RangeId, StoreId, Term, ZoneId};
+use crate::storage::{Merged, Written};
 
 /// A store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +80,12 @@ pub struct DiskReport {
     pub used: u64,
     /// Bytes that the journal still takes.
     pub journal_free: u64,
+    /// What was written to it since the store was started, and for what.
+    pub written: Written,
+    /// What merges of runs have done since.
+    pub merged: Merged,
+    /// Runs of all tables.
+    pub runs: usize,
 }
 
 impl Store {
@@ -117,7 +124,14 @@ impl Serving {
             directory: host.directory.version(),
             map_epoch: host.map().epoch,
             ranges: self.replicas.values().map(Replica::report).collect(),
-            disk: DiskReport { capacity, used, journal_free: host.storage.journal_free() },
+            disk: DiskReport {
+                capacity,
+                used,
+                journal_free: host.storage.journal_free(),
+                written: host.storage.written(),
+                merged: host.storage.merged().0,
+                runs: host.storage.runs().iter().map(|(runs, _)| runs).sum(),
+            },
             repair: self.repair.report(host),
             ..report
         }

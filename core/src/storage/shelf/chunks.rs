@@ -296,6 +296,7 @@ impl Shelf {
             return;
         };
         let head = header.encode(&self.layout, place.segment, place.generation, place.at);
+        self.chunks_bytes += bytes;
         let data_at = place.at + header.header_bytes();
         let record = ChunkRecord {
             segment: place.segment,

@@ -71,6 +71,31 @@ pub struct Merged {
     pub segments_freed: u64,
 }
 
+/// Bytes since the store was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Keys and values of rows that were applied.
+    pub rows: u64,
+    /// Data of chunks that were stored.
+    pub chunks: u64,
+    /// Written to the disk for memtables and for states that were taken over.
+    pub flushes: u64,
+    /// Written to the disk for merges.
+    pub merges: u64,
+    /// All else that was written to the disk but chunk data: the journal above all, and headers.
+    pub others: u64,
+}
+
+impl Written {
+    /// Bytes written to the disk for each byte that was to be kept, in hundredths; 0 if there were
+    /// none.
+    pub fn amplification_percent(&self) -> u64 {
+        let kept = self.rows + self.chunks;
+        let written = self.chunks + self.flushes + self.merges + self.others;
+        (written * 100).checked_div(kept).unwrap_or(0)
+    }
+}
+
 /// A merge under way.
 #[derive(Debug)]
 struct Job {
@@ -170,9 +195,9 @@ impl Compaction {
         self.job.is_some()
     }
 
-    /// Whether nothing is under way or waits but for room.
+    /// Whether nothing is under way, and nothing waits for anything but room.
     pub(super) fn is_settled(&self) -> bool {
-        self.job.is_none() && !self.due
+        self.job.is_none() && (!self.due || self.no_room.is_some())
     }
 }
 
@@ -604,11 +629,14 @@ impl Shelf {
         (self.config.memtable_bytes / 64).max(self.layout.tree_block)
     }
 
-    /// For each table how many units of runs it has, and how many it may have when no merge is due.
+    /// For each table how many units of runs it has, and how many it may have when no merge is due:
+    /// any number, if there is no room to merge them.
     pub(crate) fn shapes(&self) -> Vec<(TableId, usize, usize)> {
         let shape = |(id, table): (&TableId, &Table)| {
             let runs = table.runs.iter().map(|run| block_bytes(&run.descriptor, &self.layout));
-            (*id, units_of(table).len(), policy::units_bound(runs.sum(), self.smallest()))
+            let bound = policy::units_bound(runs.sum(), self.smallest());
+            let waits = self.compaction.no_room.is_some();
+            (*id, units_of(table).len(), if waits { usize::MAX } else { bound })
         };
         self.tables.iter().map(shape).collect()
     }

@@ -203,6 +203,7 @@ impl Shelf {
 
     pub(super) fn start_writes(&mut self, writes: Vec<DiskWrite>, io: &mut Io<'_>) {
         for (offset, parts) in writes {
+            self.flushed_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
             let token = io.write(offset, parts);
             self.disk.insert(token, DiskPurpose::Flush);
         }

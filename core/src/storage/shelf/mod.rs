@@ -54,7 +54,7 @@ use super::tree::value::{self, PIECE_HEADER_BYTES, Piece};
 use super::tree::view::TableView;
 use chunks::Job;
 use compact::Compaction;
-pub use compact::Merged;
+pub use compact::{Merged, Written};
 pub(crate) use chunks::{Look, Looked};
 use flush::Flush;
 use holdings::Holdings;
@@ -255,6 +255,10 @@ pub(crate) struct Shelf {
     edits: BTreeMap<u64, EditPurpose>,
     next_edit: u64,
     dead: bool,
+    /// Bytes of keys and values that were applied, of ranges; of chunks; and of runs written out.
+    rows_bytes: u64,
+    chunks_bytes: u64,
+    flushed_bytes: u64,
 }
 
 impl Shelf {
@@ -289,6 +293,9 @@ impl Shelf {
             edits: BTreeMap::new(),
             next_edit: 0,
             dead: false,
+            rows_bytes: 0,
+            chunks_bytes: 0,
+            flushed_bytes: 0,
         }
     }
 
@@ -298,6 +305,8 @@ impl Shelf {
     /// If it is not, or if a key or value is over its limit.
     pub(crate) fn write_rows(&mut self, table: TableId, index: LogIndex, rows: &[RowWrite]) {
         assert!(table != TableId::Chunks, "the shelf itself writes the chunk index");
+        let bytes = |row: &RowWrite| row.key.len() + row.value.as_ref().map_or(0, Bytes::len);
+        self.rows_bytes += rows.iter().map(bytes).sum::<usize>() as u64;
         self.tables.entry(table).or_default().write(index, rows);
     }
 
@@ -474,6 +483,17 @@ impl Shelf {
         }
         self.drive(io, out);
         true
+    }
+
+    /// What was written since the start, of what it has to count: all but the journal.
+    pub(crate) fn bytes_written(&self) -> Written {
+        Written {
+            rows: self.rows_bytes,
+            chunks: self.chunks_bytes,
+            flushes: self.flushed_bytes,
+            merges: self.compaction.done.bytes,
+            others: 0,
+        }
     }
 
     /// Segments that hold nothing.
