@@ -120,6 +120,8 @@ pub struct StoreLimits {
     pub entry_cache_bytes: u64,
     /// Range calls in hand; beyond it they are refused as overloaded.
     pub calls_max: usize,
+    /// Bytes of commands that wait to be proposed, likewise.
+    pub call_bytes_max: u64,
     /// Chunk bytes in hand (being written or read); beyond it calls are refused as overloaded.
     pub chunk_bytes_max: u64,
     /// A peer that lacks more entries than this gets the state instead of the log.
@@ -129,7 +131,8 @@ pub struct StoreLimits {
     pub tombstone_lag: u64,
     /// Bytes of rows in one page of a state, but for a single larger row.
     pub snapshot_page_bytes: usize,
-    /// Journal bytes kept back from new data, so that fences and hard states still go in.
+    /// Journal bytes kept back from new data, of which deletes may have a quarter: fences and hard
+    /// states must still go in.
     pub journal_reserve: u64,
 }
 
@@ -140,11 +143,22 @@ impl StoreLimits {
         block_cache_bytes: 32 << 20,
         entry_cache_bytes: 16 << 20,
         calls_max: 16_384,
+        call_bytes_max: 64 << 20,
         chunk_bytes_max: 128 << 20,
         snapshot_lag: 100_000,
         tombstone_lag: 1_000_000,
         snapshot_page_bytes: 256 << 10,
         journal_reserve: 64 << 20,
+    };
+    /// For one of three stores in a process, which takes less than 400 MB with all of them.
+    pub const ALL_IN_ONE: Self = Self {
+        memtable_bytes: 8 << 20,
+        block_cache_bytes: 8 << 20,
+        entry_cache_bytes: 4 << 20,
+        calls_max: 4096,
+        call_bytes_max: 16 << 20,
+        chunk_bytes_max: 32 << 20,
+        ..Self::PRODUCTION
     };
     /// For simulations: small enough to be reached.
     pub const SIMULATION: Self = Self {
@@ -152,6 +166,7 @@ impl StoreLimits {
         block_cache_bytes: 128 << 10,
         entry_cache_bytes: 64 << 10,
         calls_max: 256,
+        call_bytes_max: 64 << 10,
         chunk_bytes_max: 1 << 20,
         snapshot_lag: 64,
         tombstone_lag: 256,
@@ -227,9 +242,12 @@ pub struct GatewayConfig {
     pub map: ClusterMap,
     /// How to cut blobs.
     pub cut: Cut,
-    /// Body bytes in hand, of all requests; beyond it new requests get SlowDown.
+    /// Body bytes in hand, of all requests in both directions, shared fairly between tenants. What
+    /// finds no room waits for `body_wait`, and then gets SlowDown.
     pub body_budget_bytes: u64,
-    /// Requests in hand; beyond it new ones get SlowDown.
+    /// How long a request may wait for room for its body.
+    pub body_wait: Duration,
+    /// Requests in hand, shared likewise; beyond it new ones get SlowDown.
     pub requests_max: usize,
     /// How long one call to a store may take before it is sent again, to another if possible.
     pub call_timeout: Duration,

@@ -108,6 +108,8 @@ pub struct Vitals {
     pub reach: Option<Duration>,
     /// How long its journal or its state machine takes for an entry; `None` if they have had none.
     pub delay: Option<Duration>,
+    /// Whether its disk takes no new data.
+    pub full: bool,
 }
 
 /// Who is there. The first message on a link; said again from time to time, and when asked for.

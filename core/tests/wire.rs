@@ -55,7 +55,7 @@ fn answer(result: Result<Answer, Refusal>) -> Message {
 
 fn pulse(measured: Option<Duration>) -> Pulse {
     let heartbeat = Duration::from_millis(25);
-    let vitals = Vitals { heartbeat, reach: measured, delay: measured };
+    let vitals = Vitals { heartbeat, reach: measured, delay: measured, full: measured.is_some() };
     Pulse { sent: Instant::from_nanos(77), vitals }
 }
 

@@ -2,6 +2,7 @@
 //! must hold then.
 
 use trine_core::cluster::Geometry;
+use trine_core::disk::Room;
 use trine_core::storage::layout::{JOURNAL_START, SUPERBLOCK_COPIES, superblock_offset};
 use trine_sim::faults::FaultKind;
 use trine_sim::faults::plan::{Episode, Victim};
@@ -330,34 +331,103 @@ fn damaged_chunk_is_served_from_another_zone() {
     }
 }
 
-/// Clients write until nothing more fits; then they are told so, and go on reading.
-fn filled(geometry: Geometry) {
+/// Whether space comes back when objects are deleted: once the tree is compacted and the journal
+/// truncated. Then [`room_comes_back`] holds.
+const SPACE_COMES_BACK: bool = false;
+
+/// Clients write until nothing more fits; then they are told so, and go on reading and deleting.
+///
+/// `deletes`: whether they must succeed. A journal that is not truncated has no room for them either.
+fn filled(geometry: Geometry, deletes: bool) {
     let mut swarm = busy(20 * SECOND);
     swarm.body_max = 70_000;
     swarm.cold_keys = 200;
     let report = run(Real, Setup { seed: 60, swarm, plan: Vec::new(), geometry }, None, |world| {
-        world.run_until(14 * SECOND)?;
-        let (full, served) = (world.counts().refused_full, world.counts().served);
-        if full == 0 {
-            return Err(format!("nothing is full:\n{}", world.status().join("\n")));
-        }
-        world.run_until(19 * SECOND)?;
+        let before = until_full(world, 14 * SECOND)?;
+        let (served, deleted) = (world.counts().served, world.counts().deletes_done);
+        world.run_until(before + 4 * SECOND)?;
         let more = world.counts().served - served;
         if more < 100 {
             return Err(format!("only {more} requests were served when full"));
+        }
+        let deleted = world.counts().deletes_done - deleted;
+        if deletes && deleted < 10 {
+            let refused = world.counts().deletes_refused;
+            return Err(format!("only {deleted} deletes were done when full, {refused} refused"));
+        }
+        if SPACE_COMES_BACK {
+            room_comes_back(world)?;
         }
         world.run()
     });
     assert_clean(&report);
 }
 
-#[test]
-fn full_journal_refuses_writes_and_serves_reads() {
-    filled(Geometry { journal: 2 << 20, ..GEOMETRY });
+/// Run until writes are refused; the time then.
+fn until_full(world: &mut World<Real>, latest: Nanos) -> Result<Nanos, String> {
+    let mut at = SECOND;
+    while world.counts().refused_full < 3 {
+        if at > latest {
+            return Err(format!("nothing is full:\n{}", world.status().join("\n")));
+        }
+        world.run_until(at)?;
+        at += 100 * MILLISECOND;
+    }
+    Ok(at)
+}
+
+/// What deletes have freed takes new objects.
+fn room_comes_back(world: &mut World<Real>) -> Result<(), String> {
+    let puts = world.counts().puts_done;
+    world.run_until(19 * SECOND)?;
+    let more = world.counts().puts_done - puts;
+    if more < 10 {
+        return Err(format!("only {more} puts since the disks were full"));
+    }
+    Ok(())
 }
 
 #[test]
-fn full_disk_refuses_writes_and_serves_reads() {
+fn full_journal_refuses_writes_and_serves_reads() {
+    filled(Geometry { journal: 2 << 20, ..GEOMETRY }, SPACE_COMES_BACK);
+}
+
+#[test]
+fn full_disk_refuses_writes_and_serves_reads_and_deletes() {
     let segments = 40 * GEOMETRY.segment;
-    filled(Geometry { capacity: JOURNAL_START + GEOMETRY.journal + segments, ..GEOMETRY });
+    let capacity = JOURNAL_START + GEOMETRY.journal + segments;
+    filled(Geometry { capacity, ..GEOMETRY }, true);
+}
+
+/// The disk of one zone is smaller than the others: it fills up, and nobody is refused anything. If
+/// its store led, it hands over.
+#[test]
+fn one_full_zone_refuses_nothing() {
+    for zone in 0..3 {
+        let mut swarm = busy(14 * SECOND);
+        swarm.body_max = 70_000;
+        swarm.cold_keys = 200;
+        // The full zone can never have all copies.
+        swarm.redundancy = false;
+        let store = usize::try_from(zone).expect("a small number");
+        let capacity = JOURNAL_START + GEOMETRY.journal + 40 * GEOMETRY.segment;
+        swarm.small_disk = Some((store, capacity));
+        let setup = Setup { seed: 70 + zone, swarm, plan: Vec::new(), geometry: GEOMETRY };
+        let report = run(Real, setup, None, |world| {
+            world.run_until(13 * SECOND)?;
+            let counts = world.counts();
+            if counts.refused_full > 0 {
+                return Err(format!("{} requests were refused", counts.refused_full));
+            }
+            if world.room(store) == Some(Room::Data) {
+                return Err(format!("the disk is not full: {}", world.store_status(store)));
+            }
+            let puts = counts.puts_done;
+            if puts < 100 {
+                return Err(format!("only {puts} puts were done"));
+            }
+            world.run()
+        });
+        assert_clean(&report);
+    }
 }

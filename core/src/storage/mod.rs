@@ -35,10 +35,11 @@ use bytes::Bytes;
 
 use crate::cluster::StoreConfig;
 use crate::consensus::Entry;
-use crate::disk::{DiskOutput, DiskResult};
+use crate::disk::{DiskOutput, DiskResult, Room};
 use crate::effects::Effects;
 use crate::hash::Checksum;
 use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, RangeId};
+use crate::memory::MemoryAccount;
 use crate::message::{ChunkError, ChunkRead, ChunkWrite};
 use crate::rows::{Miss, RowWrite, Rows};
 use io::{DiskQueue, Io, SyncTicket};
@@ -457,12 +458,11 @@ impl Storage {
         }
     }
 
-    /// Whether the disk has room for the rows of new commands: if applying stalled for want of it,
-    /// nothing could be read any more either.
-    pub(crate) fn has_room_for_rows(&self) -> bool {
+    /// For what the disk has segments left.
+    pub(crate) fn room(&self) -> Room {
         match &self.phase {
-            Phase::Open(parts) => parts.shelf.has_room_for_rows(),
-            _ => false,
+            Phase::Open(parts) => parts.shelf.room(),
+            _ => Room::Housekeeping,
         }
     }
 
@@ -610,11 +610,11 @@ impl Storage {
         }
     }
 
-    /// Bytes of memory that grow with load.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        match &self.phase {
-            Phase::Open(parts) => parts.shelf.memory_bytes() + parts.journal.pending_bytes() as u64,
-            _ => 0,
+    /// What is held in memory. `records_max`: most bytes of records that the store lets wait.
+    pub(crate) fn memory(&self, records_max: u64, account: &mut MemoryAccount) {
+        if let Phase::Open(parts) = &self.phase {
+            parts.shelf.memory(account);
+            account.add("journal pending", parts.journal.pending_bytes() as u64, records_max);
         }
     }
 

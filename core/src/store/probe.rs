@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::serving::Serving;
 use crate::consensus::{Membership, Role};
+use crate::disk::Room;
 use crate::hash::StateHash;
+use crate::memory::MemoryAccount;
 use crate::ids::{Incarnation, LogIndex, RangeId, StoreId, Term};
 use crate::storage::Merged;
 
@@ -15,14 +17,16 @@ pub struct StoreProbe {
     pub incarnation: Incarnation,
     /// Its replicas.
     pub replicas: BTreeMap<RangeId, ReplicaProbe>,
-    /// Bytes of memory that grow with load, as accounted by the store itself.
-    pub memory_bytes: u64,
     /// What merges of runs have done in this life.
     pub merged: Merged,
     /// Whether a merge is due or under way.
     pub merging: bool,
     /// For each table how many runs it has, and how many it may have when no merge is due.
     pub runs: Vec<(usize, usize)>,
+    /// What it holds in memory, as accounted by the store itself.
+    pub memory: MemoryAccount,
+    /// For what its disk has room.
+    pub room: Room,
 }
 
 /// A replica at one moment.
@@ -55,7 +59,8 @@ impl Serving {
             runs: self.host.storage.runs(),
             incarnation: self.host.incarnation,
             replicas: self.replicas.iter().map(|(id, replica)| (*id, replica.probe())).collect(),
-            memory_bytes: self.host.storage.memory_bytes(),
+            memory: self.memory(),
+            room: self.host.room(),
         }
     }
 }

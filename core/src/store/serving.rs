@@ -13,6 +13,7 @@ use super::replica::Replica;
 use crate::cluster::{ClusterMap, ROOT_RANGE, StoreConfig};
 use crate::consensus::MessageBody;
 use crate::directory::{Directory, Standing};
+use crate::disk::Room;
 use crate::effects::{Effect, Effects, Now, StoreEvent};
 use crate::ids::{Endpoint, Incarnation, LogIndex, RangeId, StoreId};
 use crate::message::{self, ChunkError, Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
@@ -28,7 +29,7 @@ pub(super) struct Serving {
     chunks: Chunks,
     /// Ranges whose replicas were given up in this life.
     dropped: BTreeSet<RangeId>,
-    gate: Gate,
+    pub(super) gate: Gate,
     pub(super) repair: Repair,
     /// The disk was set back: the store stops, for this reason, when this is in the journal.
     distrust: Option<(JournalTicket, String)>,
@@ -76,14 +77,16 @@ impl Host {
         fx.send(Envelope { from, to, message });
     }
 
-    /// Whether new data is refused: what is left of the journal is for consensus and fences.
-    pub(super) fn journal_is_full(&self) -> bool {
-        self.storage.journal_free() < self.config.limits.journal_reserve
-    }
-
-    /// Whether commands that bring data are refused.
-    pub(super) fn is_full(&self) -> bool {
-        self.journal_is_full() || !self.storage.has_room_for_rows()
+    /// For what there is room, in the journal and on the disk. The quarter of the journal's reserve
+    /// that deletes may have is well above what followers keep back.
+    pub(super) fn room(&self) -> Room {
+        let reserve = self.config.limits.journal_reserve;
+        let journal = match self.storage.journal_free() {
+            free if free < reserve / 4 * 3 => Room::Housekeeping,
+            free if free < reserve => Room::Deletes,
+            _ => Room::Data,
+        };
+        journal.min(self.storage.room())
     }
 
     /// Whether even the leader's entries find no place: what is left is for terms and votes. The
@@ -245,6 +248,7 @@ impl Serving {
             replicas.clone().flat_map(Replica::members).filter(|peer| *peer != own).collect();
         let in_hand = replicas.map(|replica| replica.in_hand(now)).max().unwrap_or_default();
         let timing = self.host.config.timing;
+        self.host.pulse.full = self.host.room() < Room::Data;
         let due = self.host.pulse.beat(now.instant, &timing, peers.into_iter(), in_hand);
         let vitals = self.host.pulse.vitals(&timing);
         for peer in due {
@@ -254,6 +258,7 @@ impl Serving {
         for replica in self.replicas.values_mut() {
             replica.follow_pulse(now, &self.host);
             replica.hand_over_if_slow(now, &mut self.host, fx)?;
+            replica.hand_over_if_full(now, &mut self.host, fx)?;
         }
         Ok(())
     }

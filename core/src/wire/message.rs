@@ -245,13 +245,14 @@ pub(super) fn decode(
 }
 
 fn encode_pulse(pulse: &Pulse, out: &mut Encoder) {
-    let Pulse { sent, vitals: Vitals { heartbeat, reach, delay } } = pulse;
+    let Pulse { sent, vitals: Vitals { heartbeat, reach, delay, full } } = pulse;
     out.u64(sent.as_nanos());
     out.u64(nanos(*heartbeat));
     // 0 stands for "unknown": whatever was measured took a nanosecond at least.
     for measured in [reach, delay] {
         out.u64(measured.map_or(0, |measured| nanos(measured).max(1)));
     }
+    full.encode(out);
 }
 
 fn decode_pulse(input: &mut Decoder<'_>) -> Result<Pulse, DecodeError> {
@@ -259,7 +260,8 @@ fn decode_pulse(input: &mut Decoder<'_>) -> Result<Pulse, DecodeError> {
     let heartbeat = Duration::from_nanos(input.u64()?);
     let [reach, delay] =
         [input.u64()?, input.u64()?].map(|n| (n > 0).then(|| Duration::from_nanos(n)));
-    Ok(Pulse { sent, vitals: Vitals { heartbeat, reach, delay } })
+    let full = bool::decode(input)?;
+    Ok(Pulse { sent, vitals: Vitals { heartbeat, reach, delay, full } })
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -80,7 +80,7 @@ async fn store(client: &Client, command: StoreCommand) -> Result<ExitCode, Comma
             Some(text.to_owned())
         }
     };
-    let replace = Replace { old, new, node, path };
+    let replace = Replace { old, new, node, path, capacity: None };
     let replaced: Replaced = client.post("/v1/store/replace", &replace).await?;
     print(&format!(
         "store {} at node {} has the place of store {}, and is given what it should have\n",

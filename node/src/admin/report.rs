@@ -44,9 +44,9 @@ fn life(store: &mut StoreStatus, running: &driver::StoreStatus) {
         driver::StoreLife::Stopping => StoreLife::Stopping,
         driver::StoreLife::Halted(reason) => {
             store.reason = Some(format!(
-                "{reason}. Mend its disk and restart its node, or give its place to a new store \
-                 with `trine admin store replace {}`",
-                store.id
+                "{reason}. Mend its disk and start it again with `trine admin zone start {}`, or \
+                 give its place to a new store with `trine admin store replace {}`",
+                store.zone, store.id
             ));
             StoreLife::Halted
         }

@@ -233,7 +233,8 @@ pub fn summary(map: &ClusterMap) -> String {
     map.zones.iter().map(zone).collect::<Vec<_>>().join(", ")
 }
 
-fn usual_path(id: StoreId) -> PathBuf {
+/// The file of a store that has no other, in its node's data directory.
+pub(crate) fn usual_path(id: StoreId) -> PathBuf {
     PathBuf::from(format!("store-{}", id.0))
 }
 

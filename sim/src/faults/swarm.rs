@@ -110,6 +110,8 @@ pub struct Swarm {
     pub think: Latency,
     /// The largest body of one PUT, in bytes.
     pub body_max: u64,
+    /// A store whose disk has only so many bytes.
+    pub small_disk: Option<(usize, u64)>,
     /// Whether one upload has a part as large as S3 asks of all but the last.
     pub large_part: bool,
 }
@@ -202,6 +204,7 @@ impl Swarm {
             cold_keys: 12,
             think: Latency { low: MILLISECOND, high: 100 * MILLISECOND },
             body_max: 40_000,
+            small_disk: None,
             large_part: false,
         }
     }

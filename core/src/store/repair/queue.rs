@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::REPAIR_OPS;
 use super::owners::Owners;
+use crate::disk::Room;
 use crate::effects::{Effects, Now};
 use crate::ids::{CallId, ChunkId, Endpoint, StoreId};
 use crate::message::{
@@ -321,7 +322,7 @@ impl Queue {
                 let pause = Duration::from_nanos(pace.saturating_mul(1_000_000_000) / rate);
                 self.not_before = self.not_before.max(now.instant) + pause;
                 let op = self.op(chunk);
-                if host.journal_is_full() {
+                if host.room() < Room::Data {
                     self.ops.remove(&op);
                     self.no_room(now, chunk, host, fx);
                 } else {
