@@ -12,7 +12,7 @@ use super::keys::{Key, Span};
 use super::state::{Damaged, RowError};
 use crate::codec::Wire;
 use crate::hash::{StateHash, ValueHash};
-use crate::rows::{RowWrite, Rows};
+use crate::rows::{Cursor, RowWrite, Rows};
 
 /// Rows and what is to be changed in them.
 pub(super) struct Overlay<'a> {
@@ -54,6 +54,15 @@ impl<'a> Overlay<'a> {
             Ok(decoded) => Ok(Some((decoded, value))),
             Err(error) => Err(RowError::Damaged(Damaged { key, error })),
         }
+    }
+
+    /// A cursor over the rows of a span.
+    ///
+    /// # Panics
+    /// If there are writes, which it would not see: only reads use one.
+    pub(super) fn cursor(&self, span: &Span) -> Box<dyn Cursor + 'a> {
+        assert!(self.writes.is_empty(), "a cursor sees no writes");
+        self.rows.cursor(&span.start, &span.end)
     }
 
     fn seek_raw(&self, from: &[u8], end: &[u8]) -> Result<Option<(Bytes, Bytes)>, RowError> {

@@ -478,6 +478,11 @@ impl Storage {
         self.take(outputs);
     }
 
+    /// Bring the blocks that follow a block into memory, for a reader that goes through rows in order.
+    pub(crate) fn read_ahead(&mut self, miss: Miss, fx: &mut Effects) {
+        self.with_parts(fx, |parts, io| parts.shelf.read_ahead(miss, io));
+    }
+
     /// A reader is done with a block that it fetched.
     pub(crate) fn release(&mut self, miss: Miss) {
         self.parts().shelf.release(miss);
