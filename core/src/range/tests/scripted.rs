@@ -274,7 +274,9 @@ fn a_key_with_more_deleted_rows_than_a_call_passes_does_not_stop_a_listing() {
             let reply = replica.read(&Read::Scan(request.clone()));
             let ReadReply::Scan(Scanned { entries, next }) = reply else { panic!() };
             let Some(next) = next else {
-                assert!(matches!(&entries[..], [ListEntry::Item(item)] if item.key.as_str() == "z"));
+                assert!(
+                    matches!(&entries[..], [ListEntry::Item(item)] if item.key.as_str() == "z")
+                );
                 break;
             };
             assert_ne!(next, request.start, "a scan gets on");

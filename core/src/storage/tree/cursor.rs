@@ -61,9 +61,10 @@ impl<'a> TableCursor<'a> {
             let head = rest.next();
             Source::Memory { rows, rest, head }
         });
-        let runs = view.all_runs().filter(|run| run.may_have(family, from, end)).map(|run| {
-            Source::Run(RunPlace { run, number: 0, block: None, at: 0, placed: false })
-        });
+        let runs = view
+            .all_runs()
+            .filter(|run| run.may_have(family, from, end))
+            .map(|run| Source::Run(RunPlace { run, number: 0, block: None, at: 0, placed: false }));
         let sources = memory.chain(runs).collect();
         let end = Bytes::copy_from_slice(end);
         Self { view, end, sources, lead: None, second: None, passed: 0 }

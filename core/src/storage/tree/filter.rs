@@ -30,6 +30,12 @@ impl KeyHash {
         Self(Checksum::of(0, family(key).unwrap_or(key)).0)
     }
 
+    /// A hash as it is.
+    #[cfg(test)]
+    pub(super) fn from_hash(hash: u64) -> Self {
+        Self(hash)
+    }
+
     /// The hash of the one family that all keys from `from` on and before `end` belong to, if that
     /// can be seen.
     pub(crate) fn of_span(from: &[u8], end: &[u8]) -> Option<Self> {
