@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use crate::hash::ValueHash;
 use crate::ids::LogIndex;
 
 /// A span of the disk that a read needs and the cache does not hold.
@@ -34,6 +35,14 @@ pub trait Rows {
     /// # Errors
     /// [`Miss`]: fetch it and ask again.
     fn get(&self, key: &[u8]) -> Result<Option<Row>, Miss>;
+
+    /// The hash of the value under `key`: known without the value where that stands elsewhere.
+    ///
+    /// # Errors
+    /// [`Miss`]: fetch it and ask again.
+    fn value_hash(&self, key: &[u8]) -> Result<Option<ValueHash>, Miss> {
+        Ok(self.get(key)?.map(|row| ValueHash::of(&row.value)))
+    }
 
     /// The first row whose key is at or after `from` and before `end`.
     ///

@@ -42,6 +42,14 @@ impl<'a> Overlay<'a> {
         }
     }
 
+    /// The hash of the value under `key`.
+    fn value_hash(&self, key: &Bytes) -> Result<Option<ValueHash>, RowError> {
+        match self.writes.get(key) {
+            Some(value) => Ok(value.as_deref().map(ValueHash::of)),
+            None => Ok(self.rows.value_hash(key)?),
+        }
+    }
+
     /// The first row in a span: its key taken apart, and its value.
     pub(super) fn first(&self, span: &Span) -> Result<Option<(Key, Bytes)>, RowError> {
         self.seek(&span.start, &span.end)
@@ -86,8 +94,8 @@ impl<'a> Overlay<'a> {
     /// Write a row that may exist.
     pub(super) fn put(&mut self, key: &Key, value: &impl Wire) -> Result<(), RowError> {
         let key = key.encode();
-        if let Some(old) = self.raw(&key)? {
-            self.hash.remove(&key, ValueHash::of(&old));
+        if let Some(old) = self.value_hash(&key)? {
+            self.hash.remove(&key, old);
         }
         self.set(key, value.to_bytes());
         Ok(())
@@ -101,8 +109,8 @@ impl<'a> Overlay<'a> {
     /// Delete a row, if it exists.
     pub(super) fn delete(&mut self, key: &Key) -> Result<(), RowError> {
         let key = key.encode();
-        if let Some(old) = self.raw(&key)? {
-            self.hash.remove(&key, ValueHash::of(&old));
+        if let Some(old) = self.value_hash(&key)? {
+            self.hash.remove(&key, old);
             self.changes += 1;
             self.writes.insert(key, None);
         }

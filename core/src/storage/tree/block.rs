@@ -233,6 +233,12 @@ impl<'a> RowRef<'a> {
         }
     }
 
+    /// The hash of a value that is elsewhere.
+    pub(crate) fn stored_hash(self) -> Option<ValueHash> {
+        let stored = self.block.rows[self.at].kind == STORED;
+        stored.then(|| ValueHash::decode(&mut self.input()).expect("it was verified"))
+    }
+
     /// The value that stands in the block.
     pub(crate) fn inline(self) -> Option<Bytes> {
         let inline = self.block.rows[self.at].kind == INLINE;

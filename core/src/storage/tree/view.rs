@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::hash::ValueHash;
 use crate::rows::{Cursor, Miss, Row, Rows, Step};
 
 use super::super::segment::layout::Layout;
@@ -10,7 +11,7 @@ use super::block::RowRef;
 use super::cache::BlockCache;
 use super::cursor::TableCursor;
 use super::filter::KeyHash;
-use super::memtable::Memtable;
+use super::memtable::{MemoryRow, Memtable};
 use super::run::Run;
 use super::table::Table;
 use super::value::{PIECE_HEADER_BYTES, Piece};
@@ -101,24 +102,48 @@ impl<'a> TableView<'a> {
     }
 }
 
-impl Rows for TableView<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Row>, Miss> {
+/// The newest state of a key.
+enum Newest<'a> {
+    Memory(&'a MemoryRow),
+    Disk(RowRef<'a>),
+}
+
+impl<'a> TableView<'a> {
+    fn newest(&self, key: &[u8]) -> Result<Option<Newest<'a>>, Miss> {
         // Sources are in order of age, so that the first one that knows the key has its newest row.
-        for memory in self.memtables() {
-            if let Some(row) = memory.get(key) {
-                let value = row.value.clone();
-                let key = Bytes::copy_from_slice(key);
-                return Ok(value.map(|value| Row { key, value, index: row.index }));
-            }
+        if let Some(row) = self.memtables().find_map(|memory| memory.get(key)) {
+            return Ok(Some(Newest::Memory(row)));
         }
         let hash = KeyHash::of(key);
         for run in self.all_runs() {
             if let Some(row) = run.get(key, hash, self.layout, self.cache)? {
-                let (key, index) = (row.key_bytes(), row.index());
-                return Ok(self.value(row)?.map(|value| Row { key, value, index }));
+                return Ok(Some(Newest::Disk(row)));
             }
         }
         Ok(None)
+    }
+}
+
+impl Rows for TableView<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Row>, Miss> {
+        let (value, index) = match self.newest(key)? {
+            None => return Ok(None),
+            Some(Newest::Memory(row)) => (row.value.clone(), row.index),
+            Some(Newest::Disk(row)) => (self.value(row)?, row.index()),
+        };
+        let key = Bytes::copy_from_slice(key);
+        Ok(value.map(|value| Row { key, value, index }))
+    }
+
+    fn value_hash(&self, key: &[u8]) -> Result<Option<ValueHash>, Miss> {
+        Ok(match self.newest(key)? {
+            None => None,
+            Some(Newest::Memory(row)) => row.value.as_deref().map(ValueHash::of),
+            Some(Newest::Disk(row)) => match row.stored_hash() {
+                Some(hash) => Some(hash),
+                None => self.value(row)?.as_deref().map(ValueHash::of),
+            },
+        })
     }
 
     fn seek(&self, from: &[u8], end: &[u8]) -> Result<Option<Row>, Miss> {

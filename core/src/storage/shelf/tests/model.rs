@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::disk::{DiskError, DiskOp};
+use crate::hash::ValueHash;
 use crate::ids::{LogIndex, RangeId};
 use crate::message::ChunkError;
 use crate::rng::Rng;
@@ -49,6 +50,12 @@ fn compare(rig: &mut Rig, table: TableId, model: &Model, rng: &mut Rng) {
         let row = rig.read(table, |rows| rows.get(&key)).unwrap();
         let row = row.map(|row| (row.value.to_vec(), row.index));
         assert_eq!(row.as_ref(), model.get(&key));
+        let mut hash = None;
+        rig.read(table, |rows| {
+            hash = rows.value_hash(&key)?;
+            Ok(None)
+        });
+        assert_eq!(hash, model.get(&key).map(|(value, _)| ValueHash::of(value)));
         let row = rig.read(table, |rows| rows.seek(&key, b"k110")).unwrap();
         let row = row.map(|row| (row.key.to_vec(), (row.value.to_vec(), row.index)));
         let end = b"k110".to_vec().max(key.clone());
