@@ -124,6 +124,9 @@ pub struct StoreLimits {
     pub chunk_bytes_max: u64,
     /// A peer that lacks more entries than this gets the state instead of the log.
     pub snapshot_lag: u64,
+    /// Deleted rows are remembered for so many entries, for replicas that lag. Who lags more gets
+    /// the whole state instead of what is newer.
+    pub tombstone_lag: u64,
     /// Bytes of rows in one page of a state, but for a single larger row.
     pub snapshot_page_bytes: usize,
     /// Journal bytes kept back from new data, so that fences and hard states still go in.
@@ -139,6 +142,7 @@ impl StoreLimits {
         calls_max: 16_384,
         chunk_bytes_max: 128 << 20,
         snapshot_lag: 100_000,
+        tombstone_lag: 1_000_000,
         snapshot_page_bytes: 256 << 10,
         journal_reserve: 64 << 20,
     };
@@ -150,6 +154,7 @@ impl StoreLimits {
         calls_max: 256,
         chunk_bytes_max: 1 << 20,
         snapshot_lag: 64,
+        tombstone_lag: 256,
         snapshot_page_bytes: 8 << 10,
         journal_reserve: 256 << 10,
     };

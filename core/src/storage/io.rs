@@ -83,6 +83,14 @@ impl Io<'_> {
         token
     }
 
+    /// Say that a span is not needed any more.
+    pub(crate) fn trim(&mut self, offset: u64, len: u64) -> DiskToken {
+        assert!(offset.is_multiple_of(SECTOR) && len.is_multiple_of(SECTOR) && len > 0);
+        let token = self.queue.token();
+        self.fx.disk(token, DiskOp::Trim { offset, len });
+        token
+    }
+
     /// Have everything durable whose write has completed. To be asked after the completion of the
     /// writes in question, not when they are started.
     pub(crate) fn sync(&mut self) -> SyncTicket {

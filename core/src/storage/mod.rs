@@ -24,6 +24,7 @@ pub(crate) mod tree;
 pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
+pub use shelf::Merged;
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
 pub(crate) use shelf::{Look, Looked};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -157,6 +158,7 @@ impl Storage {
             memtable_bytes: config.limits.memtable_bytes,
             block_cache_bytes: config.limits.block_cache_bytes,
             chunk_bytes_max: config.limits.chunk_bytes_max,
+            tombstone_lag: config.limits.tombstone_lag,
         };
         let format = Superblock {
             cluster: config.cluster,
@@ -359,6 +361,7 @@ impl Storage {
                 Ok(())
             }
             Phase::Shelf { parts, .. } | Phase::Open(parts) => {
+                parts.shelf.free_retired(&mut io);
                 parts.journal.pump(&mut io).map_err(|error| error.to_string())
             }
         };
@@ -578,6 +581,25 @@ impl Storage {
         match &self.phase {
             Phase::Open(parts) => parts.journal.synced_position(),
             _ => 0,
+        }
+    }
+
+    /// What merges of runs have done, and whether one is due or under way.
+    pub(crate) fn merged(&self) -> (Merged, bool) {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.merged(),
+            _ => (Merged::default(), true),
+        }
+    }
+
+    /// For each table how many runs it has, and how many it may have when no merge is due; parts of
+    /// one snapshot count once.
+    pub(crate) fn runs(&self) -> Vec<(usize, usize)> {
+        match &self.phase {
+            Phase::Open(parts) => {
+                parts.shelf.shapes().into_iter().map(|(_, runs, bound)| (runs, bound)).collect()
+            }
+            _ => Vec::new(),
         }
     }
 

@@ -227,6 +227,7 @@ mod tests {
             memtable_bytes: StoreLimits::SIMULATION.memtable_bytes,
             block_cache_bytes: StoreLimits::SIMULATION.block_cache_bytes,
             chunk_bytes_max: StoreLimits::SIMULATION.chunk_bytes_max,
+            tombstone_lag: StoreLimits::SIMULATION.tombstone_lag,
         };
         Gathered::new(config, false)
     }
@@ -248,6 +249,7 @@ mod tests {
             bare: LogIndex(0),
             part: Part::whole(Generation(1)),
             rows: 1,
+            tombstones: 0,
             data_blocks: 1,
             index_blocks: 1,
             filter_blocks: 0,

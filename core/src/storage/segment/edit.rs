@@ -65,6 +65,8 @@ pub(crate) struct ValueRef {
     pub(crate) generation: Generation,
     /// How many of its bytes the run's rows point to, headers of pieces included.
     pub(crate) live: u64,
+    /// How many were written into it.
+    pub(crate) used: u64,
 }
 
 impl Wire for ValueRef {
@@ -72,6 +74,7 @@ impl Wire for ValueRef {
         self.segment.encode(out);
         self.generation.encode(out);
         out.u64(self.live);
+        out.u64(self.used);
     }
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
@@ -79,6 +82,7 @@ impl Wire for ValueRef {
             segment: Wire::decode(input)?,
             generation: Wire::decode(input)?,
             live: input.u64()?,
+            used: input.u64()?,
         })
     }
 }
@@ -120,6 +124,8 @@ pub(crate) struct RunDescriptor {
     pub(crate) part: Part,
     /// Rows, tombstones included.
     pub(crate) rows: u64,
+    /// Tombstones.
+    pub(crate) tombstones: u64,
     /// Blocks of rows, from the first block of the first segment on.
     pub(crate) data_blocks: u32,
     /// Blocks of the block index, behind the data blocks.
@@ -157,12 +163,12 @@ impl RunDescriptor {
 
     /// Bytes of its encoding.
     pub(crate) fn encoded_bytes(&self) -> usize {
-        RUN_FIELDS_BYTES + 4 + 4 * self.segments.len() + 4 + 20 * self.values.len()
+        RUN_FIELDS_BYTES + 4 + 4 * self.segments.len() + 4 + 28 * self.values.len()
     }
 }
 
 /// Bytes of the fields before the lists.
-const RUN_FIELDS_BYTES: usize = 74;
+const RUN_FIELDS_BYTES: usize = 82;
 
 impl Wire for RunDescriptor {
     fn encode(&self, out: &mut Encoder) {
@@ -175,6 +181,7 @@ impl Wire for RunDescriptor {
         out.u32(self.part.number);
         self.part.last.encode(out);
         out.u64(self.rows);
+        out.u64(self.tombstones);
         out.u32(self.data_blocks);
         out.u32(self.index_blocks);
         out.u32(self.filter_blocks);
@@ -195,6 +202,7 @@ impl Wire for RunDescriptor {
                 last: Wire::decode(input)?,
             },
             rows: input.u64()?,
+            tombstones: input.u64()?,
             data_blocks: input.u32()?,
             index_blocks: input.u32()?,
             filter_blocks: input.u32()?,
@@ -202,7 +210,8 @@ impl Wire for RunDescriptor {
             values: input.list("value segments", RUN_VALUES_MAX)?,
         };
         let ascending = run.values.windows(2).all(|pair| pair[0].segment < pair[1].segment);
-        if !(ascending && run.after < run.through && run.bare <= run.through) {
+        let counts = run.tombstones <= run.rows && run.values.iter().all(|it| it.live <= it.used);
+        if !(ascending && counts && run.after < run.through && run.bare <= run.through) {
             return Err(DecodeError::Invalid { what: "description of a run" });
         }
         Ok(run)
@@ -302,6 +311,36 @@ pub(crate) enum Edit {
     /// A snapshot of a range took the place of its table, or was laid over it, and the range's log
     /// begins after it.
     TableInstalled(Installation),
+    /// A merge: one run takes the place of neighbours in age.
+    RunsReplaced(Replacement),
+}
+
+/// What a merge changes. Value segments that no run refers to any more are free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replacement {
+    /// The runs that are gone, oldest first: all parts of a snapshot or none.
+    pub(crate) removed: Vec<Generation>,
+    /// The run that has their rows. There always is one: an interval without a run would look like
+    /// a run that is lost.
+    pub(crate) added: RunDescriptor,
+}
+
+impl Wire for Replacement {
+    fn encode(&self, out: &mut Encoder) {
+        out.list(&self.removed);
+        self.added.encode(out);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let removed: Vec<Generation> = input.list("merged runs", INSTALLED_RUNS_MAX)?;
+        let added = RunDescriptor::decode(input)?;
+        // A merge gives a whole, which is younger than all that it is made of.
+        let whole = added.part == Part::whole(added.run);
+        if removed.is_empty() || !whole || removed.iter().any(|run| *run >= added.run) {
+            return Err(DecodeError::Invalid { what: "merge of runs" });
+        }
+        Ok(Self { removed, added })
+    }
 }
 
 /// A snapshot that a range begins with from now on. All of it counts at once.
@@ -396,6 +435,10 @@ impl Wire for Edit {
                 out.u8(8);
                 installation.encode(out);
             }
+            Self::RunsReplaced(replacement) => {
+                out.u8(9);
+                replacement.encode(out);
+            }
         }
     }
 
@@ -419,6 +462,7 @@ impl Wire for Edit {
                 runs: input.list("runs", SNAPSHOT_MAX)?,
             },
             8 => Self::TableInstalled(Wire::decode(input)?),
+            9 => Self::RunsReplaced(Wire::decode(input)?),
             tag => return Err(DecodeError::Tag { what: "edit", tag }),
         })
     }

@@ -14,7 +14,9 @@ use crate::object::{ObjectKey, Target};
 use crate::rng::Rng;
 
 use super::chunk::ChunkHeader;
-use super::edit::{ChunkRecord, Edit, Installation, Part, RunDescriptor, TableId, ValueRef};
+use super::edit::{
+    ChunkRecord, Edit, Installation, Part, Replacement, RunDescriptor, TableId, ValueRef,
+};
 use super::header::{RunPlace, SegmentContent, SegmentHeader};
 use super::layout::{Generation, Layout, SegmentId};
 use super::scan::SegmentScan;
@@ -73,11 +75,17 @@ pub(crate) fn run() -> RunDescriptor {
         bare: LogIndex(20),
         part: Part::whole(GENERATION),
         rows: 900,
+        tombstones: 90,
         data_blocks: 12,
         index_blocks: 1,
         filter_blocks: 2,
         segments: vec![SegmentId(1), SegmentId(2)],
-        values: vec![ValueRef { segment: SegmentId(4), generation: Generation(8), live: 700 }],
+        values: vec![ValueRef {
+            segment: SegmentId(4),
+            generation: Generation(8),
+            live: 700,
+            used: 900,
+        }],
     }
 }
 
@@ -177,7 +185,7 @@ fn chunk_header_is_as_documented() {
 #[test]
 fn run_description_is_as_documented() {
     let bytes = run().to_bytes();
-    let expected: [(&str, &[u8]); 13] = [
+    let expected: [(&str, &[u8]); 14] = [
         ("run", &GENERATION.0.to_le_bytes()),
         ("table_kind", &[0]),
         ("range", &5_u64.to_le_bytes()),
@@ -188,14 +196,16 @@ fn run_description_is_as_documented() {
         ("part", &0_u32.to_le_bytes()),
         ("last_part", &[1]),
         ("rows", &900_u64.to_le_bytes()),
+        ("tombstones", &90_u64.to_le_bytes()),
         ("data_blocks", &12_u32.to_le_bytes()),
         ("index_blocks", &1_u32.to_le_bytes()),
         ("filter_blocks", &2_u32.to_le_bytes()),
     ];
     hold(DOC, "Run description", &bytes, &expected);
-    assert_eq!(bytes[74..86], *b"\x02\0\0\0\x01\0\0\0\x02\0\0\0");
-    let value = [&b"\x01\0\0\0\x04\0\0\0"[..], &8_u64.to_le_bytes(), &700_u64.to_le_bytes()];
-    assert_eq!(bytes[86..], value.concat());
+    assert_eq!(bytes[82..94], *b"\x02\0\0\0\x01\0\0\0\x02\0\0\0");
+    let (generation, live, used) = (8_u64, 700_u64, 900_u64);
+    let numbers = [generation, live, used].map(u64::to_le_bytes).concat();
+    assert_eq!(bytes[94..], [&b"\x01\0\0\0\x04\0\0\0"[..], &numbers].concat());
     assert_eq!(bytes.len(), run().encoded_bytes());
     assert_eq!(RunDescriptor::from_bytes(&bytes), Ok(run()));
 }
@@ -259,6 +269,26 @@ fn a_snapshot_without_its_last_run_or_of_the_chunk_index_is_refused() {
     assert!(refused(|it| it.table = TableId::Chunks));
 }
 
+fn replacement() -> Replacement {
+    Replacement { removed: vec![Generation(3), Generation(2)], added: run() }
+}
+
+#[test]
+fn a_merge_of_nothing_into_a_part_or_into_an_older_run_is_refused() {
+    let refused = |change: fn(&mut Replacement)| {
+        let mut replacement = replacement();
+        change(&mut replacement);
+        Replacement::from_bytes(&replacement.to_bytes()).is_err()
+    };
+    assert!(!refused(|_| {}));
+    assert!(refused(|it| it.removed.clear()));
+    assert!(refused(|it| it.removed.push(GENERATION)));
+    assert!(refused(|it| it.added.part.last = false));
+    assert!(refused(|it| it.added.part.of = Generation(1)));
+    assert!(refused(|it| it.added.tombstones = it.added.rows + 1));
+    assert!(refused(|it| it.added.values[0].used = 699));
+}
+
 fn edits() -> Vec<(&'static str, Edit)> {
     let chunk = write(0, 1).chunk;
     let (segment, generation) = (SEGMENT, GENERATION);
@@ -275,6 +305,7 @@ fn edits() -> Vec<(&'static str, Edit)> {
         ("ChunkIndexRebuilt", Edit::ChunkIndexRebuilt),
         ("Snapshot", Edit::Snapshot { chunk_segments, runs: vec![run()] }),
         ("TableInstalled", Edit::TableInstalled(installation())),
+        ("RunsReplaced", Edit::RunsReplaced(replacement())),
     ]
 }
 

@@ -93,7 +93,7 @@ impl Shelf {
     /// Whether what flushes will need is left. Chunks leave it to them; rows in hand can be written
     /// out with it.
     pub(crate) fn has_room_for_rows(&self) -> bool {
-        self.segments.free() >= self.reserve
+        self.segments.free() >= self.reserve + self.merge_reserve()
     }
 
     /// Write a table's rows out, which are those of all entries up to `through`, the last applied.
@@ -184,6 +184,7 @@ impl Shelf {
         table.runs.insert(0, run);
         table.flushed = through;
         table.frozen = None;
+        self.compaction.runs_changed();
         out.push(Output::Flushed { table: id, through });
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Ingest {
     newer_than: LogIndex,
     /// The entry whose state it is.
     through: LogIndex,
+    /// The giver had no tombstones of entries up to this one.
+    bare: LogIndex,
     /// Rows that are in no run yet.
     staging: Memtable,
     /// Newest first.
@@ -62,6 +64,11 @@ pub(crate) enum Ingested {
 }
 
 impl Ingest {
+    /// Whether what the table has is about to be replaced.
+    pub(super) fn is_installing(&self, table: TableId) -> bool {
+        self.table == table && self.stage == Stage::Installing
+    }
+
     pub(super) fn memory_bytes(&self) -> u64 {
         self.staging.bytes() + self.staged.iter().map(Run::memory_bytes).sum::<u64>()
     }
@@ -70,7 +77,8 @@ impl Ingest {
 impl Shelf {
     /// Begin to take a snapshot of a table, the state after the entry `through`. One that is under
     /// way is given up. `newer_than` must be 0 or what the table has flushed, and nothing may be
-    /// flushing.
+    /// flushing. Tombstones of entries up to `bare` are not among the rows: only a state as a whole may
+    /// lack any.
     ///
     /// # Panics
     /// If these rules are broken.
@@ -78,7 +86,7 @@ impl Shelf {
         &mut self,
         table: TableId,
         newer_than: LogIndex,
-        through: LogIndex,
+        (through, bare): (LogIndex, LogIndex),
         io: &mut Io<'_>,
     ) {
         assert!(table != TableId::Chunks, "the chunk index is the store's own");
@@ -86,10 +94,11 @@ impl Shelf {
         assert!(newer_than < through, "a snapshot says something new");
         let base = self.flushed(table);
         assert!(newer_than == LogIndex(0) || newer_than == base, "{newer_than} is not {base}");
+        assert!(newer_than == LogIndex(0) || bare <= newer_than, "deleted rows would stay");
         self.abort_ingest(io);
         let (staging, staged) = (Memtable::default(), Vec::new());
         let stage = Stage::Rows;
-        self.ingest = Some(Ingest { table, newer_than, through, staging, staged, stage });
+        self.ingest = Some(Ingest { table, newer_than, through, bare, staging, staged, stage });
     }
 
     /// Take the next row, in key order.
@@ -162,7 +171,8 @@ impl Shelf {
             table: ingest.table,
             after: ingest.newer_than,
             through: ingest.through,
-            bare: LogIndex(0),
+            // What lies below still has its tombstones, if it ever had them.
+            bare: if ingest.newer_than == LogIndex(0) { ingest.bare } else { LogIndex(0) },
             part_of: staged.map(|(last, first)| (first.descriptor.run, last + 1)),
             last: !part,
             rows_max: ingest.staging.len(),
@@ -268,6 +278,7 @@ impl Shelf {
         let table = self.tables.entry(id).or_default();
         staged.append(&mut table.runs);
         *table = Table { runs: staged, flushed: through, ..Table::default() };
+        self.compaction.runs_changed();
         out.push(Output::Installed { table: id });
     }
 

@@ -16,6 +16,7 @@
 //! 5. After [`Output::Fatal`] the store halts.
 
 mod chunks;
+mod compact;
 mod flush;
 mod found;
 mod holdings;
@@ -47,12 +48,14 @@ use super::segment::edit::{Edit, RunDescriptor};
 use super::segment::layout::{Generation, Layout, SegmentId, sector_span};
 use super::tree::block::Block;
 use super::tree::cache::{BlockCache, Cached};
-use super::tree::run::{Run, block_at, block_span};
+use super::tree::run::{block_at, block_span};
 use super::tree::table::Table;
 use super::tree::value::{self, PIECE_HEADER_BYTES, Piece};
 use super::tree::view::TableView;
 use chunks::Job;
 pub(crate) use chunks::{Look, Looked};
+use compact::Compaction;
+pub use compact::Merged;
 use flush::Flush;
 use holdings::Holdings;
 use ingest::Ingest;
@@ -78,6 +81,8 @@ pub(crate) struct ShelfConfig {
     pub(crate) block_cache_bytes: u64,
     /// Chunk bytes in hand, written or read.
     pub(crate) chunk_bytes_max: u64,
+    /// Tombstones of so many entries are kept for replicas that lag.
+    pub(crate) tombstone_lag: u64,
 }
 
 /// What the caller has to know or do.
@@ -172,6 +177,9 @@ enum DiskPurpose {
     Flush,
     OpenHeader(SegmentId, Generation),
     Wipe(SegmentId),
+    Trim(SegmentId),
+    MergeRead(compact::MergeRead),
+    MergeWrite,
     Recover,
     Rebuild(u64),
 }
@@ -185,6 +193,7 @@ enum SyncPurpose {
     /// A chunk that was read and verified: op.
     Proven(u64),
     Flush,
+    Merge,
     Open(SegmentId, Generation),
     Wiped(SegmentId),
     Recover,
@@ -196,6 +205,8 @@ enum EditPurpose {
     Opened(SegmentId, Generation),
     Sealed(SegmentId),
     Run(Generation),
+    /// A merge gave this run.
+    Merged(Generation),
     /// These segments are to be wiped and are then free.
     Reset(Vec<SegmentId>),
     Chunks,
@@ -234,6 +245,7 @@ pub(crate) struct Shelf {
     fetches: BTreeMap<Miss, Fetch>,
     flush: Option<Flush>,
     ingest: Option<Ingest>,
+    compaction: Compaction,
     views: Views,
     chunks: ChunkStore,
     /// Chunk writes that wait for an open segment.
@@ -269,6 +281,7 @@ impl Shelf {
             fetches: BTreeMap::new(),
             flush: None,
             ingest: None,
+            compaction: Compaction::default(),
             views: Views::default(),
             chunks: ChunkStore::default(),
             room: VecDeque::new(),
@@ -344,6 +357,7 @@ impl Shelf {
     fn drop_table(&mut self, table: TableId, out: &mut Vec<Output>) {
         let mut segments = self.drop_runs(table);
         segments.extend(self.abandon_flush(table));
+        segments.extend(self.abandon_merge(table));
         self.tables.insert(table, Table::default());
         self.journal(&Edit::TableReset { table }, EditPurpose::Reset(segments), out);
     }
@@ -359,6 +373,7 @@ impl Shelf {
             table.runs.clear();
         }
         self.views.table_replaced(table);
+        self.compaction.runs_changed();
         segments
     }
 
@@ -384,6 +399,7 @@ impl Shelf {
             }
             Some(EditPurpose::Sealed(segment)) => self.seal(segment),
             Some(EditPurpose::Run(run)) => self.flush_journaled(run, out),
+            Some(EditPurpose::Merged(run)) => self.merge_journaled(run, io),
             Some(EditPurpose::Reset(segments)) => {
                 for segment in segments {
                     self.wipe(segment, io);
@@ -430,6 +446,17 @@ impl Shelf {
                     self.sync(SyncPurpose::Wiped(segment), io);
                 }
             }
+            DiskPurpose::Trim(segment) => {
+                if self.written(result, "zeros", out) {
+                    self.segments.set(segment, SegmentState::Free);
+                }
+            }
+            DiskPurpose::MergeRead(read) => self.merge_was_read(read, result, out),
+            DiskPurpose::MergeWrite => {
+                if self.written(result, "merged rows", out) {
+                    self.merge_was_written();
+                }
+            }
             DiskPurpose::Recover => self.recover_read(result, io, out),
             DiskPurpose::Rebuild(serial) => self.rebuild_read(serial, result),
         }
@@ -456,11 +483,12 @@ impl Shelf {
                 out.push(Output::ChunkLooked { op, result: Ok(Looked::Proven(durable)) });
             }
             SyncPurpose::Flush => self.flush_synced(io, out),
+            SyncPurpose::Merge => self.merge_synced(io),
             SyncPurpose::Open(segment, generation) => {
                 let edit = Edit::SegmentOpened { segment, generation };
                 self.journal(&edit, EditPurpose::Opened(segment, generation), out);
             }
-            SyncPurpose::Wiped(segment) => self.segments.set(segment, SegmentState::Free),
+            SyncPurpose::Wiped(segment) => self.trim(segment, io),
             SyncPurpose::Recover => self.recovered(out),
         }
         self.drive(io, out);
@@ -476,19 +504,22 @@ impl Shelf {
     pub(crate) fn memory_bytes(&self) -> u64 {
         let tables: u64 = self.tables.values().map(Table::memory_bytes).sum();
         let ingest = self.ingest.as_ref().map_or(0, Ingest::memory_bytes);
-        tables + ingest + self.cache.bytes() + self.chunks.bytes_in_hand
+        let merge = self.compaction.memory_bytes() + self.views.memory_bytes();
+        tables + ingest + merge + self.cache.bytes() + self.chunks.bytes_in_hand
     }
 
     /// One line for operators and traces.
     pub(crate) fn status(&self) -> String {
         let runs: usize = self.tables.values().map(|table| table.runs.len()).sum();
         format!(
-            "segments free={} of {} runs={runs} cache={} chunk bytes in hand={}{}{}",
+            "segments free={} of {} runs={runs} merges={} cache={} chunk bytes in hand={}{}{}{}",
             self.free_segments(),
             self.layout.count,
+            self.compaction.done.merges,
             self.cache.bytes(),
             self.chunks.bytes_in_hand,
             if self.flush.is_some() { " flushing" } else { "" },
+            if self.compaction.is_merging() { " merging" } else { "" },
             if self.rebuild.is_some() { " rebuilding the chunk index" } else { "" },
         )
     }
@@ -521,6 +552,8 @@ impl Shelf {
         self.freeze_chunk_index(io);
         self.drive_rebuild(io, out);
         self.drive_ingest(io, out);
+        self.free_retired(io);
+        self.drive_merge(io, out);
     }
 
     fn journal(&mut self, edit: &Edit, purpose: EditPurpose, out: &mut Vec<Output>) {
@@ -537,7 +570,7 @@ impl Shelf {
     /// Whether a write succeeded; a failed one ends the store.
     fn written(&mut self, result: &DiskResult, what: &str, out: &mut Vec<Output>) -> bool {
         let why = match result {
-            Ok(DiskOutput::Written) => return true,
+            Ok(DiskOutput::Written | DiskOutput::Trimmed) => return true,
             Ok(other) => format!("the disk answered {other:?} to a write"),
             Err(error) => error.to_string(),
         };
@@ -555,6 +588,12 @@ impl Shelf {
         const ZEROS: &[u8] = &[0; 4096];
         let token = io.write(self.layout.offset(segment), vec![Bytes::from_static(ZEROS)]);
         self.disk.insert(token, DiskPurpose::Wipe(segment));
+    }
+
+    /// Give the space of a wiped segment back to the file system.
+    fn trim(&mut self, segment: SegmentId, io: &mut Io<'_>) {
+        let token = io.trim(self.layout.offset(segment), self.layout.segment);
+        self.disk.insert(token, DiskPurpose::Trim(segment));
     }
 
     fn begin_fetch(&mut self, miss: Miss, io: &mut Io<'_>) -> &mut Fetch {
@@ -601,9 +640,16 @@ impl Shelf {
                         out.push(Output::IngestFailed { table, reason });
                         return self.abort_ingest(io);
                     }
-                    self.damaged(table, reason, out);
-                    if table != TableId::Chunks {
-                        return;
+                    let viewed = self.only_viewed(table, miss);
+                    if viewed.is_empty() {
+                        self.damaged(table, reason, out);
+                        if table != TableId::Chunks {
+                            return;
+                        }
+                    } else {
+                        // The table does not need it any more. Who asks again hears that the view is gone.
+                        out.push(Output::Note(reason));
+                        viewed.into_iter().for_each(|run| self.views.lost(run));
                     }
                 }
             }
@@ -634,8 +680,7 @@ impl Shelf {
         match self.segments.state(segment)? {
             SegmentState::Run(run) => {
                 let table = self.holdings.table_of(run)?;
-                let runs: &[Run] = &self.tables.get(&table)?.runs;
-                let run = runs.iter().find(|other| other.descriptor.run == run)?;
+                let run = self.run_of(table, run)?;
                 Some((table, Owner::Run(&run.descriptor)))
             }
             SegmentState::Values(generation) => {

@@ -22,7 +22,7 @@ use super::super::io::Io;
 use super::super::segment::allocator::SegmentState;
 use super::super::segment::chunk_store::{OpenSegment, chunk_key};
 use super::super::segment::edit::{
-    ChunkRecord, Edit, Installation, Part, RunDescriptor, TableId, ValueRef,
+    ChunkRecord, Edit, Installation, Part, Replacement, RunDescriptor, TableId, ValueRef,
 };
 use super::super::segment::header::SegmentHeader;
 use super::super::segment::layout::{Generation, Layout, SegmentId};
@@ -157,6 +157,7 @@ impl Shelf {
                 }
                 runs.into_iter().try_for_each(|run| self.replay_run(run, replayed))
             }
+            Edit::RunsReplaced(replacement) => self.replay_merge(replacement, replayed),
             Edit::ChunksAdded { sequence, records } => self.replay_chunks(sequence, records),
             Edit::ChunkIndexRebuilt => {
                 replayed.rebuild = false;
@@ -237,6 +238,44 @@ impl Shelf {
         table.flushed = table.flushed.max(run.through);
         table.active.forget(run.through);
         runs.push(run);
+        Ok(())
+    }
+
+    fn replay_merge(
+        &mut self,
+        Replacement { removed, added }: Replacement,
+        replayed: &mut Replayed,
+    ) -> Result<(), DecodeError> {
+        let invalid = || DecodeError::Invalid { what: "merge of runs" };
+        let runs = replayed.runs.entry(added.table).or_default();
+        let is_removed =
+            |some: &[RunDescriptor]| some.iter().map(|run| run.run).eq(removed.iter().copied());
+        let at = runs.windows(removed.len()).position(is_removed).ok_or_else(invalid)?;
+        let old = &runs[at..at + removed.len()];
+        let (first, last) = (&old[0], &old[old.len() - 1]);
+        let whole = first.part.number == 0 && last.part.last;
+        let same = (first.after, last.through) == (added.after, added.through);
+        let free = |segment| self.segments.state(segment) == Some(SegmentState::Free);
+        let known = |value: &ValueRef| {
+            old.iter().any(|run| run.value_generation(value.segment) == Some(value.generation))
+        };
+        let own = added.segments.iter().all(|segment| free(*segment))
+            && added.values.iter().all(|value| free(value.segment) || known(value));
+        if !(whole && same && own && is_plausible(&added, &self.layout)) {
+            return Err(invalid());
+        }
+        for segment in old.iter().flat_map(RunDescriptor::all_segments) {
+            self.segments.set(segment, SegmentState::Free);
+        }
+        self.segments.saw(added.run);
+        for segment in &added.segments {
+            self.segments.set(*segment, SegmentState::Run(added.run));
+        }
+        for value in &added.values {
+            self.segments.saw(value.generation);
+            self.segments.set(value.segment, SegmentState::Values(value.generation));
+        }
+        runs.splice(at..at + removed.len(), [added]);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ const VALUES: Generation = Generation(8);
 
 /// A run whose values are in segment 2.
 fn run() -> RunDescriptor {
-    let values = vec![ValueRef { segment: SegmentId(2), generation: VALUES, live: 724 }];
+    let values = vec![ValueRef { segment: SegmentId(2), generation: VALUES, live: 724, used: 724 }];
     RunDescriptor { run: RUN, values, ..segment_tests::run() }
 }
 

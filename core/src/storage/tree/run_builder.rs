@@ -79,6 +79,7 @@ pub(crate) struct RunBuilder {
     last_key: Vec<u8>,
     filter: Option<Filter>,
     rows: u64,
+    tombstones: u64,
 }
 
 /// A run that is complete but for its last writes.
@@ -109,20 +110,21 @@ impl RunBuilder {
             last_key: Vec::new(),
             filter: Filter::for_keys(spec.rows_max, &layout),
             rows: 0,
+            tombstones: 0,
         }
     }
 
     /// Value segments that rows may point into: those of the runs that are merged.
     pub(crate) fn reuse(&mut self, values: &[ValueRef]) {
         for value in values {
-            self.refer(value.segment, value.generation);
+            self.refer(value.segment, value.generation, value.used);
         }
     }
 
-    fn refer(&mut self, segment: SegmentId, generation: Generation) {
+    fn refer(&mut self, segment: SegmentId, generation: Generation, used: u64) {
         match self.referred.binary_search_by_key(&segment, |value| value.segment) {
             Ok(at) => assert_eq!(self.referred[at].generation, generation, "a segment lives once"),
-            Err(at) => self.referred.insert(at, ValueRef { segment, generation, live: 0 }),
+            Err(at) => self.referred.insert(at, ValueRef { segment, generation, live: 0, used }),
         }
     }
 
@@ -142,6 +144,7 @@ impl RunBuilder {
     ) -> Result<(), NoSegment> {
         assert!(self.rows == 0 || self.last_key.as_slice() < key, "rows come in key order");
         debug_assert!(index <= self.spec.through, "a row is of the entries that the run covers");
+        let is_tombstone = matches!(value, NewValue::Tombstone);
         let value = self.place(value, free)?;
         if !self.data.push(key, index, &value) {
             self.end_block(free)?;
@@ -158,6 +161,7 @@ impl RunBuilder {
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
         self.rows += 1;
+        self.tombstones += u64::from(is_tombstone);
         Ok(())
     }
 
@@ -172,7 +176,7 @@ impl RunBuilder {
                 let pieces = self.values.push(&value, free)?;
                 for at in known..self.values.segments().len() {
                     let (segment, generation) = self.values.segments()[at];
-                    self.refer(segment, generation);
+                    self.refer(segment, generation, 0);
                 }
                 (ValueHash::of(&value), pieces)
             }
@@ -214,6 +218,11 @@ impl RunBuilder {
             || self.referred.len() + 64 >= RUN_VALUES_MAX
     }
 
+    /// Whether anything can be written now.
+    pub(crate) fn has_writes(&self) -> bool {
+        self.stream.is_ready() || self.values.stream_ref().is_ready()
+    }
+
     /// What can be written now.
     pub(crate) fn take_writes(&mut self) -> Vec<DiskWrite> {
         let mut writes = self.values.stream().take();
@@ -229,11 +238,11 @@ impl RunBuilder {
     }
 
     /// Bytes that it holds.
-    pub(crate) fn memory_bytes(&mut self) -> u64 {
+    pub(crate) fn memory_bytes(&self) -> u64 {
         let keys: usize = self.keys.iter().map(|key| key.len() + size_of::<Bytes>()).sum();
         let filter = self.filter.as_ref().map_or(0, |filter| filter.as_slice().len());
         let refs = size_of_val(&self.referred[..]);
-        self.stream.bytes() + self.values.stream().bytes() + (keys + filter + refs) as u64
+        self.stream.bytes() + self.values.stream_ref().bytes() + (keys + filter + refs) as u64
     }
 
     /// All rows are in it.
@@ -266,6 +275,12 @@ impl RunBuilder {
             None => Part { last: self.spec.last, ..Part::whole(self.run) },
         };
         self.referred.retain(|value| value.live > 0);
+        for (segment, _) in self.values.segments() {
+            // All that was placed is a row's; the segments are the run's own.
+            let at = self.referred.binary_search_by_key(segment, |value| value.segment);
+            let value = &mut self.referred[at.expect("an own segment has values")];
+            value.used = value.live;
+        }
         let mut descriptor = RunDescriptor {
             run: self.run,
             table: self.spec.table,
@@ -274,6 +289,7 @@ impl RunBuilder {
             bare: self.spec.bare,
             part,
             rows: self.rows,
+            tombstones: self.tombstones,
             data_blocks,
             index_blocks,
             filter_blocks,

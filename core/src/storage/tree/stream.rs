@@ -57,6 +57,11 @@ impl Stream {
         core::mem::take(&mut self.ready)
     }
 
+    /// Whether there are writes that are complete.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> u64 {
         let ready = self.ready.iter().flat_map(|(_, parts)| parts);

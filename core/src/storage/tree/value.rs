@@ -92,6 +92,11 @@ impl ValueWriter {
         &self.segments
     }
 
+    /// What can be written already, or waits for more.
+    pub(crate) fn stream_ref(&self) -> &Stream {
+        &self.stream
+    }
+
     /// What can be written already.
     pub(crate) fn stream(&mut self) -> &mut Stream {
         &mut self.stream
