@@ -65,7 +65,7 @@ enum Found {
 /// Current versions.
 pub(super) fn objects(rows: &Overlay<'_>, request: &ScanRequest) -> Result<ReadReply, RowError> {
     let Some(mut walk) = Walk::begin(rows, request)? else { return Ok(ReadReply::NoSuchBucket) };
-    let mut entries = Vec::with_capacity(walk.limit);
+    let mut entries = Vec::new();
     loop {
         let table = match walk.next(entries.len(), ObjectTable::Version)? {
             Found::Row(table) => table,
