@@ -117,7 +117,9 @@ impl Table {
         line("  after faults, median", after_ms(50));
         line("  after faults, p99", after_ms(99));
         line("  after faults, worst", after_ms(100));
-        for (name, count) in ["merges of runs", "  values moved", "  segments freed"].into_iter().zip(self.merges) {
+        for (name, count) in
+            ["merges of runs", "  values moved", "  segments freed"].into_iter().zip(self.merges)
+        {
             line(name, count.to_string());
         }
         writeln!(text, "\n{:<24} {:>14} {:>10}", "fault", "happened", "seeds on")

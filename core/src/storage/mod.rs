@@ -25,8 +25,8 @@ pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
-pub use shelf::{Merged, Written};
 pub(crate) use shelf::{Look, Looked};
+pub use shelf::{Merged, Written};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -479,6 +479,11 @@ impl Storage {
         let mut outputs = Vec::new();
         self.with_parts(fx, |parts, io| parts.shelf.fetch(miss, must, io, &mut outputs));
         self.take(outputs);
+    }
+
+    /// Bring the blocks that follow a block into memory, for a reader that goes through rows in order.
+    pub(crate) fn read_ahead(&mut self, miss: Miss, fx: &mut Effects) {
+        self.with_parts(fx, |parts, io| parts.shelf.read_ahead(miss, io));
     }
 
     /// A reader is done with a block that it fetched.

@@ -29,11 +29,11 @@ mod report;
 mod serving;
 mod snapshot;
 
+pub use crate::storage::{Merged, Written};
 pub use observe::{Observation, needs_durable_state};
 pub use probe::{ReplicaProbe, StoreProbe};
 pub use repair::RepairReport;
 pub use report::{DiskReport, RangeReport, StoreLife, StoreReport};
-pub use crate::storage::{Merged, Written};
 
 use crate::cluster::StoreConfig;
 use crate::effects::{Effect, Effects, Now, StoreEvent};

@@ -80,7 +80,12 @@ pub(crate) fn run() -> RunDescriptor {
         index_blocks: 1,
         filter_blocks: 2,
         segments: vec![SegmentId(1), SegmentId(2)],
-        values: vec![ValueRef { segment: SegmentId(4), generation: Generation(8), live: 700, used: 900 }],
+        values: vec![ValueRef {
+            segment: SegmentId(4),
+            generation: Generation(8),
+            live: 700,
+            used: 900,
+        }],
     }
 }
 

@@ -25,10 +25,10 @@ use super::super::segment::edit::{
     Edit, RUN_SEGMENTS_MAX, RUN_VALUES_MAX, Replacement, RunDescriptor, TableId,
 };
 use super::super::segment::layout::{Generation, Layout, SegmentId};
+use super::super::tree::VALUE_BYTES_MAX;
 use super::super::tree::block::BlockValue;
 use super::super::tree::merge::{self, Next};
 use super::super::tree::policy::{self, Circumstances, Pick, Unit, Values};
-use super::super::tree::VALUE_BYTES_MAX;
 use super::super::tree::reader::{UnitReader, ValueReader, read_bytes};
 use super::super::tree::run::Run;
 use super::super::tree::run_builder::{DiskWrite, NewValue, NoSegment, RunBuilder, RunSpec};
@@ -149,7 +149,8 @@ impl Job {
     fn memory_bytes(&self) -> (u64, u64) {
         let units = self.units.iter().map(UnitReader::memory_bytes);
         let parts = units.chain([self.values.memory_bytes(), self.builder.memory_bytes()]);
-        parts.fold((0, 0), |(buffers, indexes), (buffer, index)| (buffers + buffer, indexes + index))
+        parts
+            .fold((0, 0), |(buffers, indexes), (buffer, index)| (buffers + buffer, indexes + index))
     }
 }
 
@@ -438,9 +439,11 @@ impl Shelf {
         let Stage::Journal { run } = job.stage else { return };
         let free = self.segments.free();
         self.holdings.add(&run.descriptor, &mut self.segments);
-        let table = self.tables.get_mut(&job.table).expect("a reset would have taken the merge away");
+        let table =
+            self.tables.get_mut(&job.table).expect("a reset would have taken the merge away");
         // Newest first.
-        let last = table.runs.iter().position(|other| Some(&other.descriptor.run) == job.removed.last());
+        let last =
+            table.runs.iter().position(|other| Some(&other.descriptor.run) == job.removed.last());
         let at = last.expect("only a merge takes runs out");
         let span = at..at + job.removed.len();
         let old: Vec<Run> = table.runs.splice(span, [run]).collect();
@@ -617,7 +620,8 @@ impl Shelf {
     /// Free segments that are kept for merges beside the reserve of flushes: without them, what is
     /// deleted on a full disk would never become free.
     pub(super) fn merge_reserve(&self) -> usize {
-        let blocks = |table: &Table| table.runs.iter().map(|run| run.descriptor.segments.len()).sum();
+        let blocks =
+            |table: &Table| table.runs.iter().map(|run| run.descriptor.segments.len()).sum();
         let most: usize = self.tables.values().map(blocks).max().unwrap_or(0);
         (most + policy::EMPTIED_MAX / 2 + 3).min(self.layout.count as usize / 4)
     }

@@ -47,17 +47,17 @@ use super::segment::chunk_store::ChunkStore;
 pub(crate) use super::segment::edit::TableId;
 use super::segment::edit::{Edit, RunDescriptor};
 use super::segment::layout::{Generation, Layout, SegmentId, sector_span};
+use super::tree::VALUE_BYTES_MAX;
 use super::tree::block::Block;
 use super::tree::cache::{BlockCache, Cached};
-use super::tree::run::block_at;
+use super::tree::run::{block_at, block_span};
 use super::tree::table::Table;
 use super::tree::value::{self, PIECE_HEADER_BYTES, Piece};
-use super::tree::VALUE_BYTES_MAX;
 use super::tree::view::TableView;
 use chunks::Job;
+pub(crate) use chunks::{Look, Looked};
 use compact::Compaction;
 pub use compact::{Merged, Written};
-pub(crate) use chunks::{Look, Looked};
 use flush::Flush;
 use holdings::Holdings;
 use ingest::Ingest;
@@ -165,6 +165,10 @@ pub(crate) enum Output {
     /// The store has to halt; the text says why and what to do.
     Fatal(String),
 }
+
+/// Blocks that are read ahead of a reader that goes through rows in order: a page of a listing needs
+/// some ten of them.
+const AHEAD_BLOCKS: u64 = 8;
 
 /// What a disk effect is for.
 #[derive(Debug)]
@@ -352,6 +356,21 @@ impl Shelf {
         let fetch = self.begin_fetch(miss, io);
         fetch.readers += 1;
         fetch.must |= must;
+    }
+
+    /// Bring the data blocks behind a data block into memory, if there is room: nobody waits for them.
+    pub(crate) fn read_ahead(&mut self, miss: Miss, io: &mut Io<'_>) {
+        let Some((_, Owner::Run(run))) = self.owner(miss) else { return };
+        let Some(number) = block_at(run, &self.layout, miss) else { return };
+        let room = self.config.block_cache_bytes / 4 / self.layout.tree_block;
+        let count = u32::try_from(room.min(AHEAD_BLOCKS)).unwrap_or(0);
+        let ahead = (number + 1..run.data_blocks).take(count as usize);
+        let ahead: Vec<_> = ahead.map(|number| block_span(run, &self.layout, number)).collect();
+        for miss in ahead {
+            if !self.cache.contains(miss) {
+                self.begin_fetch(miss, io);
+            }
+        }
     }
 
     /// A reader that had fetched a span does not need it any more.
@@ -657,8 +676,12 @@ impl Shelf {
             match content {
                 Ok(content) => {
                     self.cache.insert(miss, content, fetch.must);
-                    for _ in 1..u64::from(fetch.readers) + fetch.jobs.len() as u64 {
+                    let readers = u64::from(fetch.readers) + fetch.jobs.len() as u64;
+                    for _ in 1..readers {
                         self.cache.pin(miss, fetch.must);
+                    }
+                    if readers == 0 {
+                        self.cache.release(miss);
                     }
                 }
                 Err(error) => {

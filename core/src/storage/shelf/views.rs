@@ -131,7 +131,8 @@ impl Shelf {
     pub(super) fn only_viewed(&self, table: TableId, miss: Miss) -> Vec<Generation> {
         let Some((segment, _)) = self.layout.locate(miss.offset) else { return Vec::new() };
         let has = |run: &&Run| run.descriptor.all_segments().any(|own| own == segment);
-        let in_table = self.tables.get(&table).is_some_and(|table| table.runs.iter().any(|run| has(&run)));
+        let in_table =
+            self.tables.get(&table).is_some_and(|table| table.runs.iter().any(|run| has(&run)));
         let retired = self.views.retired.iter().filter(has).map(|run| run.descriptor.run);
         if in_table { Vec::new() } else { retired.collect() }
     }

@@ -166,7 +166,12 @@ impl Block {
 
     /// The place of the first row for whose key `before` does not hold; it holds up to some key.
     pub(crate) fn partition(&self, before: impl Fn(&[u8]) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.rows.len());
+        self.partition_from(0, before)
+    }
+
+    /// The same, from row `low` on.
+    pub(crate) fn partition_from(&self, mut low: usize, before: impl Fn(&[u8]) -> bool) -> usize {
+        let mut high = self.rows.len();
         while low < high {
             let middle = low.midpoint(high);
             if before(&self.keys[self.key_span(middle)]) {
@@ -226,6 +231,12 @@ impl<'a> RowRef<'a> {
             }
             _ => BlockValue::Tombstone,
         }
+    }
+
+    /// The hash of a value that is elsewhere.
+    pub(crate) fn stored_hash(self) -> Option<ValueHash> {
+        let stored = self.block.rows[self.at].kind == STORED;
+        stored.then(|| ValueHash::decode(&mut self.input()).expect("it was verified"))
     }
 
     /// The value that stands in the block.

@@ -200,7 +200,8 @@ fn rows_come_in_order_from_any_place() {
         let key = format!("bucket/{:05}", rng.below(41_000)).into_bytes();
         let end = format!("bucket/{:05}", rng.below(41_000)).into_bytes();
         for from in [Bound::Included(&key[..]), Bound::Excluded(&key[..])] {
-            let found = run.first(from, &end, &layout, &cache).unwrap().map(|row| row.key().to_vec());
+            let found =
+                run.first(from, &end, &layout, &cache).unwrap().map(|row| row.key().to_vec());
             let expected = rows.range::<[u8], _>((from, Bound::Unbounded)).next();
             let expected = expected.map(|(key, _)| key.clone()).filter(|key| *key < end);
             assert_eq!(found, expected);

@@ -1,12 +1,16 @@
-//! Which keys a run has: a Bloom filter (Bloom, 1970) of ten bits for each key.
+//! Which keys a run has: a Bloom filter (Bloom, 1970) of ten bits for each row.
+//!
+//! It knows keys by their families ([`family`]), so that it also answers a search for an object whose
+//! versions are not known.
 //!
 //! All seven probes come from one 64-bit hash of the key (Kirsch and Mitzenmacher, "Less hashing,
 //! same performance", 2006), so that a read hashes its key once for all runs. About one key in 120
-//! that a run does not have passes. Byte table: `docs/disk-format-tree.md`.
+//! that a run does not have passes, and fewer where rows share families. Byte table: `docs/disk-format-tree.md`.
 
 use bytes::Bytes;
 
 use crate::hash::Checksum;
+use crate::rows::family;
 
 use super::super::segment::layout::Layout;
 use super::block::BLOCK_HEADER_BYTES;
@@ -21,9 +25,22 @@ const KEYS_MAX: u64 = 32 << 20;
 pub(crate) struct KeyHash(u64);
 
 impl KeyHash {
-    /// The hash of `key`.
+    /// The hash of the family of `key`.
     pub(crate) fn of(key: &[u8]) -> Self {
-        Self(Checksum::of(0, key).0)
+        Self(Checksum::of(0, family(key).unwrap_or(key)).0)
+    }
+
+    /// A hash as it is.
+    #[cfg(test)]
+    pub(super) fn from_hash(hash: u64) -> Self {
+        Self(hash)
+    }
+
+    /// The hash of the one family that all keys from `from` on and before `end` belong to, if that
+    /// can be seen.
+    pub(crate) fn of_span(from: &[u8], end: &[u8]) -> Option<Self> {
+        let family = family(from).filter(|family| end.starts_with(family))?;
+        Some(Self(Checksum::of(0, family).0))
     }
 }
 

@@ -123,6 +123,15 @@ fn filter_is_as_documented() {
         expected[bit / 8] |= 1 << (bit % 8);
     }
     assert_eq!(filter.as_slice(), expected);
+    // All rows of an object are one family: up to the end of its escaped key.
+    let object = [&[1][..], &[0; 16], b"key\0\xff\0\x01"].concat();
+    let row = |end: &[u8]| KeyHash::of(&[&object[..], end].concat());
+    assert_eq!(row(b"\x10version"), row(b"\x20body\0\x01"));
+    let whole = xxhash_rust::xxh3::xxh3_64_with_seed(&object, 0);
+    let (mut one, mut other) =
+        (Filter::for_keys(1, &layout()).unwrap(), Filter::for_keys(1, &layout()).unwrap());
+    (one.insert(row(b"\x10")), other.insert(KeyHash::from_hash(whole)));
+    assert_eq!(one.as_slice(), other.as_slice());
     let kind = BlockKind::Filter;
     let blocks = raw_blocks(filter.as_slice(), &layout(), RUN, 13, kind);
     assert_eq!((blocks.len(), blocks[0][1]), (1, 2));

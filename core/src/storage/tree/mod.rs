@@ -15,6 +15,7 @@
 
 pub(crate) mod block;
 pub(crate) mod cache;
+mod cursor;
 pub(crate) mod filter;
 pub(crate) mod memtable;
 pub(crate) mod merge;

@@ -218,7 +218,9 @@ fn dead_values(units: &[Unit], smallest: u64) -> Option<Pick> {
     let mut values = units[most].values.clone();
     values.retain(|values| values.dead() > 0);
     // The share that is dead, highest first: least is moved for what is freed.
-    values.sort_by_key(|values| (core::cmp::Reverse(values.dead() * 1024 / values.used), values.segment));
+    values.sort_by_key(|values| {
+        (core::cmp::Reverse(values.dead() * 1024 / values.used), values.segment)
+    });
     let mut left = dead;
     let enough = values.iter().take_while(|values| {
         let wanted = left * 8 > used;

@@ -100,6 +100,18 @@ impl Run {
         Ok(self.block(self.block_before(key), layout, cache)?.get(key))
     }
 
+    /// Whether it may have rows of this family, and rows from `from` on and before `end`.
+    pub(crate) fn may_have(&self, family: Option<KeyHash>, from: &[u8], end: &[u8]) -> bool {
+        let outside = self.last_key.as_ref() < from || self.first_keys[0].as_ref() >= end;
+        let filter = self.filter.as_ref().zip(family);
+        !outside && filter.is_none_or(|(filter, family)| filter.may_have(family))
+    }
+
+    /// The first key of data block `number`; `None` behind the last.
+    pub(crate) fn first_key(&self, number: usize) -> Option<&[u8]> {
+        self.first_keys.get(number).map(Bytes::as_ref)
+    }
+
     /// The first row within `from` and before `end`.
     ///
     /// # Errors
@@ -143,11 +155,15 @@ impl Run {
     }
 
     /// The last block that begins at or before `key`, or the first block.
-    fn block_before(&self, key: &[u8]) -> usize {
+    pub(crate) fn block_before(&self, key: &[u8]) -> usize {
         self.first_keys.partition_point(|first| first.as_ref() <= key).saturating_sub(1)
     }
 
-    fn block<'a>(
+    /// Data block `number`.
+    ///
+    /// # Errors
+    /// [`Miss`].
+    pub(crate) fn block<'a>(
         &self,
         number: usize,
         layout: &Layout,

@@ -211,13 +211,6 @@ impl RunBuilder {
         self.rows
     }
 
-    /// Whether the run is so large that it should end before the next row.
-    pub(crate) fn is_full(&self) -> bool {
-        // Behind the data come index, filter and description: an eighth is more than they take.
-        self.segments.len() >= RUN_SEGMENTS_MAX / 8 * 7
-            || self.referred.len() + 64 >= RUN_VALUES_MAX
-    }
-
     /// Whether anything can be written now.
     pub(crate) fn has_writes(&self) -> bool {
         self.stream.is_ready() || self.values.stream_ref().is_ready()

@@ -331,7 +331,9 @@ fn values_are_moved_out_of_segments_that_are_mostly_dead() {
     assert!(done.values_moved > 20, "{done:?}");
     let image = rig.crash();
     let mut rig = Rig::start(image, 6, false);
-    for (key, index) in expected.iter().filter(|(_, index)| **index <= flushed(&rig)).collect::<Vec<_>>() {
+    for (key, index) in
+        expected.iter().filter(|(_, index)| **index <= flushed(&rig)).collect::<Vec<_>>()
+    {
         let key = format!("{key:04}");
         let found = rig.read(RANGE, |rows| rows.get(key.as_bytes())).unwrap().unwrap();
         assert_eq!((found.index, found.value), (LogIndex(*index), value(*index)));
@@ -511,9 +513,10 @@ fn replay_refuses_a_merge_that_does_not_fit() {
     assert!(merges.len() >= 2, "{merges:?}");
     // The run that a merge takes was never added.
     let mut broken = image.clone();
-    let added = broken.journal.iter().position(|edit| {
-        matches!(Edit::from_bytes(edit), Ok(Edit::RunAdded(_)))
-    });
+    let added = broken
+        .journal
+        .iter()
+        .position(|edit| matches!(Edit::from_bytes(edit), Ok(Edit::RunAdded(_))));
     broken.journal.remove(added.unwrap());
     let rig = Rig::start(broken, 2, false);
     assert!(rig.notes.iter().any(|note| note.contains("missing")), "{:?}", rig.notes);

@@ -103,8 +103,10 @@ impl Sim {
         let segments = segments.chunk_by(|one, other| one == other);
         let live = segments.map(|same| (same[0], same.len() as u64 * VALUE_BYTES));
         let live = live.filter(|(segment, _)| *segment > 0);
-        let values = live.map(|(segment, live)| {
-            Values { segment: SegmentId(segment), live, used: self.used[&segment] }
+        let values = live.map(|(segment, live)| Values {
+            segment: SegmentId(segment),
+            live,
+            used: self.used[&segment],
         });
         let stat = Unit {
             blocks: rows.len() as u64 * BLOCK_BYTES_PER_ROW,
@@ -173,7 +175,8 @@ impl Sim {
             self.live.len(),
             self.moved,
             self.space_max,
-            self.held() as f64 / (self.live.len().max(1) as u64 * (BLOCK_BYTES_PER_ROW + VALUE_BYTES)) as f64,
+            self.held() as f64
+                / (self.live.len().max(1) as u64 * (BLOCK_BYTES_PER_ROW + VALUE_BYTES)) as f64,
             self.units.len(),
             self.runs_max,
             self.reasons
