@@ -139,6 +139,9 @@ pub struct StoreLimits {
     pub chunk_bytes_max: u64,
     /// A peer that lacks more entries than this gets the state instead of the log.
     pub snapshot_lag: u64,
+    /// Deleted rows are remembered for so many entries, for replicas that lag. Who lags more gets
+    /// the whole state instead of what is newer.
+    pub tombstone_lag: u64,
     /// Bytes of rows in one page of a state, but for a single larger row.
     pub snapshot_page_bytes: usize,
     /// Journal bytes kept back from new data, of which deletes may have a quarter: fences and hard
@@ -156,6 +159,7 @@ impl StoreLimits {
         call_bytes_max: 64 << 20,
         chunk_bytes_max: 128 << 20,
         snapshot_lag: 100_000,
+        tombstone_lag: 1_000_000,
         snapshot_page_bytes: 256 << 10,
         journal_reserve: 64 << 20,
     };
@@ -178,6 +182,7 @@ impl StoreLimits {
         call_bytes_max: 64 << 10,
         chunk_bytes_max: 1 << 20,
         snapshot_lag: 64,
+        tombstone_lag: 256,
         snapshot_page_bytes: 8 << 10,
         journal_reserve: 256 << 10,
     };

@@ -366,6 +366,9 @@ pub struct SnapshotOffer {
     pub snapshot: SnapshotId,
     /// The hash of all its logical rows.
     pub hash: StateHash,
+    /// The holder has dropped tombstones of entries up to this one: who has an older state must take
+    /// this one as a whole.
+    pub bare: LogIndex,
 }
 
 /// One replica pulls from another.

@@ -259,7 +259,7 @@ fn snapshot_page(given: SnapshotGiven) -> Message {
 
 #[test]
 fn pages_without_rows_survive_the_trip_and_rows_are_read_back() {
-    let offer = SnapshotOffer { snapshot: SNAPSHOT, hash: StateHash(77) };
+    let offer = SnapshotOffer { snapshot: SNAPSHOT, hash: StateHash(77), bare: LogIndex(6) };
     assert_eq!(SnapshotOffer::from_bytes(&offer.to_bytes()), Ok(offer.clone()));
     let (index, term) = (LogIndex(8), Term(2));
     let state = SnapshotGiven::State { index, term, membership: Bytes::from_static(b"m"), offer };

@@ -2,6 +2,7 @@
 
 mod codecs;
 mod model;
+mod pages;
 mod random;
 mod scripted;
 mod support;

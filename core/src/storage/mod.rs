@@ -26,6 +26,7 @@ pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
 pub(crate) use shelf::{Look, Looked};
+pub use shelf::{Merged, Written};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -169,6 +170,7 @@ impl Storage {
             memtable_bytes: config.limits.memtable_bytes,
             block_cache_bytes: config.limits.block_cache_bytes,
             chunk_bytes_max: config.limits.chunk_bytes_max,
+            tombstone_lag: config.limits.tombstone_lag,
         };
         let format = Superblock {
             cluster: config.cluster,
@@ -382,6 +384,7 @@ impl Storage {
                 Ok(())
             }
             Phase::Shelf { parts, .. } | Phase::Open(parts) => {
+                parts.shelf.free_retired(&mut io);
                 parts.journal.pump(&mut io).map_err(|error| error.to_string())
             }
         };
@@ -507,6 +510,11 @@ impl Storage {
         self.take(outputs);
     }
 
+    /// Bring the blocks that follow a block into memory, for a reader that goes through rows in order.
+    pub(crate) fn read_ahead(&mut self, miss: Miss, fx: &mut Effects) {
+        self.with_parts(fx, |parts, io| parts.shelf.read_ahead(miss, io));
+    }
+
     /// A reader is done with a block that it fetched.
     pub(crate) fn release(&mut self, miss: Miss) {
         self.parts().shelf.release(miss);
@@ -605,6 +613,37 @@ impl Storage {
         }
     }
 
+    /// What merges of runs have done, and whether one is due or under way.
+    pub(crate) fn merged(&self) -> (Merged, bool) {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.merged(),
+            _ => (Merged::default(), true),
+        }
+    }
+
+    /// What was written to the disk in this life, and for what.
+    pub(crate) fn written(&self) -> Written {
+        match &self.phase {
+            Phase::Open(parts) => {
+                let written = parts.shelf.bytes_written();
+                let own = written.chunks + written.flushes + written.merges;
+                Written { others: self.queue.written_bytes().saturating_sub(own), ..written }
+            }
+            _ => Written::default(),
+        }
+    }
+
+    /// For each table how many runs it has, and how many it may have when no merge is due; parts of
+    /// one snapshot count once.
+    pub(crate) fn runs(&self) -> Vec<(usize, usize)> {
+        match &self.phase {
+            Phase::Open(parts) => {
+                parts.shelf.shapes().into_iter().map(|(_, runs, bound)| (runs, bound)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// What is held in memory. `records_max`: most bytes of records that the store lets wait.
     pub(crate) fn memory(&self, records_max: u64, account: &mut MemoryAccount) {
         if let Phase::Open(parts) = &self.phase {
@@ -617,7 +656,14 @@ impl Storage {
     pub(crate) fn status(&self) -> String {
         match &self.phase {
             Phase::Open(parts) => {
-                format!("journal free={} {}", parts.journal.free_bytes(), parts.shelf.status())
+                let amplification = self.written().amplification_percent();
+                format!(
+                    "journal free={} {} write amplification={}.{:02}",
+                    parts.journal.free_bytes(),
+                    parts.shelf.status(),
+                    amplification / 100,
+                    amplification % 100
+                )
             }
             _ => "not open".to_owned(),
         }

@@ -207,7 +207,7 @@ impl RecoverySink for Gathered {
 #[cfg(test)]
 mod tests {
     use super::super::journal::RecoverySink;
-    use super::super::segment::edit::{Edit, RunDescriptor};
+    use super::super::segment::edit::{Edit, Part, RunDescriptor};
     use super::super::segment::layout::{Generation, SegmentId};
     use super::*;
     use crate::cluster::{Geometry, StoreLimits};
@@ -227,6 +227,7 @@ mod tests {
             memtable_bytes: StoreLimits::SIMULATION.memtable_bytes,
             block_cache_bytes: StoreLimits::SIMULATION.block_cache_bytes,
             chunk_bytes_max: StoreLimits::SIMULATION.chunk_bytes_max,
+            tombstone_lag: StoreLimits::SIMULATION.tombstone_lag,
         };
         Gathered::new(config, false)
     }
@@ -243,11 +244,15 @@ mod tests {
         let run = RunDescriptor {
             run: Generation(1),
             table,
-            previous: None,
+            after: LogIndex(0),
             through: index,
-            part: false,
+            bare: LogIndex(0),
+            part: Part::whole(Generation(1)),
+            rows: 1,
+            tombstones: 0,
             data_blocks: 1,
             index_blocks: 1,
+            filter_blocks: 0,
             segments: vec![SegmentId(0)],
             values: Vec::new(),
         };

@@ -21,8 +21,9 @@ impl Storage {
         self.parts().shelf.is_flushing(TableId::Range(range))
     }
 
-    /// Hold the state that the range's runs have: that after the entry it gives.
-    pub(crate) fn open_view(&mut self, range: RangeId) -> (ViewId, LogIndex) {
+    /// Hold the state that the range's runs have: that after the entry it gives, without tombstones up
+    /// to the second one.
+    pub(crate) fn open_view(&mut self, range: RangeId) -> (ViewId, LogIndex, LogIndex) {
         self.parts().shelf.open_view(TableId::Range(range))
     }
 
@@ -50,7 +51,7 @@ impl Storage {
         &mut self,
         range: RangeId,
         newer_than: LogIndex,
-        through: LogIndex,
+        (through, bare): (LogIndex, LogIndex),
         fx: &mut Effects,
     ) -> bool {
         let table = TableId::Range(range);
@@ -58,7 +59,7 @@ impl Storage {
             if parts.shelf.ingests() || parts.shelf.is_flushing(table) {
                 return false;
             }
-            parts.shelf.begin_ingest(table, newer_than, through, io);
+            parts.shelf.begin_ingest(table, newer_than, (through, bare), io);
             true
         })
     }

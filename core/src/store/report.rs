@@ -8,6 +8,7 @@ use crate::consensus::{ENTRY_PAYLOAD_BYTES_MAX, Role};
 use crate::disk::Room;
 use crate::ids::{Incarnation, LogIndex, MapEpoch, RangeId, StoreId, Term, ZoneId};
 use crate::memory::MemoryAccount;
+use crate::storage::{Merged, Written};
 
 /// One command alone may be longer than all that may wait.
 const COMMAND_MAX: u64 = ENTRY_PAYLOAD_BYTES_MAX as u64;
@@ -88,6 +89,12 @@ pub struct DiskReport {
     pub used: u64,
     /// Bytes that the journal still takes.
     pub journal_free: u64,
+    /// What was written to it since the store was started, and for what.
+    pub written: Written,
+    /// What merges of runs have done since.
+    pub merged: Merged,
+    /// Runs of all tables.
+    pub runs: usize,
     /// For what there is room.
     pub room: Room,
 }
@@ -160,6 +167,9 @@ impl Serving {
                 capacity,
                 used,
                 journal_free: host.storage.journal_free(),
+                written: host.storage.written(),
+                merged: host.storage.merged().0,
+                runs: host.storage.runs().iter().map(|(runs, _)| runs).sum(),
                 room: host.room(),
             },
             memory: self.memory(),

@@ -60,10 +60,18 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
     store.incarnation = Some(report.incarnation.0);
     store.directory = Some(report.directory.0);
     store.map_epoch = Some(report.map_epoch.0);
+    let written = report.disk.written;
     store.disk = Some(DiskStatus {
         capacity_bytes: report.disk.capacity,
         used_bytes: report.disk.used,
         journal_free_bytes: report.disk.journal_free,
+        kept_bytes: written.rows + written.chunks,
+        written_bytes: written.chunks + written.flushes + written.merges + written.others,
+        flush_bytes: written.flushes,
+        merge_bytes: written.merges,
+        merges: report.disk.merged.merges,
+        segments_freed: report.disk.merged.segments_freed,
+        runs: report.disk.runs as u64,
     });
     store.repair = Some(RepairStatus {
         missing: report.repair.missing,

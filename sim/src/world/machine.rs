@@ -38,8 +38,25 @@ pub trait StoreMachine {
     }
     /// What its replicas show, for [`crate::checkers::agreement`].
     fn views(&self) -> Vec<ReplicaView>;
+    /// What its merges of runs have come to; `None` while it does not serve.
+    fn merging(&self) -> Option<MergeView>;
     /// What its replicas did in the last step, for the ghost.
     fn observations(&mut self) -> Vec<(RangeId, Observation)>;
+}
+
+/// A store's merges of runs.
+#[derive(Clone, Debug, Default)]
+pub struct MergeView {
+    /// Completed, in this life.
+    pub merges: u64,
+    /// Values that they moved.
+    pub values_moved: u64,
+    /// Segments that they made free.
+    pub segments_freed: u64,
+    /// One is due or under way.
+    pub busy: bool,
+    /// For each table how many runs there are, and how many there may be when none is due.
+    pub runs: Vec<(usize, usize)>,
 }
 
 /// A gateway as the world drives it.
@@ -143,6 +160,17 @@ impl StoreMachine for Store {
                 applied: replica.applied.map(|(index, hash)| (index.0, hash.0)),
             })
             .collect()
+    }
+
+    fn merging(&self) -> Option<MergeView> {
+        let probe = self.probe()?;
+        Some(MergeView {
+            merges: probe.merged.merges,
+            values_moved: probe.merged.values_moved,
+            segments_freed: probe.merged.segments_freed,
+            busy: probe.merging,
+            runs: probe.runs,
+        })
     }
 
     fn observations(&mut self) -> Vec<(RangeId, Observation)> {

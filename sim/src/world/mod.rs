@@ -29,7 +29,7 @@ use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint, SessionId, ZoneId};
 use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
 
-pub use machine::{GatewayMachine, Maker, Real, StoreMachine};
+pub use machine::{GatewayMachine, Maker, MergeView, Real, StoreMachine};
 pub use setup::GEOMETRY;
 pub use steer::Leader;
 
@@ -102,6 +102,9 @@ pub struct Counts {
     pub gap_max: Nanos,
     /// From the end of all faults until every copy was seen to be there, if that was asked.
     pub redundant_after: Option<Nanos>,
+    /// Merges of runs that stores completed in their last lives, values these moved, and segments
+    /// they made free.
+    pub merges: [u64; 3],
 }
 
 /// Something on its way to a machine.
@@ -343,12 +346,40 @@ impl<M: Maker> World<M> {
                     let after = self.now - self.healed_at;
                     self.counts.redundant_after.get_or_insert(after);
                 }
-                if agree && (!self.swarm.redundancy || self.counts.redundant_after.is_some()) {
+                let whole = !self.swarm.redundancy || self.counts.redundant_after.is_some();
+                if agree && whole && self.merges_rest() {
                     self.part = Part::Over;
                 }
             }
             Part::Faults | Part::Draining | Part::Verifying | Part::Over => {}
         }
+    }
+
+    /// Whether no store has runs to merge. Then none may have many, and what was done is counted.
+    fn merges_rest(&mut self) -> bool {
+        let mut views = Vec::new();
+        for store in self.stores() {
+            let Side::Store(side) = &self.machines[store].side else { continue };
+            let view = side.machine.as_ref().and_then(|machine| machine.merging());
+            views.extend(view.map(|view| (store, view)));
+        }
+        if views.iter().any(|(_, view)| view.busy) {
+            return false;
+        }
+        self.counts.merges = [0; 3];
+        for (store, view) in views {
+            let counts = [view.merges, view.values_moved, view.segments_freed];
+            for (sum, count) in self.counts.merges.iter_mut().zip(counts) {
+                *sum += count;
+            }
+            if let Some((runs, most)) = view.runs.iter().find(|(runs, most)| runs > most) {
+                let name = &self.machines[store].name;
+                self.failure.get_or_insert(format!(
+                    "{name} has a table of {runs} runs and none to merge: at most {most}"
+                ));
+            }
+        }
+        true
     }
 
     fn stuck(&mut self) {

@@ -134,6 +134,10 @@ impl ToyStore {
 }
 
 impl StoreMachine for ToyStore {
+    fn merging(&self) -> Option<super::MergeView> {
+        None
+    }
+
     fn step(&mut self, now: Now, event: StoreEvent, fx: &mut Effects) {
         match event {
             StoreEvent::Start => {

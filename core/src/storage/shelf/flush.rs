@@ -11,11 +11,10 @@ use crate::disk::Room;
 use crate::ids::LogIndex;
 
 use super::super::io::Io;
-use super::super::segment::allocator::SegmentState;
 use super::super::segment::edit::{Edit, TableId};
 use super::super::segment::layout::{Generation, SegmentId};
 use super::super::tree::run::Run;
-use super::super::tree::run_writer::{self, DiskWrite, RunImage};
+use super::super::tree::run_builder::{self, DiskWrite, RunImage, RunSpec};
 use super::super::tree::table::Frozen;
 use super::{DiskPurpose, EditPurpose, Output, Shelf, SyncPurpose};
 
@@ -25,6 +24,8 @@ pub(super) struct Flush {
     table: TableId,
     through: LogIndex,
     run: Run,
+    /// All segments that are new with it.
+    segments: Vec<SegmentId>,
     stage: Stage,
     content: Content,
     /// The table was reset meanwhile: what is written counts for nothing.
@@ -51,16 +52,16 @@ enum Stage {
 }
 
 impl Flush {
-    /// A flush whose body, in so many writes, is being written.
+    /// A flush of what was built, and the writes of its body.
     pub(super) fn new(
         table: TableId,
         through: LogIndex,
-        run: Run,
-        (writes_left, headers): (usize, Vec<DiskWrite>),
+        image: RunImage,
         content: Content,
-    ) -> Self {
-        let stage = Stage::Body { writes_left, headers };
-        Self { table, through, run, stage, content, abandoned: false }
+    ) -> (Self, Vec<DiskWrite>) {
+        let RunImage { run, body, headers, segments } = image;
+        let stage = Stage::Body { writes_left: body.len(), headers };
+        (Self { table, through, run, segments, stage, content, abandoned: false }, body)
     }
 
     /// Whether it writes out a memtable of this table.
@@ -75,11 +76,6 @@ impl Flush {
     /// Its segments are wiped when the writes in flight have ended.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
-    }
-
-    fn segments(&self) -> Vec<SegmentId> {
-        let run = &self.run.descriptor;
-        run.segments.iter().chain(&run.values).copied().collect()
     }
 }
 
@@ -96,11 +92,12 @@ impl Shelf {
     }
 
     /// For what there are segments left. If applying stalled for want of them, nothing could be read
-    /// any more either.
+    /// any more either; and without those that a merge needs, what is deleted would never be freed.
     pub(crate) fn room(&self) -> Room {
+        let merge = self.merge_reserve();
         match self.segments.free() {
-            free if free < self.reserve.deletes => Room::Housekeeping,
-            free if free < self.reserve.data => Room::Deletes,
+            free if free < self.reserve.deletes + merge => Room::Housekeeping,
+            free if free < self.reserve.data + merge => Room::Deletes,
             _ => Room::Data,
         }
     }
@@ -114,18 +111,20 @@ impl Shelf {
             return false;
         }
         assert!(through >= rows.active.last(), "rows of an entry after {through} are in memory");
-        let (previous, segments) = (rows.newest_run(), &mut self.segments);
-        let image = run_writer::build(
-            self.layout,
+        let spec = RunSpec {
             table,
-            previous,
-            (through, false),
-            &rows.active,
-            segments,
-        );
-        let Some(RunImage { run, body, headers }) = image else { return false };
+            after: rows.flushed,
+            through,
+            bare: LogIndex(0),
+            part_of: None,
+            last: true,
+            rows_max: rows.active.len(),
+        };
+        let image = run_builder::build(self.layout, spec, &rows.active, &mut self.segments);
+        let Some(image) = image else { return false };
         rows.frozen = Some(Frozen { rows: std::mem::take(&mut rows.active), through });
-        self.flush = Some(Flush::new(table, through, run, (body.len(), headers), Content::Frozen));
+        let (flush, body) = Flush::new(table, through, image, Content::Frozen);
+        self.flush = Some(flush);
         self.start_writes(body, io);
         true
     }
@@ -156,7 +155,7 @@ impl Shelf {
         let Some(mut flush) = self.flush.take() else { return };
         if flush.abandoned {
             // Headers may be there: they go the way of all that is given up.
-            for segment in flush.segments() {
+            for segment in flush.segments {
                 self.wipe(segment, io);
             }
             return;
@@ -185,17 +184,13 @@ impl Shelf {
         let Some(flush) = self.flush.take_if(|flush| flush.run.descriptor.run == run) else {
             return;
         };
-        let segments = flush.segments();
         let Flush { table: id, through, run, .. } = flush;
-        let generation = run.descriptor.run;
-        for segment in &segments {
-            self.segments.set(*segment, SegmentState::Run(generation));
-        }
-        self.runs.insert(generation, (id, segments));
+        self.holdings.add(&run.descriptor, &mut self.segments);
         let table = self.tables.entry(id).or_default();
         table.runs.insert(0, run);
         table.flushed = through;
         table.frozen = None;
+        self.compaction.runs_changed();
         out.push(Output::Flushed { table: id, through });
     }
 
@@ -209,13 +204,12 @@ impl Shelf {
             flush.abandoned = true;
             return Vec::new();
         }
-        let segments = flush.segments();
-        self.flush = None;
-        segments
+        self.flush.take().map_or_else(Vec::new, |flush| flush.segments)
     }
 
     pub(super) fn start_writes(&mut self, writes: Vec<DiskWrite>, io: &mut Io<'_>) {
         for (offset, parts) in writes {
+            self.flushed_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
             let token = io.write(offset, parts);
             self.disk.insert(token, DiskPurpose::Flush);
         }
@@ -231,7 +225,7 @@ impl Shelf {
     }
 
     fn has_room_for_flush(&self, table: TableId) -> bool {
-        let needed = run_writer::segments_needed(&self.layout, self.active_bytes(table));
+        let needed = run_builder::segments_needed(&self.layout, self.active_bytes(table));
         self.segments.free() >= needed
     }
 

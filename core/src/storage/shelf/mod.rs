@@ -16,7 +16,10 @@
 //! 5. After [`Output::Fatal`] the store halts.
 
 mod chunks;
+mod compact;
 mod flush;
+mod found;
+mod holdings;
 mod ingest;
 mod recover;
 #[cfg(test)]
@@ -45,15 +48,18 @@ pub(crate) use super::segment::edit::TableId;
 use super::segment::edit::{Edit, RunDescriptor};
 use super::segment::layout::{Generation, Layout, SegmentId, sector_span};
 use super::tree::VALUE_BYTES_MAX;
-use super::tree::block::{Block, BlockKind};
+use super::tree::block::Block;
 use super::tree::cache::{BlockCache, Cached};
-use super::tree::run::{Run, block_at};
+use super::tree::run::{block_at, block_span};
 use super::tree::table::Table;
 use super::tree::value::{self, PIECE_HEADER_BYTES, Piece};
 use super::tree::view::TableView;
 use chunks::Job;
 pub(crate) use chunks::{Look, Looked};
+use compact::Compaction;
+pub use compact::{Merged, Written};
 use flush::Flush;
+use holdings::Holdings;
 use ingest::Ingest;
 pub(crate) use ingest::Ingested;
 use recover::{Phase, Rebuild};
@@ -77,6 +83,8 @@ pub(crate) struct ShelfConfig {
     pub(crate) block_cache_bytes: u64,
     /// Chunk bytes in hand, written or read.
     pub(crate) chunk_bytes_max: u64,
+    /// Tombstones of so many entries are kept for replicas that lag.
+    pub(crate) tombstone_lag: u64,
 }
 
 /// What the caller has to know or do.
@@ -158,6 +166,10 @@ pub(crate) enum Output {
     Fatal(String),
 }
 
+/// Blocks that are read ahead of a reader that goes through rows in order: a page of a listing needs
+/// some ten of them.
+const AHEAD_BLOCKS: u64 = 8;
+
 /// What a disk effect is for.
 #[derive(Debug)]
 enum DiskPurpose {
@@ -167,6 +179,9 @@ enum DiskPurpose {
     Flush,
     OpenHeader(SegmentId, Generation),
     Wipe(SegmentId),
+    Trim(SegmentId),
+    MergeRead(compact::MergeRead),
+    MergeWrite,
     Recover,
     Rebuild(u64),
 }
@@ -180,6 +195,7 @@ enum SyncPurpose {
     /// A chunk that was read and verified: op.
     Proven(u64),
     Flush,
+    Merge,
     Open(SegmentId, Generation),
     Wiped(SegmentId),
     Recover,
@@ -191,6 +207,8 @@ enum EditPurpose {
     Opened(SegmentId, Generation),
     Sealed(SegmentId),
     Run(Generation),
+    /// A merge gave this run.
+    Merged(Generation),
     /// These segments are to be wiped and are then free.
     Reset(Vec<SegmentId>),
     Chunks,
@@ -248,12 +266,12 @@ pub(crate) struct Shelf {
     tables: BTreeMap<TableId, Table>,
     /// What is seen of a table that was never written to.
     empty: Table,
-    /// To which table a run belongs, also one that could not be loaded.
-    runs: BTreeMap<Generation, (TableId, Vec<SegmentId>)>,
+    holdings: Holdings,
     cache: BlockCache,
     fetches: BTreeMap<Miss, Fetch>,
     flush: Option<Flush>,
     ingest: Option<Ingest>,
+    compaction: Compaction,
     views: Views,
     chunks: ChunkStore,
     /// Chunk writes that wait for an open segment.
@@ -267,6 +285,10 @@ pub(crate) struct Shelf {
     edits: BTreeMap<u64, EditPurpose>,
     next_edit: u64,
     dead: bool,
+    /// Bytes of keys and values that were applied, of ranges; of chunks; and of runs written out.
+    rows_bytes: u64,
+    chunks_bytes: u64,
+    flushed_bytes: u64,
 }
 
 impl Shelf {
@@ -274,7 +296,7 @@ impl Shelf {
     pub(crate) fn new(config: ShelfConfig) -> Self {
         let layout = Layout::new(config.store, &config.geometry, config.area);
         let segments = Segments::new(layout.count, config.incarnation);
-        let flush = super::tree::run_writer::segments_needed(&layout, config.memtable_bytes);
+        let flush = super::tree::run_builder::segments_needed(&layout, config.memtable_bytes);
         let reserve = Reserve::new(flush, layout.count as usize);
         Self {
             config,
@@ -283,11 +305,12 @@ impl Shelf {
             reserve,
             tables: BTreeMap::from([(TableId::Chunks, Table::default())]),
             empty: Table::default(),
-            runs: BTreeMap::new(),
+            holdings: Holdings::default(),
             cache: BlockCache::new(config.block_cache_bytes),
             fetches: BTreeMap::new(),
             flush: None,
             ingest: None,
+            compaction: Compaction::default(),
             views: Views::default(),
             chunks: ChunkStore::default(),
             room: VecDeque::new(),
@@ -299,6 +322,9 @@ impl Shelf {
             edits: BTreeMap::new(),
             next_edit: 0,
             dead: false,
+            rows_bytes: 0,
+            chunks_bytes: 0,
+            flushed_bytes: 0,
         }
     }
 
@@ -308,6 +334,8 @@ impl Shelf {
     /// If it is not, or if a key or value is over its limit.
     pub(crate) fn write_rows(&mut self, table: TableId, index: LogIndex, rows: &[RowWrite]) {
         assert!(table != TableId::Chunks, "the shelf itself writes the chunk index");
+        let bytes = |row: &RowWrite| row.key.len() + row.value.as_ref().map_or(0, Bytes::len);
+        self.rows_bytes += rows.iter().map(bytes).sum::<usize>() as u64;
         self.tables.entry(table).or_default().write(index, rows);
     }
 
@@ -330,6 +358,21 @@ impl Shelf {
         fetch.must |= must;
     }
 
+    /// Bring the data blocks behind a data block into memory, if there is room: nobody waits for them.
+    pub(crate) fn read_ahead(&mut self, miss: Miss, io: &mut Io<'_>) {
+        let Some((_, Owner::Run(run))) = self.owner(miss) else { return };
+        let Some(number) = block_at(run, &self.layout, miss) else { return };
+        let room = self.config.block_cache_bytes / 4 / self.layout.tree_block;
+        let count = u32::try_from(room.min(AHEAD_BLOCKS)).unwrap_or(0);
+        let ahead = (number + 1..run.data_blocks).take(count as usize);
+        let ahead: Vec<_> = ahead.map(|number| block_span(run, &self.layout, number)).collect();
+        for miss in ahead {
+            if !self.cache.contains(miss) {
+                self.begin_fetch(miss, io);
+            }
+        }
+    }
+
     /// A reader that had fetched a span does not need it any more.
     pub(crate) fn release(&mut self, miss: Miss) {
         self.cache.release(miss);
@@ -348,6 +391,7 @@ impl Shelf {
     fn drop_table(&mut self, table: TableId, out: &mut Vec<Output>) {
         let mut segments = self.drop_runs(table);
         segments.extend(self.abandon_flush(table));
+        segments.extend(self.abandon_merge(table));
         self.tables.insert(table, Table::default());
         self.journal(&Edit::TableReset { table }, EditPurpose::Reset(segments), out);
     }
@@ -355,14 +399,7 @@ impl Shelf {
     /// Forget a table's runs. The segments given back are reserved; they are to be wiped once an edit
     /// that says so is durable.
     fn drop_runs(&mut self, table: TableId) -> Vec<SegmentId> {
-        let mut segments = Vec::new();
-        self.runs.retain(|_, (owner, own)| {
-            let dropped = *owner == table;
-            if dropped {
-                segments.append(own);
-            }
-            !dropped
-        });
+        let segments = self.holdings.remove_table(table);
         for segment in &segments {
             self.forget_segment(*segment);
         }
@@ -370,6 +407,7 @@ impl Shelf {
             table.runs.clear();
         }
         self.views.table_replaced(table);
+        self.compaction.runs_changed();
         segments
     }
 
@@ -395,6 +433,7 @@ impl Shelf {
             }
             Some(EditPurpose::Sealed(segment)) => self.seal(segment),
             Some(EditPurpose::Run(run)) => self.flush_journaled(run, out),
+            Some(EditPurpose::Merged(run)) => self.merge_journaled(run, io),
             Some(EditPurpose::Reset(segments)) => {
                 for segment in segments {
                     self.wipe(segment, io);
@@ -441,6 +480,17 @@ impl Shelf {
                     self.sync(SyncPurpose::Wiped(segment), io);
                 }
             }
+            DiskPurpose::Trim(segment) => {
+                if self.written(result, "zeros", out) {
+                    self.segments.set(segment, SegmentState::Free);
+                }
+            }
+            DiskPurpose::MergeRead(read) => self.merge_was_read(read, result, out),
+            DiskPurpose::MergeWrite => {
+                if self.written(result, "merged rows", out) {
+                    self.merge_was_written();
+                }
+            }
             DiskPurpose::Recover => self.recover_read(result, io, out),
             DiskPurpose::Rebuild(serial) => self.rebuild_read(serial, result),
         }
@@ -467,15 +517,27 @@ impl Shelf {
                 out.push(Output::ChunkLooked { op, result: Ok(Looked::Proven(durable)) });
             }
             SyncPurpose::Flush => self.flush_synced(io, out),
+            SyncPurpose::Merge => self.merge_synced(io),
             SyncPurpose::Open(segment, generation) => {
                 let edit = Edit::SegmentOpened { segment, generation };
                 self.journal(&edit, EditPurpose::Opened(segment, generation), out);
             }
-            SyncPurpose::Wiped(segment) => self.segments.set(segment, SegmentState::Free),
+            SyncPurpose::Wiped(segment) => self.trim(segment, io),
             SyncPurpose::Recover => self.recovered(out),
         }
         self.drive(io, out);
         true
+    }
+
+    /// What was written since the start, of what it has to count: all but the journal.
+    pub(crate) fn bytes_written(&self) -> Written {
+        Written {
+            rows: self.rows_bytes,
+            chunks: self.chunks_bytes,
+            flushes: self.flushed_bytes,
+            merges: self.compaction.done.bytes,
+            others: 0,
+        }
     }
 
     /// Segments that hold nothing.
@@ -489,12 +551,15 @@ impl Shelf {
         let memtables: u64 = self.tables.values().map(Table::memtable_bytes).sum();
         let indexes: u64 = self.tables.values().map(Table::index_bytes).sum();
         let (staging, staged) = self.ingest.as_ref().map_or((0, 0), Ingest::memory_bytes);
+        let (merge, merged) = self.compaction.memory_bytes();
+        let indexes = indexes + staged + merged + self.views.memory_bytes();
         // One that is full and one that is written out. The last entry applied may go beyond.
         let most = 2 * self.tables.len() as u64 * (memtable_bytes + ENTRY_ROWS_BYTES);
         account.add("memtables", memtables, most);
-        account.add("block indexes", indexes + staged, None);
+        account.add("block indexes", indexes, None);
         account.add("block cache", self.cache.bytes(), self.cache.bytes_bound());
         account.add("state being taken", staging, memtable_bytes + VALUE_BYTES_MAX as u64);
+        account.add("merge", merge, compact::buffers_max(&self.layout));
         account.add("chunks in hand", self.chunks.bytes_in_hand, chunk_bytes_max);
     }
 
@@ -502,12 +567,14 @@ impl Shelf {
     pub(crate) fn status(&self) -> String {
         let runs: usize = self.tables.values().map(|table| table.runs.len()).sum();
         format!(
-            "segments free={} of {} runs={runs} cache={} chunk bytes in hand={}{}{}",
+            "segments free={} of {} runs={runs} merges={} cache={} chunk bytes in hand={}{}{}{}",
             self.free_segments(),
             self.layout.count,
+            self.compaction.done.merges,
             self.cache.bytes(),
             self.chunks.bytes_in_hand,
             if self.flush.is_some() { " flushing" } else { "" },
+            if self.compaction.is_merging() { " merging" } else { "" },
             if self.rebuild.is_some() { " rebuilding the chunk index" } else { "" },
         )
     }
@@ -520,12 +587,7 @@ impl Shelf {
         self.segments.check();
         self.cache.check();
         assert!(self.chunks.bytes_in_hand <= self.config.chunk_bytes_max);
-        for (run, (table, segments)) in &self.runs {
-            assert!(self.tables.contains_key(table), "{run:?} has a table");
-            for segment in segments {
-                assert_eq!(self.segments.state(*segment), Some(SegmentState::Run(*run)));
-            }
-        }
+        self.holdings.check(&self.segments);
     }
 
     /// After each event: what waits and can go on.
@@ -545,6 +607,8 @@ impl Shelf {
         self.freeze_chunk_index(io);
         self.drive_rebuild(io, out);
         self.drive_ingest(io, out);
+        self.free_retired(io);
+        self.drive_merge(io, out);
     }
 
     fn journal(&mut self, edit: &Edit, purpose: EditPurpose, out: &mut Vec<Output>) {
@@ -561,7 +625,7 @@ impl Shelf {
     /// Whether a write succeeded; a failed one ends the store.
     fn written(&mut self, result: &DiskResult, what: &str, out: &mut Vec<Output>) -> bool {
         let why = match result {
-            Ok(DiskOutput::Written) => return true,
+            Ok(DiskOutput::Written | DiskOutput::Trimmed) => return true,
             Ok(other) => format!("the disk answered {other:?} to a write"),
             Err(error) => error.to_string(),
         };
@@ -581,6 +645,12 @@ impl Shelf {
         self.disk.insert(token, DiskPurpose::Wipe(segment));
     }
 
+    /// Give the space of a wiped segment back to the file system.
+    fn trim(&mut self, segment: SegmentId, io: &mut Io<'_>) {
+        let token = io.trim(self.layout.offset(segment), self.layout.segment);
+        self.disk.insert(token, DiskPurpose::Trim(segment));
+    }
+
     fn begin_fetch(&mut self, miss: Miss, io: &mut Io<'_>) -> &mut Fetch {
         self.fetches.entry(miss).or_insert_with(|| {
             let (offset, len) = sector_span(miss.offset, miss.len);
@@ -594,11 +664,11 @@ impl Shelf {
         let Some(fetch) = self.fetches.remove(&miss) else { return };
         // If the run was dropped meanwhile, readers ask again and find what is there now.
         if !fetch.stale
-            && let Some((table, run)) = self.owner(miss)
+            && let Some((table, owner)) = self.owner(miss)
         {
             let content = match result {
                 Ok(DiskOutput::Read(bytes)) => {
-                    parse(bytes, miss, run, &self.layout).map_err(|error| error.to_string())
+                    parse(bytes, miss, owner, &self.layout).map_err(|error| error.to_string())
                 }
                 Ok(other) => Err(format!("the disk answered {other:?} to a read")),
                 Err(error) => Err(error.to_string()),
@@ -606,8 +676,12 @@ impl Shelf {
             match content {
                 Ok(content) => {
                     self.cache.insert(miss, content, fetch.must);
-                    for _ in 1..u64::from(fetch.readers) + fetch.jobs.len() as u64 {
+                    let readers = u64::from(fetch.readers) + fetch.jobs.len() as u64;
+                    for _ in 1..readers {
                         self.cache.pin(miss, fetch.must);
+                    }
+                    if readers == 0 {
+                        self.cache.release(miss);
                     }
                 }
                 Err(error) => {
@@ -621,9 +695,16 @@ impl Shelf {
                         out.push(Output::IngestFailed { table, reason });
                         return self.abort_ingest(io);
                     }
-                    self.damaged(table, reason, out);
-                    if table != TableId::Chunks {
-                        return;
+                    let viewed = self.only_viewed(table, miss);
+                    if viewed.is_empty() {
+                        self.damaged(table, reason, out);
+                        if table != TableId::Chunks {
+                            return;
+                        }
+                    } else {
+                        // The table does not need it any more. Who asks again hears that the view is gone.
+                        out.push(Output::Note(reason));
+                        viewed.into_iter().for_each(|run| self.views.lost(run));
                     }
                 }
             }
@@ -649,30 +730,48 @@ impl Shelf {
     }
 
     /// Whose rows stand at a span.
-    fn owner(&self, miss: Miss) -> Option<(TableId, &RunDescriptor)> {
+    fn owner(&self, miss: Miss) -> Option<(TableId, Owner<'_>)> {
         let (segment, _) = self.layout.locate(miss.offset)?;
-        let run = match self.segments.state(segment)? {
-            SegmentState::Run(run) => run,
-            SegmentState::Reserved => {
-                let mut staged = self.ingest.iter().flat_map(|ingest| &ingest.staged);
-                let owns = |run: &&Run| run.descriptor.own_segments().any(|own| own == segment);
-                let run = &staged.find(owns)?.descriptor;
-                return Some((run.table, run));
+        match self.segments.state(segment)? {
+            SegmentState::Run(run) => {
+                let table = self.holdings.table_of(run)?;
+                let run = self.run_of(table, run)?;
+                Some((table, Owner::Run(&run.descriptor)))
             }
-            SegmentState::Free | SegmentState::Chunks { .. } => return None,
-        };
-        let (table, _) = self.runs.get(&run)?;
-        let runs: &[Run] = &self.tables.get(table)?.runs;
-        let run = runs.iter().find(|other| other.descriptor.run == run)?;
-        Some((*table, &run.descriptor))
+            SegmentState::Values(generation) => {
+                let table = self.holdings.table_of_values(segment)?;
+                Some((table, Owner::Values(generation)))
+            }
+            SegmentState::Reserved => {
+                let staged = self.ingest.iter().flat_map(|ingest| &ingest.staged);
+                let owner = |run: &'_ RunDescriptor| match run.segments.contains(&segment) {
+                    true => Some(None),
+                    false => run.value_generation(segment).map(Some),
+                };
+                let mut owners =
+                    staged.filter_map(|run| Some((&run.descriptor, owner(&run.descriptor)?)));
+                let (run, values) = owners.next()?;
+                Some((run.table, values.map_or(Owner::Run(run), Owner::Values)))
+            }
+            SegmentState::Free | SegmentState::Chunks { .. } => None,
+        }
     }
 }
 
-/// What stands at a span of a run, verified. `bytes` are the whole sectors around it.
+/// To what a span belongs.
+#[derive(Clone, Copy)]
+enum Owner<'a> {
+    /// A block of this run.
+    Run(&'a RunDescriptor),
+    /// A piece of a value, in this life of its segment.
+    Values(Generation),
+}
+
+/// What stands at a span, verified. `bytes` are the whole sectors around it.
 fn parse(
     bytes: &Bytes,
     miss: Miss,
-    run: &RunDescriptor,
+    owner: Owner<'_>,
     layout: &Layout,
 ) -> Result<Cached, DecodeError> {
     let (start, len) = sector_span(miss.offset, miss.len);
@@ -682,11 +781,14 @@ fn parse(
     let from = usize::try_from(miss.offset - start).expect("within a sector");
     let to = from + usize::try_from(miss.len).expect("a span fits into memory");
     let span = bytes.slice(from..to);
-    if let Some(number) = block_at(run, layout, miss) {
-        let kind = BlockKind::Data;
-        return Block::parse(&span, layout, run.run, number, kind, &run.values).map(Cached::Block);
-    }
     let invalid = DecodeError::Invalid { what: "span of a row" };
+    let generation = match owner {
+        Owner::Run(run) => {
+            let number = block_at(run, layout, miss).ok_or(invalid)?;
+            return Block::parse(&span, layout, run, number).map(Cached::Block);
+        }
+        Owner::Values(generation) => generation,
+    };
     let (segment, offset) = layout.locate(miss.offset).ok_or(invalid.clone())?;
     let len = miss.len.checked_sub(PIECE_HEADER_BYTES).ok_or(invalid.clone())?;
     let piece = Piece {
@@ -696,5 +798,5 @@ fn parse(
     };
     // A piece is cut out of its sectors, which would else stay in memory whole, uncounted.
     let span = if span.len() < bytes.len() { Bytes::copy_from_slice(&span) } else { span };
-    value::parse(layout, run.run, piece, &span).map(Cached::Piece)
+    value::parse(layout, generation, piece, &span).map(Cached::Piece)
 }

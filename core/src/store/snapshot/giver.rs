@@ -60,6 +60,8 @@ struct View {
     index: LogIndex,
     term: Term,
     hash: StateHash,
+    /// Tombstones up to here were dropped.
+    bare: LogIndex,
     used_at: Instant,
     streams: BTreeMap<StoreId, Stream>,
 }
@@ -232,7 +234,9 @@ impl Replica {
                 let room = |view: &View| {
                     view.streams.contains_key(&from) || view.streams.len() < STREAMS_MAX
                 };
-                let Some(view) = view.filter(|view| room(view)) else {
+                // What is newer than that would lack what was deleted meanwhile.
+                let knows = |view: &View| newer_than == LogIndex(0) || newer_than >= view.bare;
+                let Some(view) = view.filter(|view| room(view) && knows(view)) else {
                     if let Some(page) = gone(&ask) {
                         host.send(Endpoint::Store(from), Message::SnapshotPage(page), fx);
                     }
@@ -311,7 +315,7 @@ impl Replica {
         let (index, term) = (view.index, view.term);
         let (store, incarnation) = (host.config.store, host.incarnation);
         let snapshot = SnapshotId { store, incarnation, number };
-        let offer = SnapshotOffer { snapshot, hash: view.hash };
+        let offer = SnapshotOffer { snapshot, hash: view.hash, bare: view.bare };
         match wanted {
             Wanted::ByConsensus => {
                 let data = offer.to_bytes();
@@ -369,10 +373,10 @@ impl Replica {
             let view = self.giver.views.remove(&number)?;
             close(view, host);
         }
-        let (view, index) = host.storage.open_view(self.id);
+        let (view, index, bare) = host.storage.open_view(self.id);
         self.giver.next += 1;
         let (used_at, streams) = (now.instant, BTreeMap::new());
-        let view = View { view, index, term, hash, used_at, streams };
+        let view = View { view, index, term, hash, bare, used_at, streams };
         self.giver.views.insert(self.giver.next, view);
         Some(self.giver.next)
     }

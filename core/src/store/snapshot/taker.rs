@@ -257,9 +257,10 @@ impl Replica {
         let Some(taker) = &mut self.taker else { return };
         // What the table holds durably is the base, if it is sound and older.
         let sound = !self.lost && !self.take_all && self.machine.is_loaded();
-        let base = mark.filter(|_| sound && flushed > LogIndex(0) && flushed < taker.index);
+        let newer = flushed > LogIndex(0) && flushed < taker.index && flushed >= taker.offer.bare;
+        let base = mark.filter(|_| sound && newer);
         let newer_than = if base.is_some() { flushed } else { LogIndex(0) };
-        if !host.storage.begin_ingest(self.id, newer_than, taker.index, fx) {
+        if !host.storage.begin_ingest(self.id, newer_than, (taker.index, taker.offer.bare), fx) {
             return;
         }
         taker.newer_than = newer_than;

@@ -37,6 +37,8 @@ pub(super) struct Image {
     pub(super) journal: Vec<Bytes>,
     pub(super) bad: BTreeSet<u64>,
     pub(super) lives: u64,
+    /// How long tombstones are kept; `None`: for ever.
+    pub(super) lag: Option<u64>,
 }
 
 impl Image {
@@ -119,6 +121,7 @@ impl Rig {
             memtable_bytes: 16 << 10,
             block_cache_bytes: 64 << 10,
             chunk_bytes_max: 256 << 10,
+            tombstone_lag: image.lag.unwrap_or(u64::MAX),
         };
         let mut shelf = Shelf::new(config);
         for edit in &image.journal {
@@ -247,7 +250,12 @@ impl Rig {
                 self.drain();
                 return;
             }
-            DiskOp::Trim { .. } => panic!("the shelf does not trim yet"),
+            DiskOp::Trim { offset, len } => {
+                let zeros: Bytes = vec![0; len as usize].into();
+                self.seen.write(offset, &zeros);
+                self.completed.push((offset, zeros));
+                Ok(DiskOutput::Trimmed)
+            }
         };
         assert!(self.with(|shelf, io, out| shelf.on_disk(token, &result, io, out)));
     }
