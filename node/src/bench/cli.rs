@@ -91,6 +91,9 @@ pub struct SuiteCli {
     /// Directory that the server's data is in, to name its file system
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// How many objects are read, listed, deleted [default: as `run` has it]; put writes new ones
+    #[arg(long, value_name = "N")]
+    pub keys: Option<u64>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would take it for help text")]
     pub endpoint: EndpointCli,

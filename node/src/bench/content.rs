@@ -81,7 +81,7 @@ impl Content {
         let start = (variant * step).wrapping_add(offset) % pool;
         let start = usize::try_from(start).expect("a place in the pool");
         // Another state, another output: the first half alone tells objects apart.
-        let mut rng = Rng::new(self.seed ^ whose);
+        let mut rng = Rng::new(Rng::new(self.seed).next_u64() ^ whose);
         let mut stamp = [0; STAMP_BYTES];
         for half in stamp.chunks_exact_mut(8) {
             half.copy_from_slice(&rng.next_u64().to_le_bytes());

@@ -14,7 +14,7 @@ use super::report::table::{Table, notes, number};
 use super::run::{document, measure_all};
 use super::session::Session;
 use super::size::SizeSpec;
-use super::workload::{KeyOrder, Mix, Operation, Spread};
+use super::workload::{KeyOrder, Mix, Operation};
 use super::{content, execute};
 
 /// Operation, size in bytes, and how many at once unless the user says so.
@@ -34,7 +34,10 @@ const PAGE: u32 = 1000;
 pub(crate) fn run(cli: &SuiteCli, environment: Environment<'_>) -> Result<ExitCode, BenchError> {
     let account = &cli.endpoint.account;
     let settings = Settings::of_load(&cli.load, account.create_bucket)?;
-    let cells = rows(&cli.load.concurrency)?;
+    if cli.keys == Some(0) {
+        return Err(BenchError::Option("--keys: at least 1".to_owned()));
+    }
+    let cells = rows(cli.keys, &cli.load.concurrency)?;
     let endpoint = cli.endpoint.endpoint.as_deref();
     let target = target(endpoint, account, &cli.load.client, environment)?;
     output::check(settings.json.as_deref())?;
@@ -55,10 +58,10 @@ pub(crate) fn run(cli: &SuiteCli, environment: Environment<'_>) -> Result<ExitCo
     })
 }
 
-fn rows(concurrency: &[usize]) -> Result<Vec<Cell>, BenchError> {
+fn rows(keys: Option<u64>, concurrency: &[usize]) -> Result<Vec<Cell>, BenchError> {
     let work = Work {
         keys: None,
-        spread: None::<Spread>,
+        spread: None,
         zipf_exponent: 1.0,
         order: KeyOrder::Ascending,
         page: PAGE,
@@ -70,6 +73,8 @@ fn rows(concurrency: &[usize]) -> Result<Vec<Cell>, BenchError> {
     let mut all = Vec::new();
     for (operation, bytes, default) in ROWS {
         let concurrency = concurrencies(concurrency, default)?;
+        let keys = keys.filter(|_| operation != Operation::Put);
+        let work = Work { keys, ..work.clone() };
         all.extend(cells(&[operation], &[SizeSpec::fixed(bytes)], &concurrency, &work)?);
     }
     Ok(all)

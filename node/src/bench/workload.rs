@@ -115,8 +115,10 @@ impl KeySet {
         match self.order {
             KeyOrder::Ascending => format!("{}{number:010}", self.prefix),
             KeyOrder::Hashed => {
-                // One step of SplitMix64 is a bijection: no two numbers have one key.
-                let mut rng = Rng::new(self.seed.wrapping_add(number));
+                // One step of SplitMix64 is a bijection: no two numbers have one key. The seed goes
+                // through a step of its own, or seed 2 would have the keys of seed 1, one place on.
+                let first = Rng::new(self.seed).next_u64();
+                let mut rng = Rng::new(first.wrapping_add(number));
                 format!("{}{:016x}", self.prefix, rng.next_u64())
             }
         }
@@ -333,9 +335,12 @@ mod tests {
         let mut keys: Vec<_> = (0..10_000).map(|number| hashed.key(number)).collect();
         assert!(!keys.is_sorted());
         assert_eq!(keys[5], hashed.key(5));
+        keys.extend(
+            (0..10_000).map(|number| KeySet { seed: 2, ..set(KeyOrder::Hashed) }.key(number)),
+        );
         keys.sort();
         keys.dedup();
-        assert_eq!(keys.len(), 10_000);
+        assert_eq!(keys.len(), 20_000);
     }
 
     #[test]
