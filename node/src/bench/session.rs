@@ -157,7 +157,7 @@ impl Session {
             }
             let phase = Phase::new(limit, &self.stop, Marking::default());
             let title = format!("{title}, warm-up");
-            workers = self.run(workers, phase, &job, title, &mut Vec::new()).await?.1;
+            workers = self.run(workers, phase, &job, title, &mut []).await?.1;
         }
         let limit = self.settings.limit;
         let measured = self.measured(workers, limit, Marking::default(), &job, title).await?;
@@ -309,7 +309,7 @@ impl Session {
         let job = Arc::new(Job::Fill { set: Arc::clone(set), from });
         let workers = self.workers(HELPERS, 0)?;
         let title = format!("{}prepare {} x {}", self.label, keys - from, set.sizes);
-        self.run(workers, phase, &job, title, &mut Vec::new()).await?;
+        self.run(workers, phase, &job, title, &mut []).await?;
         set.prepared.store(keys, Ordering::Relaxed);
         Ok(())
     }
@@ -368,7 +368,7 @@ impl Session {
         phase: Phase,
         job: &Arc<Job>,
         title: String,
-        watches: &mut Vec<Watch>,
+        watches: &mut [Watch],
     ) -> Result<(Vec<Arc<Mutex<Recorder>>>, Vec<Worker>, Arc<Phase>), BenchError> {
         let mut progress = Progress::new(title);
         let phase = Arc::new(phase);
@@ -454,7 +454,7 @@ impl Session {
         let workers = self.workers(HELPERS.min(batches.len()), 0)?;
         let job = Arc::new(Job::Erase { batches });
         let title = format!("{}clean up", self.label);
-        self.run(workers, phase, &job, title, &mut Vec::new()).await?;
+        self.run(workers, phase, &job, title, &mut []).await?;
         Ok(())
     }
 }
