@@ -145,6 +145,12 @@ impl RunDescriptor {
         self.segments.iter().copied().chain(values)
     }
 
+    /// Bytes of all values that its rows point to.
+    #[cfg(test)]
+    pub(crate) fn value_bytes(&self) -> u64 {
+        self.values.iter().map(|value| value.live).sum()
+    }
+
     /// The generation of a value segment that its rows point into.
     pub(crate) fn value_generation(&self, segment: SegmentId) -> Option<Generation> {
         let at = self.values.binary_search_by_key(&segment, |value| value.segment).ok()?;
