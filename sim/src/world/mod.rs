@@ -567,8 +567,9 @@ impl<M: Maker> World<M> {
         let fails = may_fail && draw.of_ten_thousand(self.swarm.chance(kind, rare, often));
         let mut takes = latency.draw(draw);
         let stalls = self.swarm.chance(FaultKind::DiskStalled, 2, 30);
+        let mut stalled = 0;
         if faults && draw.of_ten_thousand(stalls) {
-            takes += draw.skewed(20 * MILLISECOND, 2 * SECOND);
+            stalled = draw.skewed(20 * MILLISECOND, 2 * SECOND);
             self.counts.hits.hit(FaultKind::DiskStalled);
         }
         let unreadable = self.swarm.chance(FaultKind::SectorUnreadable, 100, 1_000);
@@ -576,7 +577,9 @@ impl<M: Maker> World<M> {
         let Side::Store(side) = &mut target.side else {
             panic!("{} has no disk", target.name);
         };
-        takes *= side.slow.iter().copied().max().unwrap_or(1);
+        // A slow disk takes a multiple of its latency; a stall is as long as it is. Multiplied, one
+        // lasted minutes beyond the end of all faults.
+        takes = takes * side.slow.iter().copied().max().unwrap_or(1) + stalled;
         if let DiskOp::Read { offset, .. } = &op
             && faults
             && weak
