@@ -31,6 +31,12 @@ pub const fn journal_offset(geometry: &Geometry, position: u64) -> u64 {
     JOURNAL_START + position % geometry.journal
 }
 
+/// The first position behind `position` that stands at the beginning of the ring again. No frame
+/// crosses it.
+pub const fn ring_end(geometry: &Geometry, position: u64) -> u64 {
+    (position / geometry.journal + 1) * geometry.journal
+}
+
 /// Offset of the segment area, which reaches to `geometry.capacity`.
 pub const fn segments_start(geometry: &Geometry) -> u64 {
     JOURNAL_START + geometry.journal

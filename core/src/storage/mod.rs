@@ -10,11 +10,13 @@
 //!   empty)         gather)     chunks)
 //! ```
 
+mod checkpoint;
 mod durable;
 pub(crate) mod io;
 pub mod journal;
 pub mod layout;
 mod opening;
+mod room;
 pub(crate) mod segment;
 pub(crate) mod shelf;
 mod snapshots;
@@ -24,6 +26,7 @@ pub(crate) mod tree;
 pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
+pub(crate) use room::JournalRoom;
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
 pub(crate) use shelf::{Look, Looked};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -37,9 +40,10 @@ use crate::consensus::Entry;
 use crate::disk::{DiskOutput, DiskResult};
 use crate::effects::Effects;
 use crate::hash::Checksum;
-use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, RangeId};
+use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, RangeId, Term};
 use crate::message::{ChunkError, ChunkRead, ChunkWrite};
 use crate::rows::{Miss, RowWrite, Rows};
+use checkpoint::Checkpoints;
 use io::{DiskQueue, Io, SyncTicket};
 use journal::{Journal, JournalRecovery, Progress};
 use opening::Gathered;
@@ -140,6 +144,7 @@ struct Parts {
     /// Edits that wait to be durable, oldest first.
     edits: VecDeque<(JournalTicket, u64)>,
     last_ticket: JournalTicket,
+    checkpoints: Checkpoints,
     /// Ranges whose tables cannot be read; told to the store when storage opens, or at once.
     damaged: BTreeSet<RangeId>,
     /// What the tables on disk hold; taken when storage opens.
@@ -167,6 +172,7 @@ impl Storage {
             geometry: config.geometry,
             prepared: 0,
             mark: superblock::SyncedMark::default(),
+            tail: superblock::Tail::default(),
         };
         let (queue, events) = (DiskQueue::default(), VecDeque::new());
         let founder = config.map.voters.contains(&config.store);
@@ -264,8 +270,9 @@ impl Storage {
                 }
                 let blank = core::array::from_fn(|_| Err(CopyFault::Blank));
                 let writer = SuperblockWriter::new(self.format, &blank);
-                let gathered = Gathered::new(self.shelf_config, self.founder);
-                self.recovered(writer, journal::RecoveredJournal::empty(), gathered, fx);
+                let gathered = Gathered::new(self.shelf_config, self.founder, 0);
+                let empty = journal::RecoveredJournal::empty(&self.format.geometry);
+                self.recovered(writer, empty, gathered, fx);
             }
             Found::Valid { superblock, copies } => {
                 let faulty = copies.iter().enumerate().filter(|(_, copy)| copy.is_err());
@@ -281,7 +288,11 @@ impl Storage {
                 self.phase = Phase::Journal {
                     writer: SuperblockWriter::new(superblock, &copies),
                     recovery: JournalRecovery::new(&superblock),
-                    gathered: Box::new(Gathered::new(self.shelf_config, self.founder)),
+                    gathered: Box::new(Gathered::new(
+                        self.shelf_config,
+                        self.founder,
+                        superblock.tail.position,
+                    )),
                 };
             }
         }
@@ -295,6 +306,7 @@ impl Storage {
         fx: &mut Effects,
     ) {
         let mut notes = Vec::new();
+        gathered.complete(recovered.damage.is_some());
         if let (Some(text), None) = (&gathered.unreadable, recovered.damage) {
             return self.halt(text.clone());
         }
@@ -311,23 +323,34 @@ impl Storage {
             gathered.distrust(incarnation);
             last_ticket = journal.append(opening::distrust(incarnation));
         }
+        for range in gathered.void_logs() {
+            let (index, term, membership) = (LogIndex(0), Term(0), Bytes::new());
+            last_ticket = journal.append(Record::LogStart { range, index, term, membership });
+        }
         for range in gathered.ranges.values_mut().filter(|range| range.suspect > 0) {
             // Peers tell one life of a suspect replica from another by this number.
             range.suspect = incarnation.0;
         }
+        for (range, opened) in &gathered.ranges {
+            journal.forget_entries(*range, opened.base_index);
+        }
+        let (places, doubted) = (gathered.chunks, gathered.doubted);
         let mut parts = Parts {
             journal,
             shelf: gathered.shelf,
             edits: VecDeque::new(),
             last_ticket,
+            checkpoints: Checkpoints::new(&gathered.ranges, doubted, places),
             damaged: BTreeSet::new(),
             flushed: None,
         };
         let mut io = Io { queue: &mut self.queue, fx };
         let mut outputs = Vec::new();
-        parts.shelf.recover_start(damage.is_some(), &mut io, &mut outputs);
+        // The life that found damage may have ended before it could say what the shelf holds.
+        let gap = damage.is_some() || gathered.edits_in_doubt;
+        parts.shelf.recover_start(gap, &mut io, &mut outputs);
         let taken = parts.take(outputs);
-        let (ranges, doubted) = (gathered.ranges, gathered.doubted);
+        let ranges = gathered.ranges;
         let opened = Opened { incarnation, doubted, ranges, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
@@ -588,7 +611,8 @@ impl Storage {
     pub(crate) fn status(&self) -> String {
         match &self.phase {
             Phase::Open(parts) => {
-                format!("journal free={} {}", parts.journal.free_bytes(), parts.shelf.status())
+                let journal = parts.journal_status();
+                format!("{journal} {}", parts.shelf.status())
             }
             _ => "not open".to_owned(),
         }
@@ -631,6 +655,7 @@ impl Storage {
 
 impl Parts {
     fn append(&mut self, record: Record) -> JournalTicket {
+        self.checkpoints.note(&record);
         self.last_ticket = self.journal.append(record);
         self.last_ticket
     }
@@ -682,6 +707,7 @@ impl Parts {
         }
         let mut events = self.take(outputs)?;
         events.push(StorageEvent::Durable(through, durable));
+        self.go_on_with_checkpoint(through);
         Ok(events)
     }
 
@@ -691,10 +717,7 @@ impl Parts {
         for output in outputs {
             match output {
                 Output::Recovered { flushed } => self.flushed = Some(flushed),
-                Output::Journal { id, edit } => {
-                    let ticket = self.append(Record::Edit(edit));
-                    self.edits.push_back((ticket, id));
-                }
+                Output::Journal { id, edit, chunks } => self.journal_edit((id, edit, chunks)),
                 Output::Fetched(miss) => events.push(StorageEvent::Fetched(miss)),
                 // Who waits for that looks at `is_stalled` after each step.
                 Output::Flushed { .. } => {}
@@ -706,6 +729,7 @@ impl Parts {
                     events.extend(range_of(table).map(failed));
                 }
                 Output::Installed { table } => {
+                    self.log_is_installed();
                     events.extend(range_of(table).map(|_| StorageEvent::Installed));
                 }
                 Output::ChunkStored { op, result } => {

@@ -181,7 +181,7 @@ impl Commands {
                 self.places.remove(&name);
             }
             for waiter in waiters {
-                waiter.answer(range, Err(Refusal::Full), host, fx);
+                waiter.answer(range, Err(host.full_refusal()), host, fx);
             }
         }
     }
@@ -331,7 +331,7 @@ impl Replica {
             return waiter.answer(self.id, Ok(answer), host, fx);
         }
         if host.is_full() && !uses_reserve(&command) {
-            return waiter.answer(self.id, Err(Refusal::Full), host, fx);
+            return waiter.answer(self.id, Err(host.full_refusal()), host, fx);
         }
         self.commands.queue(command, waiter);
     }

@@ -98,7 +98,11 @@ impl Chunks {
         }
         if host.journal_is_full() {
             // The chunk's index record would have no place.
-            let refused = ChunkWritten::refused(call, chunk, host.config.store, ChunkError::Full);
+            let why = match host.storage.has_room_for_rows() {
+                true => ChunkError::Overloaded,
+                false => ChunkError::Full,
+            };
+            let refused = ChunkWritten::refused(call, chunk, host.config.store, why);
             return host.send(from, Message::ChunkWritten(refused), fx);
         }
         let op = self.next_op();

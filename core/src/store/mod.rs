@@ -28,6 +28,7 @@ mod replica;
 mod report;
 mod serving;
 mod snapshot;
+mod truncation;
 
 pub use observe::{Observation, needs_durable_state};
 pub use probe::{ReplicaProbe, StoreProbe};

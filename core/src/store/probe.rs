@@ -16,6 +16,8 @@ pub struct StoreProbe {
     pub replicas: BTreeMap<RangeId, ReplicaProbe>,
     /// Bytes of memory that grow with load, as accounted by the store itself.
     pub memory_bytes: u64,
+    /// Positions at which its journal begins and ends.
+    pub journal: (u64, u64),
 }
 
 /// A replica at one moment.
@@ -45,6 +47,7 @@ impl Serving {
             incarnation: self.host.incarnation,
             replicas: self.replicas.iter().map(|(id, replica)| (*id, replica.probe())).collect(),
             memory_bytes: self.host.storage.memory_bytes(),
+            journal: self.host.storage.journal_span(),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::observe::{Observation, Observer, needs_durable_state};
 use super::pulse::Pulse;
 use super::repair::{REPAIR_OPS, Repair};
 use super::replica::Replica;
+use super::truncation::is_long;
 use crate::cluster::{ClusterMap, ROOT_RANGE, StoreConfig};
 use crate::consensus::MessageBody;
 use crate::directory::{Directory, Standing};
@@ -74,6 +75,12 @@ impl Host {
     pub(super) fn send(&self, to: Endpoint, message: Message, fx: &mut Effects) {
         let from = Endpoint::Store(self.config.store);
         fx.send(Envelope { from, to, message });
+    }
+
+    /// Why commands that bring data are refused: for want of space on the disk, or of journal, which is
+    /// given back when runs are written.
+    pub(super) fn full_refusal(&self) -> Refusal {
+        if self.storage.has_room_for_rows() { Refusal::Overloaded } else { Refusal::Full }
     }
 
     /// Whether new data is refused: what is left of the journal is for consensus and fences.
@@ -305,8 +312,21 @@ impl Serving {
             }
         }
         self.drop_retired(fx);
+        self.shorten_journal(fx);
         self.host.flush_outbox(now, fx);
         Ok(())
+    }
+
+    /// Give up what is not needed of the journal, once it has become long.
+    fn shorten_journal(&mut self, fx: &mut Effects) {
+        let Some(room) = self.host.storage.journal_room().filter(|room| is_long(*room)) else {
+            return;
+        };
+        for replica in self.replicas.values_mut() {
+            replica.give_up_entries(room, &mut self.host, fx);
+        }
+        self.host.storage.shorten_journal(fx);
+        self.host.storage.pump(fx);
     }
 
     /// Hellos, questions for the directory, and calls that have waited for it long enough.

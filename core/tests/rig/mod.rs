@@ -107,7 +107,8 @@ impl Cluster {
             zone: ZoneId(u8::try_from(id - 1).expect("three zones")),
             slots: vec![Slot { store: StoreId(id), weight: 1 }],
         };
-        let capacity = if self.small.contains(&id) { 130 << 20 } else { 192 << 20 };
+        let Geometry { journal, capacity, .. } = Geometry::SIMULATION;
+        let capacity = if self.small.contains(&id) { journal + (2 << 20) } else { capacity };
         let config = StoreConfig {
             cluster: ClusterId(7),
             store: id,

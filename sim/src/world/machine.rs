@@ -30,6 +30,10 @@ pub trait StoreMachine {
     fn views(&self) -> Vec<ReplicaView>;
     /// What its replicas did in the last step, for the ghost.
     fn observations(&mut self) -> Vec<(RangeId, Observation)>;
+    /// The position at which its journal ends.
+    fn journal_head(&self) -> u64 {
+        0
+    }
 }
 
 /// A gateway as the world drives it.
@@ -125,6 +129,10 @@ impl StoreMachine for Store {
 
     fn observations(&mut self) -> Vec<(RangeId, Observation)> {
         self.drain_observations()
+    }
+
+    fn journal_head(&self) -> u64 {
+        self.probe().map_or(0, |probe| probe.journal.1)
     }
 }
 

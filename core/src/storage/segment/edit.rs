@@ -205,6 +205,14 @@ pub(crate) enum Edit {
     /// A snapshot of a range took the place of its table, or was laid over it, and the range's log
     /// begins after it.
     TableInstalled(Installation),
+    /// Everything is forgotten but this, the runs in the edits that follow in the same checkpoint, and
+    /// chunk records of earlier edits that are in none of these runs.
+    Checkpoint {
+        /// Segments with chunks, their generation, and whether they are still open.
+        chunk_segments: Vec<(SegmentId, (Generation, bool))>,
+        /// Whether the chunk index is to be rebuilt.
+        rebuild: bool,
+    },
 }
 
 /// A snapshot that a range begins with from now on. All of it counts at once.
@@ -291,6 +299,11 @@ impl Wire for Edit {
                 out.u8(8);
                 installation.encode(out);
             }
+            Self::Checkpoint { chunk_segments, rebuild } => {
+                out.u8(9);
+                out.list(chunk_segments);
+                rebuild.encode(out);
+            }
         }
     }
 
@@ -314,6 +327,10 @@ impl Wire for Edit {
                 runs: input.list("runs", SNAPSHOT_MAX)?,
             },
             8 => Self::TableInstalled(Wire::decode(input)?),
+            9 => Self::Checkpoint {
+                chunk_segments: input.list("chunk segments", SNAPSHOT_MAX)?,
+                rebuild: Wire::decode(input)?,
+            },
             tag => return Err(DecodeError::Tag { what: "edit", tag }),
         })
     }

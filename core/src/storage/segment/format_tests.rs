@@ -236,6 +236,10 @@ fn edits() -> Vec<(&'static str, Edit)> {
         ("ChunkIndexRebuilt", Edit::ChunkIndexRebuilt),
         ("Snapshot", Edit::Snapshot { chunk_segments, runs: vec![run()] }),
         ("TableInstalled", Edit::TableInstalled(installation())),
+        (
+            "Checkpoint",
+            Edit::Checkpoint { chunk_segments: vec![(SEGMENT, (GENERATION, true))], rebuild: true },
+        ),
     ]
 }
 

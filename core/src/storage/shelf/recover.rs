@@ -26,6 +26,7 @@ use super::super::segment::header::{SegmentContent, SegmentHeader};
 use super::super::segment::layout::{Generation, SegmentId};
 use super::super::segment::scan::{ScanResult, SegmentScan};
 use super::super::tree::run::{Run, block_span, index_keys, is_plausible};
+use super::super::tree::table::Table;
 use super::{DiskPurpose, EditPurpose, Output, Shelf, SyncPurpose};
 
 /// How far recovery is.
@@ -62,6 +63,19 @@ pub(super) struct Replayed {
     contradiction: Option<DecodeError>,
 }
 
+/// What the caller must know of an edit that was replayed.
+#[derive(Debug)]
+pub(crate) enum RecoveredEdit {
+    /// A snapshot of a range: its log begins after it.
+    Installation(Installation),
+    /// Chunk records of this batch: see [`Output::Journal`].
+    Chunks(LogIndex),
+    /// All that the shelf holds, whatever came before.
+    State,
+    /// Nothing.
+    Other,
+}
+
 /// A run whose block index is being read.
 #[derive(Debug)]
 pub(super) struct Loading {
@@ -83,8 +97,7 @@ pub(super) struct Rebuild {
 }
 
 impl Shelf {
-    /// Replay an edit. In the order in which the journal holds them. Gives back a snapshot of a range:
-    /// its log begins after it.
+    /// Replay an edit. In the order in which the journal holds them.
     ///
     /// # Errors
     /// [`DecodeError`]: this build cannot read the edit. One that contradicts the earlier ones is no
@@ -93,11 +106,15 @@ impl Shelf {
     pub(crate) fn recover_edit(
         &mut self,
         edit: &Bytes,
-    ) -> Result<Option<Installation>, DecodeError> {
+    ) -> Result<RecoveredEdit, DecodeError> {
         let edit = Edit::from_bytes(edit)?;
-        let installation = match &edit {
-            Edit::TableInstalled(installation) => Some(installation.clone()),
-            _ => None,
+        let told = match &edit {
+            Edit::TableInstalled(installation) => {
+                RecoveredEdit::Installation(installation.clone())
+            }
+            Edit::ChunksAdded { sequence, .. } => RecoveredEdit::Chunks(*sequence),
+            Edit::Snapshot { .. } | Edit::Checkpoint { .. } => RecoveredEdit::State,
+            _ => RecoveredEdit::Other,
         };
         let Phase::Replaying(mut replayed) = std::mem::replace(&mut self.phase, Phase::Syncing)
         else {
@@ -107,7 +124,7 @@ impl Shelf {
             replayed.contradiction.get_or_insert(error);
         }
         self.phase = Phase::Replaying(replayed);
-        Ok(installation)
+        Ok(told)
     }
 
     fn replay(&mut self, edit: Edit, replayed: &mut Replayed) -> Result<(), DecodeError> {
@@ -148,6 +165,19 @@ impl Shelf {
                     self.replay_take(segment, SegmentState::Chunks { generation, open })?;
                 }
                 runs.into_iter().try_for_each(|run| self.replay_run(run, replayed))
+            }
+            Edit::Checkpoint { chunk_segments, rebuild } => {
+                let chunks = self.tables.remove(&TableId::Chunks).unwrap_or_default();
+                self.forget_everything();
+                // Runs follow, and say which of the records are theirs.
+                let chunks = Table { active: chunks.active, ..Table::default() };
+                self.tables.insert(TableId::Chunks, chunks);
+                // What it says is complete: what contradicted itself before it does not matter.
+                *replayed = Replayed { rebuild, ..Replayed::default() };
+                for (segment, (generation, open)) in chunk_segments {
+                    self.replay_take(segment, SegmentState::Chunks { generation, open })?;
+                }
+                Ok(())
             }
         }
     }
@@ -514,6 +544,7 @@ impl Shelf {
         let found = VecDeque::new();
         self.rebuilds += 1;
         let serial = self.rebuilds;
+        self.index_is_lost = true;
         self.rebuild = Some(Rebuild { rest, current: None, reading: false, serial, found });
     }
 
@@ -540,7 +571,8 @@ impl Shelf {
                     if self.chunks.has_pending_records() {
                         break;
                     }
-                    self.journal(&Edit::ChunkIndexRebuilt, EditPurpose::Nothing, out);
+                    let rebuilt = EditPurpose::Rebuilt(rebuild.serial);
+                    self.journal(&Edit::ChunkIndexRebuilt, rebuilt, out);
                     return;
                 };
                 rebuild.current = Some(SegmentScan::new(self.layout, segment, generation));

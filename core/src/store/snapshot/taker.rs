@@ -465,7 +465,8 @@ impl Replica {
                 && self.raft.term_at(taker.index) == Some(taker.term));
         if known {
             taker.stage = Stage::Installing;
-            let ticket = host.storage.install(taker.term, taker.membership.clone());
+            let last = (taker.index, taker.term);
+            let ticket = host.storage.install(self.id, last, taker.membership.clone());
             let (index, membership) = (taker.index, taker.membership.clone());
             let replaces_log = taker.by_consensus;
             host.observer.note(self.id, || Observation::Installing {

@@ -181,7 +181,7 @@ impl Rig {
                 Output::Staged { .. } => self.staged += 1,
                 Output::IngestFailed { reason, .. } => self.notes.push(reason),
                 Output::Installed { .. } => self.installed += 1,
-                Output::Journal { id, edit } => self.edits.push_back((id, edit)),
+                Output::Journal { id, edit, .. } => self.edits.push_back((id, edit)),
                 Output::Fetched(miss) => self.fetched.push(miss),
                 Output::Flushed { table, through } => {
                     self.flushed.insert(table, through);
