@@ -84,8 +84,8 @@ impl Geometry {
 
     /// Small enough that a simulated run passes every boundary, the end of the journal's ring too.
     pub const SIMULATION: Self = Self {
-        capacity: 66 << 20,
-        journal: 2 << 20,
+        capacity: 65 << 20,
+        journal: 1 << 20,
         journal_piece: 64 << 10,
         segment: 256 << 10,
         tree_block: 4 << 10,
@@ -152,7 +152,7 @@ impl StoreLimits {
         chunk_bytes_max: 1 << 20,
         snapshot_lag: 64,
         snapshot_page_bytes: 8 << 10,
-        journal_reserve: 256 << 10,
+        journal_reserve: 128 << 10,
     };
 }
 

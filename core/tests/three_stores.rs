@@ -333,7 +333,7 @@ fn a_journal_that_is_short_wraps_and_its_store_follows_on() {
     // The same store leads whoever has the short journal: nothing else differs.
     let leader = cluster.leader();
     let follower = StoreId(leader.0 % 3 + 1);
-    let short = Geometry { journal: 1 << 20, ..Geometry::SIMULATION };
+    let short = Geometry { journal: 512 << 10, ..Geometry::SIMULATION };
     for store in [follower, leader] {
         let mut cluster = Cluster::new(Some((store, short)));
         let session = cluster.open_session(1);

@@ -320,7 +320,7 @@ fn power_loss_everywhere_while_a_short_journal_wraps_loses_nothing() {
             let at = SECOND + n * 437 * MILLISECOND;
             episode(at, 100 * MILLISECOND, FaultKind::PowerLossEverywhere, Victim::All)
         };
-        let geometry = Geometry { journal: 1 << 20, ..GEOMETRY };
+        let geometry = Geometry { journal: 640 << 10, ..GEOMETRY };
         let plan = (0..20).map(dark).collect();
         let setup = Setup { seed: 100 + seed, swarm: busy(11 * SECOND), plan, geometry };
         let report = run(Real, setup, None, World::run);
@@ -414,7 +414,7 @@ fn filled(geometry: Geometry) {
 
 #[test]
 fn a_journal_many_times_shorter_than_what_is_written_refuses_nothing() {
-    let geometry = Geometry { journal: 1 << 20, ..GEOMETRY };
+    let geometry = Geometry { journal: 640 << 10, ..GEOMETRY };
     let mut swarm = busy(20 * SECOND);
     swarm.cold_keys = 200;
     let setup = Setup { seed: 60, swarm, plan: Vec::new(), geometry };

@@ -132,8 +132,9 @@ impl Checkpoints {
         self.logs.iter().map(|(range, log)| (*range, log.start.0))
     }
 
-    /// The records of a checkpoint, around the shelf's.
-    pub(super) fn records(&self, edits: Vec<Bytes>) -> Vec<Record> {
+    /// The records of a checkpoint with the shelf's edits, behind which nothing is needed that stands
+    /// before a position.
+    pub(super) fn records(&self, edits: Vec<Bytes>, needed: u64) -> Vec<Record> {
         let mut records = Vec::new();
         if self.doubted > Incarnation(0) {
             records.push(distrust(self.doubted));
@@ -150,7 +151,7 @@ impl Checkpoints {
             });
         }
         records.extend(edits.into_iter().map(Record::Edit));
-        let first = Record::Checkpoint { records: records.len() as u64 };
+        let first = Record::Checkpoint { records: records.len() as u64, needed };
         records.insert(0, first);
         records
     }
@@ -220,11 +221,11 @@ mod tests {
         let suspect = Record::Suspect { range, number: 3 };
         let edit = Bytes::from_static(b"e");
         let expected =
-            [Record::Checkpoint { records: 4 }, start, state, suspect, Record::Edit(edit.clone())];
-        assert_eq!(checkpoints.records(vec![edit]), expected);
+            [Record::Checkpoint { records: 4, needed: 8192 }, start, state, suspect, Record::Edit(edit.clone())];
+        assert_eq!(checkpoints.records(vec![edit], 8192), expected);
         checkpoints.note(&Record::Trusted { range });
         checkpoints.note(&distrust(Incarnation(5)));
-        let records = checkpoints.records(Vec::new());
+        let records = checkpoints.records(Vec::new(), 0);
         assert_eq!(records[1], distrust(Incarnation(5)));
         assert_eq!(records[4], Record::Trusted { range });
     }

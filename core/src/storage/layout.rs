@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn geometry_without_room_for_a_segment_is_refused() {
-        let tight = Geometry { capacity: 16 << 20, ..Geometry::SIMULATION };
+        let tight = Geometry { capacity: 1 << 20, ..Geometry::SIMULATION };
         assert!(!is_sound(&tight));
         assert!(!is_sound(&Geometry { journal: u64::MAX - 4095, ..Geometry::SIMULATION }));
     }

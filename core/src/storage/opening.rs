@@ -3,7 +3,8 @@
 //! A journal that does not begin at position 0 is read from its tail: first entries and chunk records
 //! that are still needed, and others; then the checkpoint that moved the tail there, which says where
 //! logs begin and what the shelf holds. A log is put together from the entries before it, and counts
-//! only once its beginning is known.
+//! only once its beginning is known. Older checkpoints that stand behind the tail, too, are passed over:
+//! they need what is given up.
 
 use std::collections::BTreeMap;
 
@@ -83,6 +84,23 @@ impl OpenedRange {
         self.memberships.splice(0..0, membership.map(|membership| (index, membership)));
     }
 
+    /// A state after this entry was put into place. If it is of another log than the entries so far,
+    /// those are void.
+    fn installed(&mut self, index: LogIndex, term: Term, membership: Membership) {
+        if self.begins {
+            return self.starts_after(index, term, Some(membership));
+        }
+        let run = self.terms.partition_point(|(first, _)| *first <= index);
+        let term_there = run.checked_sub(1).map(|run| self.terms[run].1);
+        let of_this_log = index <= self.base_index
+            || (index <= self.last_index && term_there == Some(term));
+        if !of_this_log {
+            self.terms.clear();
+            self.memberships.clear();
+            (self.base_index, self.last_index) = (index, index);
+        }
+    }
+
     /// Entries from `first` on are there, and those before are given up.
     fn begins_anew_with(&mut self, first: LogIndex) {
         self.terms.clear();
@@ -108,6 +126,16 @@ impl OpenedRange {
     }
 }
 
+/// A checkpoint of which records are still to come.
+#[derive(Debug)]
+struct Coming {
+    /// How many.
+    left: u64,
+    /// Nothing of what it needs is given up.
+    counts: bool,
+    records: Vec<(Record, Location)>,
+}
+
 /// Hears the journal's records during recovery.
 #[derive(Debug)]
 pub(super) struct Gathered {
@@ -126,8 +154,7 @@ pub(super) struct Gathered {
     pub(super) edits_in_doubt: bool,
     /// Where chunk records are.
     pub(super) chunks: ChunkPlaces,
-    /// A checkpoint of which records are still to come: how many, and those that are here.
-    coming: Option<(u64, Vec<(Record, Location)>)>,
+    coming: Option<Coming>,
     /// The first edit or membership that could not be read, with its journal position.
     pub(super) unreadable: Option<String>,
 }
@@ -174,7 +201,8 @@ impl Gathered {
     /// All records are here; `damaged` if some are lost. A journal that does not begin at 0 must have a
     /// checkpoint then.
     pub(super) fn complete(&mut self, damaged: bool) {
-        if !self.whole && !damaged && self.doubted == Incarnation(0) {
+        let known = self.whole && self.ranges.values().all(|range| range.begins);
+        if !known && !damaged && self.doubted == Incarnation(0) {
             let tail = self.tail;
             self.unreadable.get_or_insert_with(|| {
                 format!(
@@ -211,13 +239,7 @@ impl Gathered {
                 let TableId::Range(range) = installation.table else { return };
                 let Installation { index, term, membership, .. } = installation;
                 match Membership::from_bytes(&membership) {
-                    Ok(membership) => {
-                        let opened = self.range(range);
-                        // A log whose beginning is to come can be further than the state is.
-                        if opened.begins || index >= opened.base_index {
-                            opened.starts_after(index, term, Some(membership));
-                        }
-                    }
+                    Ok(membership) => self.range(range).installed(index, term, membership),
                     Err(error) => self.cannot_read("membership", &error, location),
                 }
             }
@@ -261,23 +283,28 @@ impl Gathered {
 impl RecoverySink for Gathered {
     fn record(&mut self, record: Record, location: Location, after_gap: bool) {
         match (&mut self.coming, record) {
-            // One that was torn stands before the life that goes on in its place.
-            (_, Record::Checkpoint { records }) => self.coming = Some((records, Vec::new())),
-            (Some((left, records)), record) => {
-                records.push((record, location));
-                *left = left.saturating_sub(1);
+            (_, Record::Checkpoint { records, needed }) => {
+                let counts = needed >= self.tail;
+                self.coming = Some(Coming { left: records, counts, records: Vec::new() });
+            }
+            (Some(coming), record) => {
+                coming.records.push((record, location));
+                coming.left = coming.left.saturating_sub(1);
             }
             (None, record) => self.take(record, location, after_gap),
         }
-        if let Some((_, records)) = self.coming.take_if(|(left, _)| *left == 0) {
+        if let Some(whole) = self.coming.take_if(|coming| coming.left == 0)
+            && whole.counts
+        {
             self.whole |= !after_gap;
-            for (record, location) in records {
+            for (record, location) in whole.records {
                 self.take(record, location, after_gap);
             }
         }
     }
 
     fn life_begins(&mut self) {
+        // A checkpoint that was torn.
         self.coming = None;
     }
 

@@ -158,13 +158,13 @@ impl Parts {
         if !self.edits.is_empty() {
             return;
         }
-        let records = self.checkpoints.records(self.shelf.checkpoint_edits());
+        let needed = self.needed();
+        let records = self.checkpoints.records(self.shelf.checkpoint_edits(), needed);
         let bytes: u64 = records.iter().map(|record| record.len_bytes() as u64).sum();
         if bytes > self.journal.free_bytes() {
             // What is left is for what must be written; the next one may have more room.
             return self.give_up_checkpoint();
         }
-        let needed = self.needed();
         for record in records {
             self.append(record);
         }

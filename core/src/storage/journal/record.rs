@@ -27,7 +27,7 @@ pub mod field {
     /// Eight bytes: index of an entry or log start, vote of a hard state, number of a suspicion, count of
     /// a checkpoint; else 0.
     pub const NUMBER: usize = RANGE + 8;
-    /// Eight bytes: term of an entry, hard state or log start; else 0.
+    /// Eight bytes: term of an entry, hard state or log start; in a checkpoint a journal position; else 0.
     pub const TERM: usize = NUMBER + 8;
     /// Four bytes: length of the payload; four zero bytes follow.
     pub const PAYLOAD: usize = TERM + 8;
@@ -80,10 +80,12 @@ pub enum Record {
         membership: Bytes,
     },
     /// A checkpoint: the records that follow say all that is known but for entries and chunk rows. They
-    /// count together, once all of them are there, and need no record before them.
+    /// count together, once all of them are there.
     Checkpoint {
         /// How many follow.
         records: u64,
+        /// The entries and chunk rows that they leave needed stand at this journal position or behind it.
+        needed: u64,
     },
 }
 
@@ -161,7 +163,7 @@ impl Record {
             Self::Trusted { range } => (4, 0, *range, 0, Term(0)),
             Self::Edit(_) => (5, 0, RangeId(0), 0, Term(0)),
             Self::LogStart { range, index, term, .. } => (6, 0, *range, index.0, *term),
-            Self::Checkpoint { records } => (7, 0, RangeId(0), *records, Term(0)),
+            Self::Checkpoint { records, needed } => (7, 0, RangeId(0), *records, Term(*needed)),
         }
     }
 
@@ -200,7 +202,7 @@ impl Record {
             (6, 0) => {
                 Self::LogStart { range, index: LogIndex(number), term, membership: payload.clone() }
             }
-            (7, 0) => Self::Checkpoint { records: number },
+            (7, 0) => Self::Checkpoint { records: number, needed: term.0 },
             (tag, _) => return Err(DecodeError::Tag { what: "record kind", tag }),
         };
         // One meaning, one encoding: what is not used must be zero.

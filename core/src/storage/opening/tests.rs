@@ -106,7 +106,7 @@ fn checkpoint(index: u64, term: u64) -> Vec<Record> {
     let trusted = Record::Trusted { range: RANGE };
     let state = Record::HardState { range: RANGE, term: Term(9), vote: None };
     let edit = Record::Edit(edit.to_bytes());
-    vec![Record::Checkpoint { records: 4 }, log_start(index, term), state, trusted, edit]
+    vec![Record::Checkpoint { records: 4, needed: 4096 }, log_start(index, term), state, trusted, edit]
 }
 
 fn log_of(gathered: &Gathered) -> (u64, u64, Vec<(u64, u64)>, u64) {
@@ -215,27 +215,63 @@ fn a_state_before_the_first_entry_that_is_left_does_not_touch_the_log() {
 }
 
 #[test]
-fn a_state_at_the_entry_before_the_first_that_is_left_keeps_the_log() {
-    let mut gathered = gathered_from(4096);
-    entries(&mut gathered, 10..=20);
-    gathered.record(installation(), AT, false);
-    entries(&mut gathered, 21..=22);
-    assert_eq!((log_of(&gathered), gathered.unreadable), ((9, 2, vec![(10, 1)], 22), None));
+fn a_state_of_the_same_log_keeps_it() {
+    for first in [9, 10] {
+        let mut gathered = gathered_from(4096);
+        (first..=20).for_each(|index| gathered.record(entry(index, 2), AT, false));
+        gathered.record(installation(), AT, false);
+        (21..=22).for_each(|index| gathered.record(entry(index, 2), AT, false));
+        for record in checkpoint(9, 2) {
+            gathered.record(record, AT, false);
+        }
+        assert_eq!((log_of(&gathered), gathered.unreadable), ((9, 2, vec![(10, 2)], 22), None));
+    }
 }
 
+/// The last of its entries must not be taken for the one that the state is of.
 #[test]
 fn a_state_of_another_log_replaces_what_is_left() {
-    let mut gathered = gathered_from(4096);
-    entries(&mut gathered, 5..=20);
-    gathered.record(installation(), AT, false);
-    assert_eq!(log_of(&gathered), (9, 2, vec![], 9));
+    for last in [5, 9, 20] {
+        let mut gathered = gathered_from(4096);
+        entries(&mut gathered, 5..=last);
+        gathered.record(installation(), AT, false);
+        gathered.record(entry(10, 3), AT, false);
+        for record in checkpoint(9, 2) {
+            gathered.record(record, AT, false);
+        }
+        assert_eq!((log_of(&gathered), gathered.unreadable), ((9, 2, vec![(10, 3)], 10), None));
+    }
+}
+
+/// The tail was moved by the second one: what the first one needs is given up, and entries between the
+/// two logs' starts are nowhere.
+#[test]
+fn an_older_checkpoint_behind_the_tail_is_passed_over() {
+    for before in [None, Some(105)] {
+        let mut gathered = gathered_from(8192);
+        before.into_iter().for_each(|index| gathered.record(entry(index, 1), AT, false));
+        for record in checkpoint(60, 1) {
+            gathered.record(record, AT, false);
+        }
+        let next = before.map_or(105, |index| index + 1);
+        entries(&mut gathered, next..=120);
+        for mut record in checkpoint(104, 1) {
+            if let Record::Checkpoint { needed, .. } = &mut record {
+                *needed = 8192;
+            }
+            gathered.record(record, AT, false);
+        }
+        gathered.complete(false);
+        assert_eq!(gathered.unreadable, None);
+        assert_eq!(log_of(&gathered), (104, 1, vec![(105, 1)], 120));
+    }
 }
 
 /// A replica that begins after the checkpoint has no log start there.
 #[test]
 fn a_log_that_is_first_heard_of_behind_a_checkpoint_begins_at_one() {
     let mut gathered = gathered_from(4096);
-    gathered.record(Record::Checkpoint { records: 1 }, AT, false);
+    gathered.record(Record::Checkpoint { records: 1, needed: 4096 }, AT, false);
     let edit = Edit::Checkpoint { chunk_segments: Vec::new(), rebuild: false };
     gathered.record(Record::Edit(edit.to_bytes()), AT, false);
     let vote = Record::HardState { range: RANGE, term: Term(3), vote: None };

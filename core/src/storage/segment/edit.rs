@@ -300,7 +300,7 @@ impl Wire for Edit {
                 installation.encode(out);
             }
             Self::Checkpoint { chunk_segments, rebuild } => {
-                out.u8(9);
+                out.u8(10);
                 out.list(chunk_segments);
                 rebuild.encode(out);
             }
@@ -327,7 +327,7 @@ impl Wire for Edit {
                 runs: input.list("runs", SNAPSHOT_MAX)?,
             },
             8 => Self::TableInstalled(Wire::decode(input)?),
-            9 => Self::Checkpoint {
+            10 => Self::Checkpoint {
                 chunk_segments: input.list("chunk segments", SNAPSHOT_MAX)?,
                 rebuild: Wire::decode(input)?,
             },

@@ -47,7 +47,9 @@ impl History {
         while life.completions < completions_max {
             let runs = life.found.is_some();
             let has_room = runs && life.journal().free_bytes() > 60_000;
-            if left > 0 && has_room && life.rng.chance(1, 2) {
+            // What waits has no place of its own yet, so that it could not be given up.
+            let waits = runs && life.journal().pending_bytes() > 20_000;
+            if left > 0 && has_room && !waits && life.rng.chance(1, 2) {
                 for _ in 0..1 + life.rng.below(3) {
                     self.numbers += 1;
                     let record = any_record(self.numbers, &mut life.rng);
@@ -58,7 +60,8 @@ impl History {
             }
             if runs && life.acknowledged > 0 && (!has_room || life.rng.chance(1, 8)) {
                 let last = life.acknowledged as u64 - 1;
-                let keep = usize::try_from(life.rng.below(last + 1)).unwrap();
+                let keep = if has_room { life.rng.below(last + 1) } else { last };
+                let keep = usize::try_from(keep).unwrap();
                 life.give_up_before(keep);
                 self.given_up = self.given_up.max(before + keep);
             }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::cluster::Geometry;
+use crate::codec::Wire;
 use crate::disk::{DiskError, DiskOp, DiskOutput, SECTOR};
 use crate::effects::{Effect, Effects};
 use crate::hash::Checksum;
@@ -17,6 +18,7 @@ use crate::object::{ObjectKey, Target};
 use crate::rng::Rng;
 use crate::rows::{Miss, Row, Rows};
 use crate::storage::io::{DiskQueue, Io};
+use crate::storage::segment::edit::Edit;
 
 use super::super::{Look, Looked, Output, Shelf, ShelfConfig, TableId};
 
@@ -216,11 +218,27 @@ impl Rig {
             let (id, edit) = self.edits.pop_front().unwrap();
             self.durable.journal.push(edit);
             self.with(|shelf, io, out| shelf.edit_durable(id, io, out));
+            if self.ready && self.rng.chance(1, 12) {
+                self.checkpoint();
+            }
         } else {
             let (token, op) = self.ops.swap_remove(choice);
             self.complete(token, op);
         }
         true
+    }
+
+    /// Put a checkpoint behind what the journal has, and give up what is not needed then.
+    pub(super) fn checkpoint(&mut self) {
+        let flushed = self.shelf.flushed(TableId::Chunks);
+        let needed = |edit: &Bytes| {
+            matches!(Edit::from_bytes(edit),
+                Ok(Edit::ChunksAdded { sequence, .. }) if sequence > flushed)
+        };
+        let journal = &mut self.durable.journal;
+        let from = journal.iter().position(needed).unwrap_or(journal.len());
+        journal.drain(..from);
+        journal.extend(self.shelf.checkpoint_edits());
     }
 
     fn complete(&mut self, token: DiskToken, op: DiskOp) {
