@@ -11,8 +11,8 @@ use trine_core::consensus::Role;
 use trine_core::consensus::{self, Membership, MessageBody};
 use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::ids::{
-    BucketId, CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch, SessionId,
-    StoreId, TenantId, ZoneId,
+    BucketId, CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch,
+    SessionId, StoreId, TenantId, ZoneId,
 };
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, Refusal};
 use trine_core::object::{

@@ -292,8 +292,7 @@ fn a_store_that_was_away_until_its_place_in_the_log_was_gone_gets_rows() {
     for store in 0..3 {
         let mut swarm = busy(16 * SECOND);
         swarm.cold_keys = 200;
-        let setup =
-            Setup { seed: 90 + store as u64, swarm, plan: Vec::new(), geometry: GEOMETRY };
+        let setup = Setup { seed: 90 + store as u64, swarm, plan: Vec::new(), geometry: GEOMETRY };
         let report = run(Real, setup, None, |world| {
             world.run_until(3 * SECOND)?;
             let (_, held) = span_of(&world.store_status(store), "log=");

@@ -201,7 +201,10 @@ mod tests {
             places.put(LogIndex(batch), position, ring);
         }
         let first = |flushed| places.first_after(LogIndex(flushed));
-        assert_eq!([0, 1, 2, 3, 4, 5].map(first), [0, 0, 0, 100, 900, u64::MAX].map(|p| Some(p).filter(|p| *p < u64::MAX)));
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(first),
+            [0, 0, 0, 100, 900, u64::MAX].map(|p| Some(p).filter(|p| *p < u64::MAX))
+        );
         places.forget_through(LogIndex(3));
         assert_eq!(places.first_after(LogIndex(0)), Some(100));
     }
@@ -220,8 +223,13 @@ mod tests {
         let state = Record::HardState { range, term: Term(2), vote: None };
         let suspect = Record::Suspect { range, number: 3 };
         let edit = Bytes::from_static(b"e");
-        let expected =
-            [Record::Checkpoint { records: 4, needed: 8192 }, start, state, suspect, Record::Edit(edit.clone())];
+        let expected = [
+            Record::Checkpoint { records: 4, needed: 8192 },
+            start,
+            state,
+            suspect,
+            Record::Edit(edit.clone()),
+        ];
         assert_eq!(checkpoints.records(vec![edit], 8192), expected);
         checkpoints.note(&Record::Trusted { range });
         checkpoints.note(&distrust(Incarnation(5)));

@@ -92,8 +92,8 @@ impl OpenedRange {
         }
         let run = self.terms.partition_point(|(first, _)| *first <= index);
         let term_there = run.checked_sub(1).map(|run| self.terms[run].1);
-        let of_this_log = index <= self.base_index
-            || (index <= self.last_index && term_there == Some(term));
+        let of_this_log =
+            index <= self.base_index || (index <= self.last_index && term_there == Some(term));
         if !of_this_log {
             self.terms.clear();
             self.memberships.clear();
@@ -193,9 +193,11 @@ impl Gathered {
     /// before may be lost.
     fn range(&mut self, range: RangeId) -> &mut OpenedRange {
         let (suspect, begins) = (self.doubted.0, self.whole);
-        self.ranges
-            .entry(range)
-            .or_insert_with(|| OpenedRange { suspect, begins, ..OpenedRange::default() })
+        self.ranges.entry(range).or_insert_with(|| OpenedRange {
+            suspect,
+            begins,
+            ..OpenedRange::default()
+        })
     }
 
     /// All records are here; `damaged` if some are lost. A journal that does not begin at 0 must have a

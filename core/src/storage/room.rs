@@ -54,11 +54,7 @@ impl Storage {
     }
 
     /// The last known entry of a log that stands before a position.
-    pub(crate) fn last_entry_before(
-        &mut self,
-        range: RangeId,
-        position: u64,
-    ) -> Option<LogIndex> {
+    pub(crate) fn last_entry_before(&mut self, range: RangeId, position: u64) -> Option<LogIndex> {
         self.parts().journal.last_entry_before(range, position)
     }
 

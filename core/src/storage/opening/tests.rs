@@ -106,7 +106,13 @@ fn checkpoint(index: u64, term: u64) -> Vec<Record> {
     let trusted = Record::Trusted { range: RANGE };
     let state = Record::HardState { range: RANGE, term: Term(9), vote: None };
     let edit = Record::Edit(edit.to_bytes());
-    vec![Record::Checkpoint { records: 4, needed: 4096 }, log_start(index, term), state, trusted, edit]
+    vec![
+        Record::Checkpoint { records: 4, needed: 4096 },
+        log_start(index, term),
+        state,
+        trusted,
+        edit,
+    ]
 }
 
 fn log_of(gathered: &Gathered) -> (u64, u64, Vec<(u64, u64)>, u64) {

@@ -103,15 +103,10 @@ impl Shelf {
     /// [`DecodeError`]: this build cannot read the edit. One that contradicts the earlier ones is no
     /// error here: behind a gap that is normal, and what the disk holds is then found as after one,
     /// unless a snapshot follows.
-    pub(crate) fn recover_edit(
-        &mut self,
-        edit: &Bytes,
-    ) -> Result<RecoveredEdit, DecodeError> {
+    pub(crate) fn recover_edit(&mut self, edit: &Bytes) -> Result<RecoveredEdit, DecodeError> {
         let edit = Edit::from_bytes(edit)?;
         let told = match &edit {
-            Edit::TableInstalled(installation) => {
-                RecoveredEdit::Installation(installation.clone())
-            }
+            Edit::TableInstalled(installation) => RecoveredEdit::Installation(installation.clone()),
             Edit::ChunksAdded { sequence, .. } => RecoveredEdit::Chunks(*sequence),
             Edit::Snapshot { .. } | Edit::Checkpoint { .. } => RecoveredEdit::State,
             _ => RecoveredEdit::Other,

@@ -96,6 +96,8 @@ pub(super) struct Rig {
     pub(super) fatal: Option<String>,
     pub(super) flushed: BTreeMap<TableId, LogIndex>,
     pub(super) ready: bool,
+    /// Whether checkpoints are made now and then.
+    pub(super) checkpoints: bool,
     pub(super) completions: u64,
     pub(super) staged: u32,
     pub(super) installed: u32,
@@ -148,6 +150,7 @@ impl Rig {
             fatal: None,
             flushed: BTreeMap::new(),
             ready: false,
+            checkpoints: true,
             completions: 0,
             staged: 0,
             installed: 0,
@@ -218,7 +221,7 @@ impl Rig {
             let (id, edit) = self.edits.pop_front().unwrap();
             self.durable.journal.push(edit);
             self.with(|shelf, io, out| shelf.edit_durable(id, io, out));
-            if self.ready && self.rng.chance(1, 12) {
+            if self.ready && self.checkpoints && self.rng.chance(1, 12) {
                 self.checkpoint();
             }
         } else {
