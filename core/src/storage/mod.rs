@@ -35,13 +35,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use crate::cluster::StoreConfig;
+use crate::cluster::{FOUNDERS_MAX, StoreConfig};
 use crate::consensus::Entry;
-use crate::disk::{DiskOutput, DiskResult};
+use crate::disk::{DiskOutput, DiskResult, Room};
 use crate::effects::Effects;
 use crate::hash::Checksum;
-use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, RangeId, Term};
+use crate::ids::{ChunkId, DiskBirth, DiskToken, Incarnation, LogIndex, RangeId, Term};
+use crate::memory::MemoryAccount;
 use crate::message::{ChunkError, ChunkRead, ChunkWrite};
+use crate::rng::Rng;
 use crate::rows::{Miss, RowWrite, Rows};
 use checkpoint::Checkpoints;
 use io::{DiskQueue, Io, SyncTicket};
@@ -75,6 +77,8 @@ pub(crate) enum StorageEvent {
     IngestFailed { range: RangeId, reason: String },
     /// The snapshot is the range's table now; durable.
     Installed,
+    /// With which disks the cluster began is written down; durable.
+    Begun,
     /// For the log.
     Note(String),
     /// The store must stop.
@@ -88,6 +92,10 @@ pub(crate) struct Opened {
     pub(crate) incarnation: Incarnation,
     /// The last life that began by distrusting the disk; 0 if there was none.
     pub(crate) doubted: Incarnation,
+    /// Of this disk, if it is a first voter's.
+    pub(crate) birth: DiskBirth,
+    /// The disks that the cluster began with, by the first map's voters; zeros if that is not known.
+    pub(crate) founders: [DiskBirth; FOUNDERS_MAX],
     /// The replicas on this disk.
     pub(crate) ranges: BTreeMap<RangeId, OpenedRange>,
     /// For the log.
@@ -114,6 +122,8 @@ pub(crate) struct Storage {
     phase: Phase,
     /// Whether the store is one of the voters that the cluster began with.
     founder: bool,
+    /// What such a store calls its disk if that is new.
+    fresh: DiskBirth,
     /// What the store has not heard yet.
     events: VecDeque<StorageEvent>,
 }
@@ -147,6 +157,8 @@ struct Parts {
     checkpoints: Checkpoints,
     /// Ranges whose tables cannot be read; told to the store when storage opens, or at once.
     damaged: BTreeSet<RangeId>,
+    /// The superblock that will say with which disks the cluster began.
+    beginning: Option<u64>,
     /// What the tables on disk hold; taken when storage opens.
     flushed: Option<BTreeMap<TableId, LogIndex>>,
 }
@@ -173,10 +185,13 @@ impl Storage {
             prepared: 0,
             mark: superblock::SyncedMark::default(),
             tail: superblock::Tail::default(),
+            birth: DiskBirth(0),
+            founders: [DiskBirth(0); FOUNDERS_MAX],
         };
         let (queue, events) = (DiskQueue::default(), VecDeque::new());
         let founder = config.map.voters.contains(&config.store);
-        Self { queue, shelf_config, format, founder, phase: Phase::New, events }
+        let fresh = DiskBirth(Rng::new(config.seed ^ 4).next_u64().max(1));
+        Self { queue, shelf_config, format, founder, fresh, phase: Phase::New, events }
     }
 
     /// Begin recovery, or format an empty disk.
@@ -300,7 +315,7 @@ impl Storage {
 
     fn recovered(
         &mut self,
-        writer: SuperblockWriter,
+        mut writer: SuperblockWriter,
         recovered: journal::RecoveredJournal,
         mut gathered: Gathered,
         fx: &mut Effects,
@@ -311,6 +326,12 @@ impl Storage {
             return self.halt(text.clone());
         }
         let damage = recovered.damage;
+        let is_blank = recovered.resume == 0 && damage.is_none() && gathered.ranges.is_empty();
+        if self.founder && is_blank && writer.wanted().birth == DiskBirth(0) {
+            // Before anything can be said by this disk, it has a name of its own.
+            let fresh = self.fresh;
+            writer.note(|superblock| superblock.birth = fresh);
+        }
         let mut journal = Journal::start(writer, recovered, gathered.doubted);
         let incarnation = journal.incarnation().0;
         let mut last_ticket = JournalTicket::default();
@@ -342,6 +363,7 @@ impl Storage {
             last_ticket,
             checkpoints: Checkpoints::new(&gathered.ranges, doubted, places),
             damaged: BTreeSet::new(),
+            beginning: None,
             flushed: None,
         };
         let mut io = Io { queue: &mut self.queue, fx };
@@ -351,7 +373,8 @@ impl Storage {
         parts.shelf.recover_start(gap, &mut io, &mut outputs);
         let taken = parts.take(outputs);
         let ranges = gathered.ranges;
-        let opened = Opened { incarnation, doubted, ranges, notes };
+        let Superblock { birth, founders, .. } = *parts.journal.superblock();
+        let opened = Opened { incarnation, doubted, birth, founders, ranges, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }
@@ -418,6 +441,13 @@ impl Storage {
         self.parts().append(opening::distrust(Incarnation(above.0 + 1)))
     }
 
+    /// Write down with which disks the cluster began; [`StorageEvent::Begun`] follows.
+    pub(crate) fn begin(&mut self, founders: [DiskBirth; FOUNDERS_MAX]) {
+        let parts = self.parts();
+        let change = |superblock: &mut Superblock| superblock.founders = founders;
+        parts.beginning = Some(parts.journal.change_superblock(change));
+    }
+
     /// Put a record into the journal, behind all earlier ones.
     pub(crate) fn append(&mut self, record: Record) -> JournalTicket {
         self.parts().append(record)
@@ -477,12 +507,11 @@ impl Storage {
         }
     }
 
-    /// Whether the disk has room for the rows of new commands: if applying stalled for want of it,
-    /// nothing could be read any more either.
-    pub(crate) fn has_room_for_rows(&self) -> bool {
+    /// For what the disk has segments left.
+    pub(crate) fn room(&self) -> Room {
         match &self.phase {
-            Phase::Open(parts) => parts.shelf.has_room_for_rows(),
-            _ => false,
+            Phase::Open(parts) => parts.shelf.room(),
+            _ => Room::Housekeeping,
         }
     }
 
@@ -599,11 +628,11 @@ impl Storage {
         }
     }
 
-    /// Bytes of memory that grow with load.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        match &self.phase {
-            Phase::Open(parts) => parts.shelf.memory_bytes() + parts.journal.pending_bytes() as u64,
-            _ => 0,
+    /// What is held in memory. `records_max`: most bytes of records that the store lets wait.
+    pub(crate) fn memory(&self, records_max: u64, account: &mut MemoryAccount) {
+        if let Phase::Open(parts) = &self.phase {
+            parts.shelf.memory(account);
+            account.add("journal pending", parts.journal.pending_bytes() as u64, records_max);
         }
     }
 
@@ -699,14 +728,17 @@ impl Parts {
         if self.shelf.on_synced(ticket, durable, &mut io, &mut outputs) {
             return self.take(outputs);
         }
-        let Some((through, durable)) = self.journal.on_synced(ticket, durable) else {
-            return Ok(Vec::new());
-        };
+        let records = self.journal.on_synced(ticket, durable);
+        let written = self.journal.superblock_durable();
+        let begun = self.beginning.take_if(|sequence| *sequence <= written);
+        let begun = begun.map(|_| StorageEvent::Begun);
+        let Some((through, durable)) = records else { return Ok(begun.into_iter().collect()) };
         while let Some((_, id)) = self.edits.pop_front_if(|(ticket, _)| *ticket <= through) {
             self.shelf.edit_durable(id, &mut io, &mut outputs);
         }
         let mut events = self.take(outputs)?;
         events.push(StorageEvent::Durable(through, durable));
+        events.extend(begun);
         self.go_on_with_checkpoint(through);
         Ok(events)
     }

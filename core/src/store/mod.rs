@@ -16,6 +16,7 @@ mod calls;
 mod chunks;
 mod directory;
 mod fencing;
+mod founding;
 mod gate;
 mod hello;
 mod membership;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use super::serving::Serving;
 use crate::consensus::{Membership, Role};
+use crate::disk::Room;
 use crate::hash::StateHash;
 use crate::ids::{Incarnation, LogIndex, RangeId, StoreId, Term};
+use crate::memory::MemoryAccount;
 
 /// A store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +16,10 @@ pub struct StoreProbe {
     pub incarnation: Incarnation,
     /// Its replicas.
     pub replicas: BTreeMap<RangeId, ReplicaProbe>,
-    /// Bytes of memory that grow with load, as accounted by the store itself.
-    pub memory_bytes: u64,
+    /// What it holds in memory, as accounted by the store itself.
+    pub memory: MemoryAccount,
+    /// For what its disk has room.
+    pub room: Room,
     /// Positions at which its journal begins and ends.
     pub journal: (u64, u64),
 }
@@ -46,7 +50,8 @@ impl Serving {
         StoreProbe {
             incarnation: self.host.incarnation,
             replicas: self.replicas.iter().map(|(id, replica)| (*id, replica.probe())).collect(),
-            memory_bytes: self.host.storage.memory_bytes(),
+            memory: self.memory(),
+            room: self.host.room(),
             journal: self.host.storage.journal_span(),
         }
     }

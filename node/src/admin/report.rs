@@ -44,9 +44,9 @@ fn life(store: &mut StoreStatus, running: &driver::StoreStatus) {
         driver::StoreLife::Stopping => StoreLife::Stopping,
         driver::StoreLife::Halted(reason) => {
             store.reason = Some(format!(
-                "{reason}. Mend its disk and restart its node, or give its place to a new store \
-                 with `trine admin store replace {}`",
-                store.id
+                "{reason}. Mend its disk and start it again with `trine admin zone start {}`, or \
+                 give its place to a new store with `trine admin store replace {}`",
+                store.zone, store.id
             ));
             StoreLife::Halted
         }
@@ -72,6 +72,14 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
         comparing: report.repair.comparing.is_some(),
         complete: report.repair.complete,
     });
+    if !report.waits_for.is_empty() {
+        let others: Vec<String> = report.waits_for.iter().map(ToString::to_string).collect();
+        store.reason = Some(format!(
+            "its disk is blank, and the cluster begins when all first stores have said so of theirs: it \
+             waits for {}. Start their nodes",
+            others.join(" and ")
+        ));
+    }
     let ids = |ids: &[StoreId]| ids.iter().map(|id| id.0).collect();
     let replica = |range: &RangeReport| ReplicaStatus {
         range: range.range.0,

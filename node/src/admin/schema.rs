@@ -31,6 +31,8 @@ pub struct NodeReport {
     pub replaced: Vec<Replacing>,
     /// All store ids that were ever used here.
     pub ids_used: Vec<u64>,
+    /// Bytes that each of its stores takes at most.
+    pub capacities: BTreeMap<u64, u64>,
 }
 
 /// A store.
@@ -356,6 +358,10 @@ pub struct Replace {
     pub node: Option<String>,
     /// Its file, if the operator chose.
     pub path: Option<String>,
+    /// Also while other zones lack copies that only the lost one may have.
+    pub force: bool,
+    /// Between nodes: bytes that the lost one had, if any node knows.
+    pub capacity: Option<u64>,
 }
 
 /// A replacement was made, or had been already.

@@ -174,5 +174,8 @@ pub enum StoreCommand {
         /// Show progress, and end when every copy is where it belongs
         #[arg(long)]
         wait: bool,
+        /// Also while other zones lack copies: those that only OLD has are given up
+        #[arg(long)]
+        force: bool,
     },
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use trine_core::cluster::{GatewayConfig, StoreConfig};
 use trine_core::consensus::Role;
+use trine_core::disk::Room;
 use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::gateway::Gateway;
 use trine_core::ids::{DiskToken, Endpoint, RangeId, RequestId, ZoneId};
+use trine_core::memory::MemoryAccount;
 use trine_core::message::Envelope;
 use trine_core::store::{Observation, Store};
 use trine_core::time::{Deadline, Instant, WallTime};
@@ -26,6 +28,14 @@ pub trait StoreMachine {
     fn check(&self);
     /// One line.
     fn status(&self) -> String;
+    /// For what its disk has room, if it says.
+    fn room(&self) -> Option<Room> {
+        None
+    }
+    /// What it holds in memory.
+    fn memory(&self) -> MemoryAccount {
+        MemoryAccount::default()
+    }
     /// What its replicas show, for [`crate::checkers::agreement`].
     fn views(&self) -> Vec<ReplicaView>;
     /// What its replicas did in the last step, for the ghost.
@@ -46,6 +56,10 @@ pub trait GatewayMachine {
     fn check(&self);
     /// One line.
     fn status(&self) -> String;
+    /// What it holds in memory.
+    fn memory(&self) -> MemoryAccount {
+        MemoryAccount::default()
+    }
 }
 
 /// Makes the machines of a world: the real ones, or toys in the simulator's own tests.
@@ -112,6 +126,14 @@ impl StoreMachine for Store {
         Self::status(self)
     }
 
+    fn room(&self) -> Option<Room> {
+        self.probe().map(|probe| probe.room)
+    }
+
+    fn memory(&self) -> MemoryAccount {
+        Self::memory(self)
+    }
+
     fn views(&self) -> Vec<ReplicaView> {
         let probe = self.probe();
         let replicas = probe.iter().flat_map(|probe| &probe.replicas);
@@ -151,6 +173,10 @@ impl GatewayMachine for Gateway {
 
     fn status(&self) -> String {
         Self::status(self)
+    }
+
+    fn memory(&self) -> MemoryAccount {
+        Self::memory(self)
     }
 }
 
@@ -293,14 +319,21 @@ impl<M: Maker> Machine<M> {
                 let Some(machine) = &mut side.machine else { return };
                 machine.step(now, store_event(input), fx);
                 machine.check();
+                within_limits(&self.name, &machine.memory());
             }
             Side::Gateway(side) => {
                 let Some(machine) = &mut side.machine else { return };
                 machine.step(now, gateway_event(input), fx);
                 machine.check();
+                within_limits(&self.name, &machine.memory());
             }
         }
     }
+}
+
+/// Each kind of memory stays within its limit, whatever happens.
+fn within_limits(name: &str, memory: &MemoryAccount) {
+    assert_eq!(memory.over(), None, "{name} holds more of this than it may: {memory:?}");
 }
 
 fn store_event(input: Input) -> StoreEvent {

@@ -24,7 +24,7 @@ mod tests;
 mod toy;
 
 use trine_core::cluster::{ClusterMap, Geometry};
-use trine_core::disk::{DiskOp, DiskOutput};
+use trine_core::disk::{DiskOp, DiskOutput, Room};
 use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint, SessionId, ZoneId};
 use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
@@ -90,6 +90,12 @@ pub struct Counts {
     pub served: u64,
     /// Requests that were refused because disks or journals are full.
     pub refused_full: u64,
+    /// Deletes among these.
+    pub deletes_refused: u64,
+    /// Deletes that were done.
+    pub deletes_done: u64,
+    /// Puts of whole objects that were done.
+    pub puts_done: u64,
     /// Keys whose history was too entangled to judge.
     pub undecided: u64,
     /// How often the journals of the stores that serve at the end went round their rings, in all.
@@ -275,6 +281,14 @@ impl<M: Maker> World<M> {
         self.machines[store].status()
     }
 
+    /// For what the disk of `store` has room; `None` while it does not serve.
+    pub fn room(&self, store: usize) -> Option<Room> {
+        match &self.machines[store].side {
+            Side::Store(side) => side.machine.as_ref()?.room(),
+            Side::Gateway(_) => None,
+        }
+    }
+
     /// Why a store halted last, if it ever did.
     pub fn last_halt(&self, store: usize) -> Option<&str> {
         self.machines[store].halt.as_deref()
@@ -331,7 +345,11 @@ impl<M: Maker> World<M> {
                 for store in self.stores() {
                     self.compare(store);
                 }
-                let agree = self.agreement.settled(self.standing_voters().count());
+                // One whose disk is full cannot catch up.
+                let full: Vec<usize> =
+                    self.standing_voters().filter(|store| self.is_full(*store)).collect();
+                full.iter().for_each(|store| self.agreement.gone(*store));
+                let agree = self.agreement.settled(self.standing_voters().count() - full.len());
                 if self.swarm.redundancy && self.audit() {
                     let after = self.now - self.healed_at;
                     self.counts.redundant_after.get_or_insert(after);
@@ -365,6 +383,12 @@ impl<M: Maker> World<M> {
             let Machine { gone, endpoint, .. } = &self.machines[*store];
             !gone && matches!(endpoint, Endpoint::Store(id) if self.map.voters.contains(id))
         })
+    }
+
+    /// Whether a store whose disk is smaller than the others has no room left.
+    fn is_full(&self, store: usize) -> bool {
+        let small = self.swarm.small_disk.is_some_and(|(small, _)| small == store);
+        small && self.room(store).is_some_and(|room| room < Room::Data)
     }
 
     /// The first failure counts.

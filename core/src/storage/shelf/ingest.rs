@@ -64,8 +64,9 @@ pub(crate) enum Ingested {
 }
 
 impl Ingest {
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.staging.bytes() + self.staged.iter().map(Run::index_bytes).sum::<u64>()
+    /// Bytes of rows that wait to be written, and of the block indexes of staged runs.
+    pub(super) fn memory_bytes(&self) -> (u64, u64) {
+        (self.staging.bytes(), self.staged.iter().map(Run::index_bytes).sum())
     }
 }
 
@@ -156,7 +157,7 @@ impl Shelf {
     fn stage_run(&mut self, part: bool, io: &mut Io<'_>) -> bool {
         let Some(ingest) = &mut self.ingest else { return false };
         let needed = run_writer::segments_needed(&self.layout, ingest.staging.bytes());
-        if self.segments.free() < needed + self.reserve {
+        if self.segments.free() < needed + self.reserve.deletes {
             return false;
         }
         let base = match ingest.newer_than {

@@ -33,6 +33,7 @@ use crate::codec::{DecodeError, Wire};
 use crate::disk::{DiskOutput, DiskResult};
 use crate::hash::Checksum;
 use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, StoreId};
+use crate::memory::MemoryAccount;
 use crate::message::ChunkError;
 use crate::rows::{Miss, RowWrite};
 
@@ -43,6 +44,7 @@ use super::segment::chunk_store::ChunkStore;
 pub(crate) use super::segment::edit::TableId;
 use super::segment::edit::{Edit, RunDescriptor};
 use super::segment::layout::{Generation, Layout, SegmentId, sector_span};
+use super::tree::VALUE_BYTES_MAX;
 use super::tree::block::{Block, BlockKind};
 use super::tree::cache::{BlockCache, Cached};
 use super::tree::run::{Run, block_at};
@@ -217,14 +219,38 @@ struct Fetch {
     must: bool,
 }
 
+/// Bytes of rows that one log entry may write: a batch of commands, and what rows cost besides.
+const ENTRY_ROWS_BYTES: u64 = 2 << 20;
+
+/// Free segments below which a disk takes no more of something. The merges that free segments need some
+/// first, so that more is kept back from data than flushes alone need.
+#[derive(Clone, Copy, Debug)]
+struct Reserve {
+    /// Chunks, and commands that bring data.
+    data: usize,
+    /// Deletes: their rows must be written out too.
+    deletes: usize,
+}
+
+impl Reserve {
+    /// `flush`: segments that one flush takes at most; `count`: segments of the disk.
+    fn new(flush: usize, count: usize) -> Self {
+        // Two flushes, of a range and of the chunk index, and as much again. A small disk has to do
+        // with less, but for one flush.
+        let deletes = (2 * flush).min(count / 4).max(flush);
+        let data = (4 * flush).min(count / 3).max(deletes + 1);
+        Self { data, deletes }
+    }
+}
+
 /// Segments and tables of one disk.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     config: ShelfConfig,
     layout: Layout,
     segments: Segments,
-    /// Free segments that chunks leave to flushes.
-    reserve: usize,
+    /// Free segments that data leaves to deletes, and all clients to housekeeping.
+    reserve: Reserve,
     tables: BTreeMap<TableId, Table>,
     /// What is seen of a table that was never written to.
     empty: Table,
@@ -256,9 +282,8 @@ impl Shelf {
     pub(crate) fn new(config: ShelfConfig) -> Self {
         let layout = Layout::new(config.store, &config.geometry, config.area);
         let segments = Segments::new(layout.count, config.incarnation);
-        // Two flushes: of a range, and of the chunk index. On a small disk a quarter has to do.
-        let wanted = 2 * super::tree::run_writer::segments_needed(&layout, config.memtable_bytes);
-        let reserve = wanted.min(layout.count as usize / 4);
+        let flush = super::tree::run_writer::segments_needed(&layout, config.memtable_bytes);
+        let reserve = Reserve::new(flush, layout.count as usize);
         Self {
             config,
             layout,
@@ -468,11 +493,19 @@ impl Shelf {
         self.segments.free()
     }
 
-    /// Bytes of memtables, block indexes, cached blocks and chunks in hand.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let tables: u64 = self.tables.values().map(Table::memory_bytes).sum();
-        let ingest = self.ingest.as_ref().map_or(0, Ingest::memory_bytes);
-        tables + ingest + self.cache.bytes() + self.chunks.bytes_in_hand
+    /// What is held in memory.
+    pub(crate) fn memory(&self, account: &mut MemoryAccount) {
+        let ShelfConfig { memtable_bytes, chunk_bytes_max, .. } = self.config;
+        let memtables: u64 = self.tables.values().map(Table::memtable_bytes).sum();
+        let indexes: u64 = self.tables.values().map(Table::index_bytes).sum();
+        let (staging, staged) = self.ingest.as_ref().map_or((0, 0), Ingest::memory_bytes);
+        // One that is full and one that is written out. The last entry applied may go beyond.
+        let most = 2 * self.tables.len() as u64 * (memtable_bytes + ENTRY_ROWS_BYTES);
+        account.add("memtables", memtables, most);
+        account.add("block indexes", indexes + staged, None);
+        account.add("block cache", self.cache.bytes(), self.cache.bytes_bound());
+        account.add("state being taken", staging, memtable_bytes + VALUE_BYTES_MAX as u64);
+        account.add("chunks in hand", self.chunks.bytes_in_hand, chunk_bytes_max);
     }
 
     /// One line for operators and traces.

@@ -57,9 +57,14 @@ impl Table {
         self.runs.first().map(|run| run.descriptor.run)
     }
 
-    /// Bytes of memtables and block indexes.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    /// Bytes of memtables.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.rows.bytes());
-        self.active.bytes() + frozen + self.runs.iter().map(Run::index_bytes).sum::<u64>()
+        self.active.bytes() + frozen
+    }
+
+    /// Bytes of block indexes.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.runs.iter().map(Run::index_bytes).sum()
     }
 }
