@@ -20,6 +20,7 @@ pub struct Hosting<R: Runtime> {
     cluster: ClusterId,
     map: ClusterMap,
     timing: StoreTiming,
+    limits: StoreLimits,
     places: Mutex<BTreeMap<StoreId, Place>>,
 }
 
@@ -51,8 +52,13 @@ pub enum Absent {
 
 impl<R: Runtime> Hosting<R> {
     /// None yet; each starts with `map`, the cluster's first.
-    pub fn new(runtime: R, cluster: ClusterId, map: ClusterMap, timing: StoreTiming) -> Self {
-        Self { runtime, cluster, map, timing, places: Mutex::new(BTreeMap::new()) }
+    pub fn new(
+        runtime: R,
+        cluster: ClusterId,
+        map: ClusterMap,
+        (timing, limits): (StoreTiming, StoreLimits),
+    ) -> Self {
+        Self { runtime, cluster, map, timing, limits, places: Mutex::new(BTreeMap::new()) }
     }
 
     /// Where each store is.
@@ -85,7 +91,7 @@ impl<R: Runtime> Hosting<R> {
             zone: place.zone,
             map: self.map.clone(),
             geometry: place.geometry,
-            limits: StoreLimits::PRODUCTION,
+            limits: self.limits,
             timing: self.timing,
             seed: u64::from_le_bytes(seed),
         });

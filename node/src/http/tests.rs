@@ -30,7 +30,7 @@ async fn echo_with(patience: Patience) -> (SocketAddr, StopSwitch, JoinHandle<us
         tokio::time::sleep(Duration::from_millis(wait)).await;
         Ok::<_, Infallible>(Response::new(Full::new(body)))
     });
-    let server = tokio::spawn(serve(runtime, listener, service, stopped, patience));
+    let server = tokio::spawn(serve(runtime, listener, service, stopped, patience, 64));
     (address, switch, server)
 }
 
@@ -124,7 +124,7 @@ async fn an_answer_arrives_though_the_body_is_never_read() {
     let refuse = service_fn(async |_: Request<Incoming>| {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b'x'; 100_000]))))
     });
-    tokio::spawn(serve(runtime, listener, refuse, stopped, Patience::new(Duration::ZERO)));
+    tokio::spawn(serve(runtime, listener, refuse, stopped, Patience::new(Duration::ZERO), 64));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let body = vec![b'b'; 1 << 20];
     let head = format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
