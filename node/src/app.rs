@@ -126,7 +126,8 @@ impl<R: Runtime> Process<R> {
         if let Some(data) = &mut data {
             data.stores_made()?;
         }
-        let gateway = gateway_config(&runtime, cluster, setup.gateway, setup.zone, map, &config.limits)?;
+        let gateway =
+            gateway_config(&runtime, cluster, setup.gateway, setup.zone, map, &config.limits)?;
         let (front, front_calls) = Front::new();
         let (port, calls) = match transport {
             Some(transport) => (Some(transport.port), Some(transport.calls)),

@@ -391,12 +391,7 @@ impl Head {
 }
 
 impl Upload {
-    fn begin(
-        cx: &mut Context<'_>,
-        mut head: Head,
-        bucket: BucketId,
-        window: u64,
-    ) -> Option<Put> {
+    fn begin(cx: &mut Context<'_>, mut head: Head, bucket: BucketId, window: u64) -> Option<Put> {
         let early_end = head.early_end.take();
         let mut upload = Box::new(Self {
             window,

@@ -6,8 +6,8 @@ use super::serving::Serving;
 use crate::consensus::{Membership, Role};
 use crate::disk::Room;
 use crate::hash::StateHash;
-use crate::memory::MemoryAccount;
 use crate::ids::{Incarnation, LogIndex, RangeId, StoreId, Term};
+use crate::memory::MemoryAccount;
 
 /// A store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

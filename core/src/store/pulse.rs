@@ -208,7 +208,8 @@ impl Pulse {
         let fit = told.filter(|(peer, (heard_at, vitals))| {
             !vitals.full && *heard_at + lately > now && keeps_up(*peer)
         });
-        let quickest = fit.min_by_key(|(peer, (_, vitals))| (vitals.delay.unwrap_or_default(), *peer));
+        let quickest =
+            fit.min_by_key(|(peer, (_, vitals))| (vitals.delay.unwrap_or_default(), *peer));
         quickest.map(|(peer, _)| peer)
     }
 

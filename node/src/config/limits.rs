@@ -73,7 +73,8 @@ impl Limits {
             if let Some(word) = layers.get(setting) {
                 let fits = |count: &u32| (16..=1 << 20).contains(count);
                 let parse = |text: &str| text.parse::<u32>().ok().filter(fits);
-                *value = word.parse(parse, "a whole number from 16 to 1048576, in quotes in a file")?;
+                *value =
+                    word.parse(parse, "a whole number from 16 to 1048576, in quotes in a file")?;
             }
             Ok::<(), ConfigError>(())
         };

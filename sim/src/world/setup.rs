@@ -39,8 +39,9 @@ const CLUSTER: ClusterId = ClusterId(0x0074_7269_6e65);
 pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> {
     let Setup { seed, swarm, plan, geometry } = setup;
     let map = map(swarm.stores());
-    let mut machines: Vec<Machine<M>> =
-        (0..swarm.stores()).map(|place| store(place, &map, layout(place, &swarm, geometry))).collect();
+    let mut machines: Vec<Machine<M>> = (0..swarm.stores())
+        .map(|place| store(place, &map, layout(place, &swarm, geometry)))
+        .collect();
     machines.extend((0..swarm.gateways).map(|place| gateway(place, &swarm, &map)));
     let zones = machines.iter().map(|machine| machine.zone).collect();
     let mut queue = Queue::new();

@@ -503,7 +503,8 @@ impl Shelf {
     /// Open segments ahead of need, as long as flushes keep their reserve.
     pub(super) fn open_ahead(&mut self, io: &mut Io<'_>) {
         while self.chunks.begin_opening() {
-            let segment = (self.segments.free() > self.reserve.data).then(|| self.segments.reserve());
+            let segment =
+                (self.segments.free() > self.reserve.data).then(|| self.segments.reserve());
             let Some(segment) = segment.flatten() else {
                 self.chunks.opening_failed();
                 return;
