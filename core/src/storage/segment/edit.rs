@@ -146,6 +146,7 @@ impl RunDescriptor {
     }
 
     /// Bytes of all values that its rows point to.
+    #[cfg(test)]
     pub(crate) fn value_bytes(&self) -> u64 {
         self.values.iter().map(|value| value.live).sum()
     }

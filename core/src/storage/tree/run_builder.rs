@@ -211,18 +211,6 @@ impl RunBuilder {
         self.rows
     }
 
-    /// Whether the run is so large that it should end before the next row.
-    pub(crate) fn is_full(&self) -> bool {
-        // Behind the data come index, filter and description: an eighth is more than they take.
-        self.segments.len() >= RUN_SEGMENTS_MAX / 8 * 7
-            || self.referred.len() + 64 >= RUN_VALUES_MAX
-    }
-
-    /// Whether anything can be written now.
-    pub(crate) fn has_writes(&self) -> bool {
-        self.stream.is_ready() || self.values.stream_ref().is_ready()
-    }
-
     /// What can be written now.
     pub(crate) fn take_writes(&mut self) -> Vec<DiskWrite> {
         let mut writes = self.values.stream().take();
@@ -327,7 +315,7 @@ impl RunBuilder {
         }
         let few = descriptor.segments.len() <= RUN_SEGMENTS_MAX
             && descriptor.values.len() <= RUN_VALUES_MAX;
-        assert!(few, "who gives the rows stops when the run is full");
+        assert!(few, "runs that would be too large together are not merged");
         let bytes = descriptor.to_bytes();
         debug_assert_eq!(bytes.len(), descriptor.encoded_bytes());
         let mut ahead = ahead.into_iter();
