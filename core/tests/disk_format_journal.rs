@@ -6,7 +6,9 @@ use trine_core::cluster::Geometry;
 use trine_core::codec::Encoder;
 use trine_core::consensus::{Entry, EntryKind};
 use trine_core::hash::Checksum;
-use trine_core::ids::{ClusterId, Incarnation, LogIndex, RangeId, StoreId, Term, ZoneId};
+use trine_core::ids::{
+    ClusterId, DiskBirth, Incarnation, LogIndex, RangeId, StoreId, Term, ZoneId,
+};
 use trine_core::storage::journal::{
     self, FrameHeader, Identity, Record, frame_field, record_field,
 };
@@ -60,6 +62,8 @@ fn superblock_table_says_what_the_code_does() {
         ("prepared", field::PREPARED),
         ("mark_recovery", field::MARK_RECOVERY),
         ("mark_synced", field::MARK_SYNCED),
+        ("birth", field::BIRTH),
+        ("founders", field::FOUNDERS),
     ];
     check("superblock", &fields, field::END);
 }
@@ -131,6 +135,8 @@ fn superblock_fields_stand_at_their_offsets() {
         geometry,
         prepared: geometry.journal_piece,
         mark: SyncedMark { recovery: 0x5555, synced: 0x6000 },
+        birth: DiskBirth(0),
+        founders: [DiskBirth(0); 3],
     };
     let bytes = superblock.encode(1);
     assert_eq!(bytes.len(), 4096);
@@ -152,6 +158,15 @@ fn superblock_fields_stand_at_their_offsets() {
     );
     assert_eq!(Superblock::decode(1, &bytes), Ok(superblock));
     assert!(Superblock::decode(2, &bytes).is_err(), "a copy in another copy's place");
+
+    let founders = [DiskBirth(0x7777), DiskBirth(0x8888), DiskBirth(0x9999)];
+    let founder = Superblock { birth: founders[1], founders, ..superblock };
+    let bytes = founder.encode(0);
+    assert_eq!(u64_at(&bytes, field::BIRTH), 0x8888);
+    for (place, birth) in [0x7777, 0x8888, 0x9999].into_iter().enumerate() {
+        assert_eq!(u64_at(&bytes, field::FOUNDERS + 8 * place), birth);
+    }
+    assert_eq!(Superblock::decode(0, &bytes), Ok(founder));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use trine_core::store::Store;
 use trine_s3::front::{Front, FrontReply};
 
 use crate::admin::socket::{self, Socket};
-use crate::admin::{self, Admin, Who};
+use crate::admin::{self, Admin, Turns, Who};
 use crate::config::{Config, NodePlan, RootKey};
 use crate::data::{DataDirectory, DataError, Identity, KeptState, KeptStore, NodeDirectory};
 use crate::driver::{Completions, Driver, DriverError, StorePart};
@@ -34,6 +34,9 @@ use crate::transport::{self, PeerCall, Transport, TransportConfig, TransportErro
 /// Body bytes in hand, of all requests. With what stores may hold beside it, an all-in-one process
 /// stays below 1 GiB.
 const BODY_BUDGET_BYTES: u64 = 256 << 20;
+
+/// Long enough for the bodies of a burst to go; short enough that a client that retries does so in time.
+const BODY_WAIT: Duration = Duration::from_secs(5);
 
 /// Requests in hand: as many as there may be connections.
 const REQUESTS_MAX: usize = 4096;
@@ -113,13 +116,13 @@ impl<R: Runtime> Process<R> {
             None => all_in_one(&runtime, config, address)?,
             Some(plan) => node(&runtime, config, plan).await?,
         };
-        let Setup { cluster, map, places, mut who, mut data, transport, .. } = setup;
+        let Setup { cluster, map, places, who, mut data, transport, .. } = setup;
         let hosting = Hosting::new(runtime.clone(), cluster, map.clone(), config.timing);
         for (id, place) in places {
             hosting.add(id, place);
         }
         let completions = Completions::new();
-        let stores = open_stores(&hosting, &completions, &mut who).await?;
+        let stores = open_stores(&hosting, &completions, &who).await?;
         if let Some(data) = &mut data {
             data.stores_made()?;
         }
@@ -134,7 +137,8 @@ impl<R: Runtime> Process<R> {
             Driver::new(runtime.clone(), completions, stores, gateway, front_calls, port);
         let path = setup.folder.join(socket::NAME);
         let socket = Socket::bind(&path).map_err(|error| AppError::Admin { path, error })?;
-        let admin = Arc::new(Admin { runtime: runtime.clone(), handle, front, hosting, who });
+        let (turns, own) = (Turns::new(), runtime.clone());
+        let admin = Arc::new(Admin { runtime: own, handle, front, hosting, who, turns });
         let root_key = setup.root_key;
         Ok(Self { runtime, listener, address, driver, root_key, admin, socket, calls, data })
     }
@@ -322,8 +326,8 @@ async fn node<R: Runtime>(
     let data = NodeDirectory::open(&config.data, plan)?;
     let zone = plan.own().zone;
     let place = |store: &KeptStore| {
-        let spec = plan.own().stores.iter().find(|spec| spec.id == store.id());
-        let geometry = spec.and_then(|spec| spec.geometry).unwrap_or(config.geometry);
+        let replaces = |id| data.store(id).and_then(KeptStore::replaces);
+        let geometry = plan.geometry_of(store.id(), replaces).unwrap_or(config.geometry);
         let absent = match store.state {
             _ if data.is_lost(store) => Some(Absent::Lost),
             KeptState::BeingMade if store.replaces().is_some() => Some(Absent::Waits),
@@ -343,7 +347,7 @@ async fn node<R: Runtime>(
         places,
         who: Who::Node {
             plan: Box::new(plan.clone()),
-            data: tokio::sync::Mutex::new(data),
+            data: Arc::new(tokio::sync::Mutex::new(data)),
             geometry: config.geometry,
         },
         data: None,
@@ -357,7 +361,7 @@ async fn node<R: Runtime>(
 async fn open_stores<R: Runtime>(
     hosting: &Hosting<R>,
     completions: &Completions,
-    who: &mut Who,
+    who: &Who,
 ) -> Result<Vec<StorePart<R, Store>>, AppError> {
     let mut parts = Vec::new();
     for (id, place) in hosting.places() {
@@ -378,7 +382,7 @@ async fn open_stores<R: Runtime>(
             parts.push(hosting.part(id, completions.sink(id))?);
             continue;
         };
-        let data = data.get_mut();
+        let mut data = data.lock().await;
         let new = data.store(id).is_some_and(|store| store.state == KeptState::BeingMade);
         if let Some(folder) = place.path.parent().filter(|_| new) {
             files::create_directory(folder, 0o700).map_err(|error| DataError::Io {
@@ -418,6 +422,7 @@ fn gateway_config(
         map,
         cut: Cut::PRODUCTION,
         body_budget_bytes: BODY_BUDGET_BYTES,
+        body_wait: BODY_WAIT,
         requests_max: REQUESTS_MAX,
         call_timeout: CALL_TIMEOUT,
         hedge_after: HEDGE_AFTER,

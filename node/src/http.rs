@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use trine_core::time::Instant;
 
-use crate::runtime::{Listener, Runtime};
+use crate::runtime::{Runtime, accept_within};
 
 mod linger;
 mod progress;
@@ -112,16 +112,8 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
-    loop {
-        let accepted = async {
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place.expect("the semaphore is never closed"))
-        };
-        let (accepted, place) = tokio::select! {
-            biased;
-            () = stopped.wait() => break,
-            accepted = accepted => accepted,
-        };
+    while let Some((accepted, place)) = accept_within(&mut listener, &places, stopped.wait()).await
+    {
         match accepted {
             Ok((stream, _peer)) => {
                 let (stream, moves) = Counted::new(stream);

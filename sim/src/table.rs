@@ -26,6 +26,7 @@ pub(crate) struct Table {
     undecided: u64,
     gaps: Vec<Nanos>,
     redundant_after: Vec<Nanos>,
+    merges: [u64; 3],
     hits: Hits,
     enabled: Vec<u64>,
     slowest: Vec<(Duration, u64)>,
@@ -46,6 +47,9 @@ impl Table {
         self.hits.add(&report.counts.hits);
         if report.swarm.flavour == Flavour::OneZone {
             self.gaps.push(report.counts.gap_max);
+        }
+        for (sum, count) in self.merges.iter_mut().zip(report.counts.merges) {
+            *sum += count;
         }
         self.redundant_after.extend(report.counts.redundant_after);
         self.enabled.resize(FaultKind::ALL.len(), 0);
@@ -113,6 +117,11 @@ impl Table {
         line("  after faults, median", after_ms(50));
         line("  after faults, p99", after_ms(99));
         line("  after faults, worst", after_ms(100));
+        for (name, count) in
+            ["merges of runs", "  values moved", "  segments freed"].into_iter().zip(self.merges)
+        {
+            line(name, count.to_string());
+        }
         writeln!(text, "\n{:<24} {:>14} {:>10}", "fault", "happened", "seeds on")
             .expect("a String takes everything");
         for (kind, enabled) in FaultKind::ALL.iter().zip(&self.enabled) {

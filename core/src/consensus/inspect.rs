@@ -42,6 +42,11 @@ impl Raft {
         self.commit
     }
 
+    /// Bytes of log entries held in memory.
+    pub fn entries_in_memory_bytes(&self) -> u64 {
+        self.log.bytes_in_memory()
+    }
+
     /// The end of the log, durable or not.
     pub fn last_index(&self) -> LogIndex {
         self.log.last_index()

@@ -24,22 +24,24 @@ pub(crate) mod tree;
 pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
-pub use shelf::Merged;
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
 pub(crate) use shelf::{Look, Looked};
+pub use shelf::{Merged, Written};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use crate::cluster::StoreConfig;
+use crate::cluster::{FOUNDERS_MAX, StoreConfig};
 use crate::consensus::Entry;
-use crate::disk::{DiskOutput, DiskResult};
+use crate::disk::{DiskOutput, DiskResult, Room};
 use crate::effects::Effects;
 use crate::hash::Checksum;
-use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, RangeId};
+use crate::ids::{ChunkId, DiskBirth, DiskToken, Incarnation, LogIndex, RangeId};
+use crate::memory::MemoryAccount;
 use crate::message::{ChunkError, ChunkRead, ChunkWrite};
+use crate::rng::Rng;
 use crate::rows::{Miss, RowWrite, Rows};
 use io::{DiskQueue, Io, SyncTicket};
 use journal::{Journal, JournalRecovery, Progress};
@@ -72,6 +74,8 @@ pub(crate) enum StorageEvent {
     IngestFailed { range: RangeId, reason: String },
     /// The snapshot is the range's table now; durable.
     Installed,
+    /// With which disks the cluster began is written down; durable.
+    Begun,
     /// For the log.
     Note(String),
     /// The store must stop.
@@ -85,6 +89,10 @@ pub(crate) struct Opened {
     pub(crate) incarnation: Incarnation,
     /// The last life that began by distrusting the disk; 0 if there was none.
     pub(crate) doubted: Incarnation,
+    /// Of this disk, if it is a first voter's.
+    pub(crate) birth: DiskBirth,
+    /// The disks that the cluster began with, by the first map's voters; zeros if that is not known.
+    pub(crate) founders: [DiskBirth; FOUNDERS_MAX],
     /// The replicas on this disk.
     pub(crate) ranges: BTreeMap<RangeId, OpenedRange>,
     /// For the log.
@@ -111,6 +119,8 @@ pub(crate) struct Storage {
     phase: Phase,
     /// Whether the store is one of the voters that the cluster began with.
     founder: bool,
+    /// What such a store calls its disk if that is new.
+    fresh: DiskBirth,
     /// What the store has not heard yet.
     events: VecDeque<StorageEvent>,
 }
@@ -143,6 +153,8 @@ struct Parts {
     last_ticket: JournalTicket,
     /// Ranges whose tables cannot be read; told to the store when storage opens, or at once.
     damaged: BTreeSet<RangeId>,
+    /// The superblock that will say with which disks the cluster began.
+    beginning: Option<u64>,
     /// What the tables on disk hold; taken when storage opens.
     flushed: Option<BTreeMap<TableId, LogIndex>>,
 }
@@ -169,10 +181,13 @@ impl Storage {
             geometry: config.geometry,
             prepared: 0,
             mark: superblock::SyncedMark::default(),
+            birth: DiskBirth(0),
+            founders: [DiskBirth(0); FOUNDERS_MAX],
         };
         let (queue, events) = (DiskQueue::default(), VecDeque::new());
         let founder = config.map.voters.contains(&config.store);
-        Self { queue, shelf_config, format, founder, phase: Phase::New, events }
+        let fresh = DiskBirth(Rng::new(config.seed ^ 4).next_u64().max(1));
+        Self { queue, shelf_config, format, founder, fresh, phase: Phase::New, events }
     }
 
     /// Begin recovery, or format an empty disk.
@@ -291,7 +306,7 @@ impl Storage {
 
     fn recovered(
         &mut self,
-        writer: SuperblockWriter,
+        mut writer: SuperblockWriter,
         recovered: journal::RecoveredJournal,
         mut gathered: Gathered,
         fx: &mut Effects,
@@ -301,6 +316,12 @@ impl Storage {
             return self.halt(text.clone());
         }
         let damage = recovered.damage;
+        let is_blank = recovered.resume == 0 && damage.is_none() && gathered.ranges.is_empty();
+        if self.founder && is_blank && writer.wanted().birth == DiskBirth(0) {
+            // Before anything can be said by this disk, it has a name of its own.
+            let fresh = self.fresh;
+            writer.note(|superblock| superblock.birth = fresh);
+        }
         let mut journal = Journal::start(writer, recovered, gathered.doubted);
         let incarnation = journal.incarnation().0;
         let mut last_ticket = JournalTicket::default();
@@ -323,6 +344,7 @@ impl Storage {
             edits: VecDeque::new(),
             last_ticket,
             damaged: BTreeSet::new(),
+            beginning: None,
             flushed: None,
         };
         let mut io = Io { queue: &mut self.queue, fx };
@@ -330,7 +352,8 @@ impl Storage {
         parts.shelf.recover_start(damage.is_some(), &mut io, &mut outputs);
         let taken = parts.take(outputs);
         let (ranges, doubted) = (gathered.ranges, gathered.doubted);
-        let opened = Opened { incarnation, doubted, ranges, notes };
+        let Superblock { birth, founders, .. } = *parts.journal.superblock();
+        let opened = Opened { incarnation, doubted, birth, founders, ranges, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }
@@ -398,6 +421,13 @@ impl Storage {
         self.parts().append(opening::distrust(Incarnation(above.0 + 1)))
     }
 
+    /// Write down with which disks the cluster began; [`StorageEvent::Begun`] follows.
+    pub(crate) fn begin(&mut self, founders: [DiskBirth; FOUNDERS_MAX]) {
+        let parts = self.parts();
+        let change = |superblock: &mut Superblock| superblock.founders = founders;
+        parts.beginning = Some(parts.journal.change_superblock(change));
+    }
+
     /// Put a record into the journal, behind all earlier ones.
     pub(crate) fn append(&mut self, record: Record) -> JournalTicket {
         self.parts().append(record)
@@ -457,12 +487,11 @@ impl Storage {
         }
     }
 
-    /// Whether the disk has room for the rows of new commands: if applying stalled for want of it,
-    /// nothing could be read any more either.
-    pub(crate) fn has_room_for_rows(&self) -> bool {
+    /// For what the disk has segments left.
+    pub(crate) fn room(&self) -> Room {
         match &self.phase {
-            Phase::Open(parts) => parts.shelf.has_room_for_rows(),
-            _ => false,
+            Phase::Open(parts) => parts.shelf.room(),
+            _ => Room::Housekeeping,
         }
     }
 
@@ -592,6 +621,18 @@ impl Storage {
         }
     }
 
+    /// What was written to the disk in this life, and for what.
+    pub(crate) fn written(&self) -> Written {
+        match &self.phase {
+            Phase::Open(parts) => {
+                let written = parts.shelf.bytes_written();
+                let own = written.chunks + written.flushes + written.merges;
+                Written { others: self.queue.written_bytes().saturating_sub(own), ..written }
+            }
+            _ => Written::default(),
+        }
+    }
+
     /// For each table how many runs it has, and how many it may have when no merge is due; parts of
     /// one snapshot count once.
     pub(crate) fn runs(&self) -> Vec<(usize, usize)> {
@@ -603,11 +644,11 @@ impl Storage {
         }
     }
 
-    /// Bytes of memory that grow with load.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        match &self.phase {
-            Phase::Open(parts) => parts.shelf.memory_bytes() + parts.journal.pending_bytes() as u64,
-            _ => 0,
+    /// What is held in memory. `records_max`: most bytes of records that the store lets wait.
+    pub(crate) fn memory(&self, records_max: u64, account: &mut MemoryAccount) {
+        if let Phase::Open(parts) = &self.phase {
+            parts.shelf.memory(account);
+            account.add("journal pending", parts.journal.pending_bytes() as u64, records_max);
         }
     }
 
@@ -615,7 +656,14 @@ impl Storage {
     pub(crate) fn status(&self) -> String {
         match &self.phase {
             Phase::Open(parts) => {
-                format!("journal free={} {}", parts.journal.free_bytes(), parts.shelf.status())
+                let amplification = self.written().amplification_percent();
+                format!(
+                    "journal free={} {} write amplification={}.{:02}",
+                    parts.journal.free_bytes(),
+                    parts.shelf.status(),
+                    amplification / 100,
+                    amplification % 100
+                )
             }
             _ => "not open".to_owned(),
         }
@@ -701,14 +749,17 @@ impl Parts {
         if self.shelf.on_synced(ticket, durable, &mut io, &mut outputs) {
             return self.take(outputs);
         }
-        let Some((through, durable)) = self.journal.on_synced(ticket, durable) else {
-            return Ok(Vec::new());
-        };
+        let records = self.journal.on_synced(ticket, durable);
+        let written = self.journal.superblock_durable();
+        let begun = self.beginning.take_if(|sequence| *sequence <= written);
+        let begun = begun.map(|_| StorageEvent::Begun);
+        let Some((through, durable)) = records else { return Ok(begun.into_iter().collect()) };
         while let Some((_, id)) = self.edits.pop_front_if(|(ticket, _)| *ticket <= through) {
             self.shelf.edit_durable(id, &mut io, &mut outputs);
         }
         let mut events = self.take(outputs)?;
         events.push(StorageEvent::Durable(through, durable));
+        events.extend(begun);
         Ok(events)
     }
 

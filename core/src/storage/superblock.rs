@@ -14,11 +14,11 @@ use bytes::Bytes;
 use super::durable::Durable;
 use super::io::{Io, SyncTicket};
 use super::layout::{self, JOURNAL_START, SUPERBLOCK_COPIES, superblock_offset};
-use crate::cluster::Geometry;
+use crate::cluster::{FOUNDERS_MAX, Geometry};
 use crate::codec::{DecodeError, Decoder, Encoder};
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
-use crate::ids::{ClusterId, DiskToken, Incarnation, StoreId, ZoneId};
+use crate::ids::{ClusterId, DiskBirth, DiskToken, Incarnation, StoreId, ZoneId};
 
 /// The newest format that this build reads, and the one that it writes. It stands for the whole
 /// disk: whatever changes journal frames or segments raises it too.
@@ -62,8 +62,12 @@ pub mod field {
     pub const MARK_RECOVERY: usize = PREPARED + 8;
     /// Eight bytes.
     pub const MARK_SYNCED: usize = MARK_RECOVERY + 8;
+    /// Eight bytes.
+    pub const BIRTH: usize = MARK_SYNCED + 8;
+    /// Three times eight bytes.
+    pub const FOUNDERS: usize = BIRTH + 8;
     /// End of the fields.
-    pub const END: usize = MARK_SYNCED + 8;
+    pub const END: usize = FOUNDERS + 8 * crate::cluster::FOUNDERS_MAX;
 }
 
 /// Bytes of a copy.
@@ -98,6 +102,11 @@ pub struct Superblock {
     pub prepared: u64,
     /// What was known of the journal when this was written.
     pub mark: SyncedMark,
+    /// Drawn when this disk was formatted, if it is a first voter's; else 0.
+    pub birth: DiskBirth,
+    /// The births of the disks that the cluster began with, in the order of the first map's voters. Zeros
+    /// until this disk has learned of the beginning, or if it had no part in it.
+    pub founders: [DiskBirth; FOUNDERS_MAX],
 }
 
 /// Why a single copy does not count.
@@ -193,7 +202,19 @@ impl Superblock {
         }
         let (sequence, incarnation, prepared) = (0, Incarnation(0), 0);
         let mark = SyncedMark::default();
-        Ok(Self { cluster, store, zone, sequence, incarnation, geometry, prepared, mark })
+        let (birth, founders) = Default::default();
+        Ok(Self {
+            cluster,
+            store,
+            zone,
+            sequence,
+            incarnation,
+            geometry,
+            prepared,
+            mark,
+            birth,
+            founders,
+        })
     }
 
     /// The bytes of one copy.
@@ -215,6 +236,8 @@ impl Superblock {
         out.u64(self.prepared);
         out.u64(self.mark.recovery);
         out.u64(self.mark.synced);
+        out.u64(self.birth.0);
+        self.founders.iter().for_each(|birth| out.u64(birth.0));
         assert_eq!(out.len(), field::END);
         out.pad_to(COPY_BYTES);
         let checksum = checksum(copy, out.as_slice());
@@ -262,6 +285,8 @@ impl Superblock {
             },
             prepared: input.u64()?,
             mark: SyncedMark { recovery: input.u64()?, synced: input.u64()? },
+            birth: DiskBirth(input.u64()?),
+            founders: [DiskBirth(input.u64()?), DiskBirth(input.u64()?), DiskBirth(input.u64()?)],
         };
         let sound = layout::is_sound(&superblock.geometry)
             && superblock.prepared <= superblock.geometry.journal

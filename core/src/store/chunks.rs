@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::gate::GatewayCall;
 use super::serving::Host;
+use crate::disk::Room;
 use crate::effects::Effects;
 use crate::hash::Checksum;
 use crate::ids::{CallId, ChunkId, Endpoint};
@@ -96,8 +97,7 @@ impl Chunks {
                 ChunkWritten::refused(call, chunk, host.config.store, ChunkError::Overloaded);
             return host.send(from, Message::ChunkWritten(refused), fx);
         }
-        if host.journal_is_full() {
-            // The chunk's index record would have no place.
+        if host.room() < Room::Data {
             let refused = ChunkWritten::refused(call, chunk, host.config.store, ChunkError::Full);
             return host.send(from, Message::ChunkWritten(refused), fx);
         }

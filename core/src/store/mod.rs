@@ -16,6 +16,7 @@ mod calls;
 mod chunks;
 mod directory;
 mod fencing;
+mod founding;
 mod gate;
 mod hello;
 mod membership;
@@ -29,6 +30,7 @@ mod report;
 mod serving;
 mod snapshot;
 
+pub use crate::storage::{Merged, Written};
 pub use observe::{Observation, needs_durable_state};
 pub use probe::{ReplicaProbe, StoreProbe};
 pub use repair::RepairReport;

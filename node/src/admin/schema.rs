@@ -31,6 +31,8 @@ pub struct NodeReport {
     pub replaced: Vec<Replacing>,
     /// All store ids that were ever used here.
     pub ids_used: Vec<u64>,
+    /// Bytes that each of its stores takes at most.
+    pub capacities: BTreeMap<u64, u64>,
 }
 
 /// A store.
@@ -97,6 +99,20 @@ pub struct DiskStatus {
     pub used_bytes: u64,
     /// Of the journal, that are free.
     pub journal_free_bytes: u64,
+    /// Since the store was started: keys, values and chunk data that were to be kept...
+    pub kept_bytes: u64,
+    /// ...and what was written to the disk for them, all in all...
+    pub written_bytes: u64,
+    /// ...of which the writing out of rows...
+    pub flush_bytes: u64,
+    /// ...and merges of sorted runs took so much.
+    pub merge_bytes: u64,
+    /// Merges since the store was started.
+    pub merges: u64,
+    /// Segments that they made free.
+    pub segments_freed: u64,
+    /// Sorted runs on the disk.
+    pub runs: u64,
 }
 
 /// A store's replica of a range.
@@ -356,6 +372,10 @@ pub struct Replace {
     pub node: Option<String>,
     /// Its file, if the operator chose.
     pub path: Option<String>,
+    /// Also while other zones lack copies that only the lost one may have.
+    pub force: bool,
+    /// Between nodes: bytes that the lost one had, if any node knows.
+    pub capacity: Option<u64>,
 }
 
 /// A replacement was made, or had been already.

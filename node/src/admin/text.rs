@@ -113,11 +113,18 @@ fn store(out: &mut String, store: &StoreStatus) -> std::fmt::Result {
     if let Some(disk) = &store.disk {
         write!(
             out,
-            ", {} of {} used, {} of journal free",
+            ", {} of {} used, {} of journal free, {} runs after {} merges",
             bytes(disk.used_bytes),
             bytes(disk.capacity_bytes),
-            bytes(disk.journal_free_bytes)
+            bytes(disk.journal_free_bytes),
+            disk.runs,
+            disk.merges
         )?;
+        if disk.kept_bytes > 0 {
+            let hundredths = u128::from(disk.written_bytes) * 100 / u128::from(disk.kept_bytes);
+            let (whole, rest) = (hundredths / 100, hundredths % 100);
+            write!(out, ", {whole}.{rest:02} bytes written for each kept")?;
+        }
     }
     if let Some(repair) = &store.repair {
         let state = if repair.complete { "complete" } else { "not complete" };

@@ -357,6 +357,9 @@ fn replaced_store_hands_its_slot_and_its_vote_to_the_new_one_for_ever() {
     let map = replica.range.map().unwrap();
     assert_eq!(map.voters, [StoreId(1), StoreId(9), StoreId(5)]);
     assert_eq!(map.retired, [StoreId(3), StoreId(2), StoreId(7)]);
+    let stood = |id| first_map().zone_of(StoreId(id)).expect("it stood in the first map");
+    assert_eq!(map.retired_zones, [stood(3), stood(2), stood(3)]);
+    assert_eq!(map.zone_of(StoreId(7)), Some(stood(3)), "also of one that came later");
     assert_eq!(replica.range.status().epoch_floor, MapEpoch(4));
     // Each replacement is known by its own pair, also after the slot was filled again.
     assert_eq!(replica.system(replace(3, 7)), Outcome::Done);

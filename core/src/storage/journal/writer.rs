@@ -19,7 +19,7 @@ use crate::ids::{DiskToken, Incarnation, LogIndex, RangeId};
 use crate::storage::durable::Durable;
 use crate::storage::io::{Io, SyncTicket};
 use crate::storage::layout::journal_offset;
-use crate::storage::superblock::{SuperblockWriter, SyncedMark};
+use crate::storage::superblock::{Superblock, SuperblockWriter, SyncedMark};
 
 /// Bytes that one read of entries spans on disk, at most, unless a single entry is longer.
 const READ_SPAN_MAX: u64 = 1 << 20;
@@ -164,6 +164,22 @@ impl Journal {
     /// store speak to anybody.
     pub(crate) fn incarnation(&self) -> (Incarnation, Option<Durable>) {
         (self.superblock.wanted().incarnation, self.start_proof)
+    }
+
+    /// What the superblock says, or will say when it is written next.
+    pub(crate) fn superblock(&self) -> &Superblock {
+        self.superblock.wanted()
+    }
+
+    /// Ask for another superblock. It is durable when [`Self::superblock_durable`] has come to the
+    /// number that is returned.
+    pub(crate) fn change_superblock(&mut self, change: impl FnOnce(&mut Superblock)) -> u64 {
+        self.superblock.update(change)
+    }
+
+    /// Sequence number up to which superblocks are durable.
+    pub(crate) fn superblock_durable(&self) -> u64 {
+        self.superblock.durable_sequence()
     }
 
     /// Add a record behind all others. It is durable when [`Self::on_synced`] reports its ticket or

@@ -25,10 +25,11 @@ use super::super::segment::edit::{
     Edit, RUN_SEGMENTS_MAX, RUN_VALUES_MAX, Replacement, RunDescriptor, TableId,
 };
 use super::super::segment::layout::{Generation, Layout, SegmentId};
+use super::super::tree::VALUE_BYTES_MAX;
 use super::super::tree::block::BlockValue;
 use super::super::tree::merge::{self, Next};
 use super::super::tree::policy::{self, Circumstances, Pick, Unit, Values};
-use super::super::tree::reader::{UnitReader, ValueReader};
+use super::super::tree::reader::{UnitReader, ValueReader, read_bytes};
 use super::super::tree::run::Run;
 use super::super::tree::run_builder::{DiskWrite, NewValue, NoSegment, RunBuilder, RunSpec};
 use super::super::tree::table::Table;
@@ -69,6 +70,31 @@ pub struct Merged {
     pub values_moved: u64,
     /// Segments that became free by it.
     pub segments_freed: u64,
+}
+
+/// Bytes since the store was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Keys and values of rows that were applied.
+    pub rows: u64,
+    /// Data of chunks that were stored.
+    pub chunks: u64,
+    /// Written to the disk for memtables and for states that were taken over.
+    pub flushes: u64,
+    /// Written to the disk for merges.
+    pub merges: u64,
+    /// All else that was written to the disk but chunk data: the journal above all, and headers.
+    pub others: u64,
+}
+
+impl Written {
+    /// Bytes written to the disk for each byte that was to be kept, in hundredths; 0 if there were
+    /// none.
+    pub fn amplification_percent(&self) -> u64 {
+        let kept = self.rows + self.chunks;
+        let written = self.chunks + self.flushes + self.merges + self.others;
+        (written * 100).checked_div(kept).unwrap_or(0)
+    }
 }
 
 /// A merge under way.
@@ -119,9 +145,12 @@ impl Job {
         !self.reading && self.writes == 0 && !syncing
     }
 
-    fn memory_bytes(&self) -> u64 {
-        let units: u64 = self.units.iter().map(UnitReader::memory_bytes).sum();
-        units + self.values.memory_bytes() + self.builder.memory_bytes()
+    /// Bytes of what was read and is to be written, and of descriptions, index and filter.
+    fn memory_bytes(&self) -> (u64, u64) {
+        let units = self.units.iter().map(UnitReader::memory_bytes);
+        let parts = units.chain([self.values.memory_bytes(), self.builder.memory_bytes()]);
+        parts
+            .fold((0, 0), |(buffers, indexes), (buffer, index)| (buffers + buffer, indexes + index))
     }
 }
 
@@ -162,17 +191,18 @@ impl Compaction {
         self.no_room = None;
     }
 
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.job.as_ref().map_or(0, Job::memory_bytes)
+    /// Bytes of buffers, and of what grows with the tables.
+    pub(super) fn memory_bytes(&self) -> (u64, u64) {
+        self.job.as_ref().map_or((0, 0), Job::memory_bytes)
     }
 
     pub(super) fn is_merging(&self) -> bool {
         self.job.is_some()
     }
 
-    /// Whether nothing is under way or waits but for room.
+    /// Whether nothing is under way, and nothing waits for anything but room.
     pub(super) fn is_settled(&self) -> bool {
-        self.job.is_none() && !self.due
+        self.job.is_none() && (!self.due || self.no_room.is_some())
     }
 }
 
@@ -584,7 +614,7 @@ impl Shelf {
         let moved = values.filter(|value| pick.emptied.binary_search(&value.segment).is_ok());
         let moved: u64 = moved.map(|value| value.live).sum();
         let moved = usize::try_from(moved / self.layout.segment).unwrap_or(usize::MAX);
-        self.segments.free() >= blocks.saturating_add(moved) + 3 + self.reserve / 2
+        self.segments.free() >= blocks.saturating_add(moved) + 3 + self.reserve.deletes / 2
     }
 
     /// Free segments that are kept for merges beside the reserve of flushes: without them, what is
@@ -598,7 +628,8 @@ impl Shelf {
 
     /// Whether rows are nearly refused for want of segments.
     fn is_scarce(&self) -> bool {
-        self.segments.free() < self.reserve + self.merge_reserve() + self.layout.count as usize / 16
+        let plenty = self.reserve.data + self.merge_reserve() + self.layout.count as usize / 16;
+        self.segments.free() < plenty
     }
 
     /// Bytes of blocks of the smallest runs. A flushed memtable is above it, unless its rows are few
@@ -607,11 +638,14 @@ impl Shelf {
         (self.config.memtable_bytes / 64).max(self.layout.tree_block)
     }
 
-    /// For each table how many units of runs it has, and how many it may have when no merge is due.
+    /// For each table how many units of runs it has, and how many it may have when no merge is due:
+    /// any number, if there is no room to merge them.
     pub(crate) fn shapes(&self) -> Vec<(TableId, usize, usize)> {
         let shape = |(id, table): (&TableId, &Table)| {
             let runs = table.runs.iter().map(|run| block_bytes(&run.descriptor, &self.layout));
-            (*id, units_of(table).len(), policy::units_bound(runs.sum(), self.smallest()))
+            let bound = policy::units_bound(runs.sum(), self.smallest());
+            let waits = self.compaction.no_room.is_some();
+            (*id, units_of(table).len(), if waits { usize::MAX } else { bound })
         };
         self.tables.iter().map(shape).collect()
     }
@@ -629,6 +663,16 @@ impl Merged {
         self.bytes += other.bytes;
         self.values_moved += other.values_moved;
     }
+}
+
+/// Bytes that a merge holds at most, but for what grows with the table.
+pub(super) fn buffers_max(layout: &Layout) -> u64 {
+    // Of each unit what was read, and a block of it taken apart; of each segment that is emptied what
+    // was read; a value, and its parts; and two writes that are not full.
+    let units = policy::UNITS_MAX as u64 * 2 * read_bytes(layout);
+    let emptied = policy::EMPTIED_MAX as u64 * read_bytes(layout);
+    let value = VALUE_BYTES_MAX as u64 + layout.segment.min(VALUE_BYTES_MAX as u64 * 2);
+    units + emptied + 4 * value + (2 << 20)
 }
 
 /// The value of a row that is moved; or the span to read first.

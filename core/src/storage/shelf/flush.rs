@@ -7,6 +7,7 @@
 //! Headers follow the body's sync, so that a header vouches for all of its run. The run counts from
 //! the moment when its edit is durable; a crash before that leaves its segments free.
 
+use crate::disk::Room;
 use crate::ids::LogIndex;
 
 use super::super::io::Io;
@@ -90,10 +91,15 @@ impl Shelf {
         self.is_over_limit(table) && !self.wants_freeze(table)
     }
 
-    /// Whether what flushes will need is left. Chunks leave it to them; rows in hand can be written
-    /// out with it.
-    pub(crate) fn has_room_for_rows(&self) -> bool {
-        self.segments.free() >= self.reserve + self.merge_reserve()
+    /// For what there are segments left. If applying stalled for want of them, nothing could be read
+    /// any more either; and without those that a merge needs, what is deleted would never be freed.
+    pub(crate) fn room(&self) -> Room {
+        let merge = self.merge_reserve();
+        match self.segments.free() {
+            free if free < self.reserve.deletes + merge => Room::Housekeeping,
+            free if free < self.reserve.data + merge => Room::Deletes,
+            _ => Room::Data,
+        }
     }
 
     /// Write a table's rows out, which are those of all entries up to `through`, the last applied.
@@ -203,6 +209,7 @@ impl Shelf {
 
     pub(super) fn start_writes(&mut self, writes: Vec<DiskWrite>, io: &mut Io<'_>) {
         for (offset, parts) in writes {
+            self.flushed_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
             let token = io.write(offset, parts);
             self.disk.insert(token, DiskPurpose::Flush);
         }

@@ -69,8 +69,9 @@ impl Ingest {
         self.table == table && self.stage == Stage::Installing
     }
 
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.staging.bytes() + self.staged.iter().map(Run::memory_bytes).sum::<u64>()
+    /// Bytes of rows that wait to be written, and of the block indexes of staged runs.
+    pub(super) fn memory_bytes(&self) -> (u64, u64) {
+        (self.staging.bytes(), self.staged.iter().map(Run::memory_bytes).sum())
     }
 }
 
@@ -163,7 +164,7 @@ impl Shelf {
     fn stage_run(&mut self, part: bool, io: &mut Io<'_>) -> bool {
         let Some(ingest) = &mut self.ingest else { return false };
         let needed = run_builder::segments_needed(&self.layout, ingest.staging.bytes());
-        if self.segments.free() < needed + self.reserve {
+        if self.segments.free() < needed + self.reserve.deletes {
             return false;
         }
         let staged = (0..).zip(&ingest.staged).last();

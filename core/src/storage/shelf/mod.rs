@@ -36,6 +36,7 @@ use crate::codec::{DecodeError, Wire};
 use crate::disk::{DiskOutput, DiskResult};
 use crate::hash::Checksum;
 use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, StoreId};
+use crate::memory::MemoryAccount;
 use crate::message::ChunkError;
 use crate::rows::{Miss, RowWrite};
 
@@ -46,6 +47,7 @@ use super::segment::chunk_store::ChunkStore;
 pub(crate) use super::segment::edit::TableId;
 use super::segment::edit::{Edit, RunDescriptor};
 use super::segment::layout::{Generation, Layout, SegmentId, sector_span};
+use super::tree::VALUE_BYTES_MAX;
 use super::tree::block::Block;
 use super::tree::cache::{BlockCache, Cached};
 use super::tree::run::{block_at, block_span};
@@ -55,7 +57,7 @@ use super::tree::view::TableView;
 use chunks::Job;
 pub(crate) use chunks::{Look, Looked};
 use compact::Compaction;
-pub use compact::Merged;
+pub use compact::{Merged, Written};
 use flush::Flush;
 use holdings::Holdings;
 use ingest::Ingest;
@@ -229,14 +231,38 @@ struct Fetch {
     must: bool,
 }
 
+/// Bytes of rows that one log entry may write: a batch of commands, and what rows cost besides.
+const ENTRY_ROWS_BYTES: u64 = 2 << 20;
+
+/// Free segments below which a disk takes no more of something. The merges that free segments need some
+/// first, so that more is kept back from data than flushes alone need.
+#[derive(Clone, Copy, Debug)]
+struct Reserve {
+    /// Chunks, and commands that bring data.
+    data: usize,
+    /// Deletes: their rows must be written out too.
+    deletes: usize,
+}
+
+impl Reserve {
+    /// `flush`: segments that one flush takes at most; `count`: segments of the disk.
+    fn new(flush: usize, count: usize) -> Self {
+        // Two flushes, of a range and of the chunk index, and as much again. A small disk has to do
+        // with less, but for one flush.
+        let deletes = (2 * flush).min(count / 4).max(flush);
+        let data = (4 * flush).min(count / 3).max(deletes + 1);
+        Self { data, deletes }
+    }
+}
+
 /// Segments and tables of one disk.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     config: ShelfConfig,
     layout: Layout,
     segments: Segments,
-    /// Free segments that chunks leave to flushes.
-    reserve: usize,
+    /// Free segments that data leaves to deletes, and all clients to housekeeping.
+    reserve: Reserve,
     tables: BTreeMap<TableId, Table>,
     /// What is seen of a table that was never written to.
     empty: Table,
@@ -259,6 +285,10 @@ pub(crate) struct Shelf {
     edits: BTreeMap<u64, EditPurpose>,
     next_edit: u64,
     dead: bool,
+    /// Bytes of keys and values that were applied, of ranges; of chunks; and of runs written out.
+    rows_bytes: u64,
+    chunks_bytes: u64,
+    flushed_bytes: u64,
 }
 
 impl Shelf {
@@ -266,9 +296,8 @@ impl Shelf {
     pub(crate) fn new(config: ShelfConfig) -> Self {
         let layout = Layout::new(config.store, &config.geometry, config.area);
         let segments = Segments::new(layout.count, config.incarnation);
-        // Two flushes: of a range, and of the chunk index. On a small disk a quarter has to do.
-        let wanted = 2 * super::tree::run_builder::segments_needed(&layout, config.memtable_bytes);
-        let reserve = wanted.min(layout.count as usize / 4);
+        let flush = super::tree::run_builder::segments_needed(&layout, config.memtable_bytes);
+        let reserve = Reserve::new(flush, layout.count as usize);
         Self {
             config,
             layout,
@@ -293,6 +322,9 @@ impl Shelf {
             edits: BTreeMap::new(),
             next_edit: 0,
             dead: false,
+            rows_bytes: 0,
+            chunks_bytes: 0,
+            flushed_bytes: 0,
         }
     }
 
@@ -302,6 +334,8 @@ impl Shelf {
     /// If it is not, or if a key or value is over its limit.
     pub(crate) fn write_rows(&mut self, table: TableId, index: LogIndex, rows: &[RowWrite]) {
         assert!(table != TableId::Chunks, "the shelf itself writes the chunk index");
+        let bytes = |row: &RowWrite| row.key.len() + row.value.as_ref().map_or(0, Bytes::len);
+        self.rows_bytes += rows.iter().map(bytes).sum::<usize>() as u64;
         self.tables.entry(table).or_default().write(index, rows);
     }
 
@@ -495,17 +529,38 @@ impl Shelf {
         true
     }
 
+    /// What was written since the start, of what it has to count: all but the journal.
+    pub(crate) fn bytes_written(&self) -> Written {
+        Written {
+            rows: self.rows_bytes,
+            chunks: self.chunks_bytes,
+            flushes: self.flushed_bytes,
+            merges: self.compaction.done.bytes,
+            others: 0,
+        }
+    }
+
     /// Segments that hold nothing.
     pub(crate) fn free_segments(&self) -> usize {
         self.segments.free()
     }
 
-    /// Bytes of memtables, block indexes, cached blocks and chunks in hand.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let tables: u64 = self.tables.values().map(Table::memory_bytes).sum();
-        let ingest = self.ingest.as_ref().map_or(0, Ingest::memory_bytes);
-        let merge = self.compaction.memory_bytes() + self.views.memory_bytes();
-        tables + ingest + merge + self.cache.bytes() + self.chunks.bytes_in_hand
+    /// What is held in memory.
+    pub(crate) fn memory(&self, account: &mut MemoryAccount) {
+        let ShelfConfig { memtable_bytes, chunk_bytes_max, .. } = self.config;
+        let memtables: u64 = self.tables.values().map(Table::memtable_bytes).sum();
+        let indexes: u64 = self.tables.values().map(Table::index_bytes).sum();
+        let (staging, staged) = self.ingest.as_ref().map_or((0, 0), Ingest::memory_bytes);
+        let (merge, merged) = self.compaction.memory_bytes();
+        let indexes = indexes + staged + merged + self.views.memory_bytes();
+        // One that is full and one that is written out. The last entry applied may go beyond.
+        let most = 2 * self.tables.len() as u64 * (memtable_bytes + ENTRY_ROWS_BYTES);
+        account.add("memtables", memtables, most);
+        account.add("block indexes", indexes, None);
+        account.add("block cache", self.cache.bytes(), self.cache.bytes_bound());
+        account.add("state being taken", staging, memtable_bytes + VALUE_BYTES_MAX as u64);
+        account.add("merge", merge, compact::buffers_max(&self.layout));
+        account.add("chunks in hand", self.chunks.bytes_in_hand, chunk_bytes_max);
     }
 
     /// One line for operators and traces.

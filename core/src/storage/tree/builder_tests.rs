@@ -135,7 +135,7 @@ fn build(
             return Err(builder.reserved());
         }
         disk.write(builder.take_writes());
-        assert!(builder.memory_bytes() < 5 << 20, "what is complete is given out");
+        assert!(builder.memory_bytes().0 < 5 << 20, "what is complete is given out");
     }
     let mut built = builder.finish(free).map_err(|_| builder.reserved())?;
     disk.write(core::mem::take(&mut built.writes));

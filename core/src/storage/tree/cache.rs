@@ -149,7 +149,6 @@ impl BlockCache {
     }
 
     /// Most bytes that this cache ever holds, but for pins that must be: its bound, and pins beyond.
-    #[cfg(test)]
     pub(crate) fn bytes_bound(&self) -> u64 {
         self.bytes_max + self.pinned_bytes_max()
     }

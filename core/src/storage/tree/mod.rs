@@ -3,7 +3,12 @@
 //! A table is a memtable that takes writes, at most one frozen memtable that is being written out,
 //! and runs on disk, newest first. The consensus log is the write-ahead log: what is in no run is
 //! applied again at recovery. Every row carries the index of the log entry that wrote it, and
-//! tombstones are kept, so that a lagging replica can be given what is newer than its index.
+//! tombstones are kept for a while, so that a lagging replica can be given what is newer than its
+//! index.
+//!
+//! Runs that are neighbours in age are merged into one; which, `policy` says. A value of more than
+//! [`INLINE_BYTES_MAX`] bytes stands in a value segment, and stays there when its row is merged, until
+//! most of that segment is dead.
 //!
 //! A read of one key asks each run's Bloom filter before it reads a block. Block indexes (a first key
 //! for each tree block) and filters are held in memory.

@@ -145,8 +145,10 @@ fn garbage(units: &[Unit], smallest: u64, scarce: bool) -> Option<Range<usize>> 
     if units.len() <= UNITS_MAX && (meets_as_many || (deletes_much && much)) {
         return Some(0..units.len());
     }
+    // One row always stays.
     let tombstones = oldest.tombstones;
-    (oldest.is_old && tombstones > 0 && tombstones * 4 >= oldest.rows).then_some(0..1)
+    let has_many = tombstones * 4 >= oldest.rows && tombstones > 0 && oldest.rows > 1;
+    (oldest.is_old && has_many).then_some(0..1)
 }
 
 /// The units of the lowest level that is full, from which on all are at least on that level. A unit that is smaller than a newer

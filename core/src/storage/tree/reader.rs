@@ -86,11 +86,11 @@ impl UnitReader {
         }
     }
 
-    /// Bytes in memory.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    /// Bytes of what was read, and of descriptions.
+    pub(crate) fn memory_bytes(&self) -> (u64, u64) {
         let block = self.block.as_ref().map_or(0, Block::memory_bytes);
         let runs: usize = self.runs.iter().map(RunDescriptor::encoded_bytes).sum();
-        block + self.unparsed.len() as u64 + runs as u64
+        (block + self.unparsed.len() as u64, runs as u64)
     }
 
     /// The next block that was read, if there is one.
@@ -173,7 +173,10 @@ impl ValueReader {
             }
         }
         let emptied = &self.emptied;
-        self.windows.retain(|segment, _| emptied.binary_search(segment).is_ok());
+        let most = read_bytes(&self.layout);
+        self.windows.retain(|segment, (_, bytes)| {
+            bytes.len() as u64 <= most && emptied.binary_search(segment).is_ok()
+        });
         let gathered = core::mem::take(&mut self.gathered);
         Ok(Ok(match <[Bytes; 1]>::try_from(gathered) {
             Ok([whole]) => whole,
@@ -188,11 +191,11 @@ impl ValueReader {
         }
     }
 
-    /// Bytes in memory.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    /// Bytes of what was read, and of what is known of segments.
+    pub(crate) fn memory_bytes(&self) -> (u64, u64) {
         let windows = self.windows.values().map(|(_, bytes)| bytes.len());
-        let gathered = self.gathered.iter().map(Bytes::len);
-        (windows.chain(gathered).sum::<usize>() + self.generations.len() * 16) as u64
+        let read: usize = windows.chain(self.gathered.iter().map(Bytes::len)).sum();
+        (read as u64, self.generations.len() as u64 * 16)
     }
 
     fn piece(&mut self, piece: Piece) -> Result<Result<Bytes, Miss>, DecodeError> {

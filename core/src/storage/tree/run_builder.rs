@@ -211,6 +211,11 @@ impl RunBuilder {
         self.rows
     }
 
+    /// Whether anything can be written now.
+    pub(crate) fn has_writes(&self) -> bool {
+        self.stream.is_ready() || self.values.stream_ref().is_ready()
+    }
+
     /// What can be written now.
     pub(crate) fn take_writes(&mut self) -> Vec<DiskWrite> {
         let mut writes = self.values.stream().take();
@@ -225,12 +230,13 @@ impl RunBuilder {
         self.segments.iter().copied().chain(values).collect()
     }
 
-    /// Bytes that it holds.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    /// Bytes that wait to be written, and of index and filter.
+    pub(crate) fn memory_bytes(&self) -> (u64, u64) {
         let keys: usize = self.keys.iter().map(|key| key.len() + size_of::<Bytes>()).sum();
         let filter = self.filter.as_ref().map_or(0, |filter| filter.as_slice().len());
         let refs = size_of_val(&self.referred[..]);
-        self.stream.bytes() + self.values.stream_ref().bytes() + (keys + filter + refs) as u64
+        let waiting = self.stream.bytes() + self.values.stream_ref().bytes();
+        (waiting, (keys + filter + refs) as u64)
     }
 
     /// All rows are in it.

@@ -51,9 +51,14 @@ impl Table {
         }
     }
 
-    /// Bytes of memtables, block indexes and filters.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    /// Bytes of memtables.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.rows.bytes());
-        self.active.bytes() + frozen + self.runs.iter().map(Run::memory_bytes).sum::<u64>()
+        self.active.bytes() + frozen
+    }
+
+    /// Bytes of block indexes and filters.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.runs.iter().map(Run::memory_bytes).sum()
     }
 }

@@ -495,6 +495,7 @@ impl Replica {
         self.machine.unpin(host);
         self.machine = Machine::new();
         self.giver.clear(host);
+        self.commands.taken_over(self.id, index, host, fx);
         (self.lost, self.take_all) = (false, false);
         self.held = self.held.max(index);
         if taker.by_consensus {

@@ -204,7 +204,10 @@ impl Rig {
             }
         }
         self.shelf.check();
-        assert!(self.shelf.memory_bytes() < 12 << 20, "memory is bounded: {}", self.shelf.status());
+        let mut memory = crate::memory::MemoryAccount::default();
+        self.shelf.memory(&mut memory);
+        assert_eq!(memory.over(), None, "memory is bounded");
+        assert!(memory.total() < 12 << 20, "memory is bounded: {}", self.shelf.status());
     }
 
     /// Finish one thing, chosen at random. `false` if nothing is in flight.

@@ -335,6 +335,9 @@ fn tombstones_that_stand_against_many_rows_are_a_reason() {
     assert_eq!(due(&[oldest.clone()]), None);
     oldest.is_old = true;
     assert_eq!(due(&[oldest.clone(), unit(3)]), Some((0..1, Reason::Garbage)));
+    // The last one stays, whatever it is.
+    (oldest.rows, oldest.tombstones) = (1, 1);
+    assert_eq!(due(&[oldest]), None);
 }
 
 #[test]
