@@ -586,6 +586,7 @@ impl Shelf {
     pub(crate) fn check(&self) {
         self.segments.check();
         self.cache.check();
+        self.check_merge();
         assert!(self.chunks.bytes_in_hand <= self.config.chunk_bytes_max);
         self.holdings.check(&self.segments);
     }
