@@ -73,9 +73,9 @@ pub struct Slot {
 pub struct Geometry {
     /// Bytes of the whole disk that may be used.
     pub capacity: u64,
-    /// Bytes of the journal.
+    /// Bytes of the journal, a ring.
     pub journal: u64,
-    /// Bytes of journal that are pre-written at a time.
+    /// Bytes of journal that are prepared at a time.
     pub journal_piece: u64,
     /// Bytes of a segment.
     pub segment: u64,
@@ -84,21 +84,22 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// For production: 1 TiB at most, sparse; the journal grows to 16 GiB.
+    /// For production: 1 TiB at most, sparse. Of the journal's 256 MiB a quarter is kept for followers
+    /// that lag a little, half at most; restart reads no more than that. It is all in use after as many
+    /// bytes of entries, so that its size counts against that of the data.
     pub const PRODUCTION: Self = Self {
         capacity: 1 << 40,
-        journal: 16 << 30,
-        journal_piece: 32 << 20,
+        journal: 256 << 20,
+        journal_piece: 8 << 20,
         segment: 64 << 20,
         tree_block: 16 << 10,
     };
 
-    /// Small enough that a simulated run passes every boundary; the journal, which is not truncated
-    /// yet, is large enough for a whole run.
+    /// Small enough that a simulated run passes every boundary, the end of the journal's ring too.
     pub const SIMULATION: Self = Self {
-        capacity: 192 << 20,
-        journal: 128 << 20,
-        journal_piece: 128 << 10,
+        capacity: 65 << 20,
+        journal: 1 << 20,
+        journal_piece: 64 << 10,
         segment: 256 << 10,
         tree_block: 4 << 10,
     };
@@ -161,7 +162,7 @@ impl StoreLimits {
         snapshot_lag: 100_000,
         tombstone_lag: 1_000_000,
         snapshot_page_bytes: 256 << 10,
-        journal_reserve: 64 << 20,
+        journal_reserve: 32 << 20,
     };
     /// For one of three stores in a process, which takes less than 400 MB with all of them.
     pub const ALL_IN_ONE: Self = Self {
@@ -184,7 +185,7 @@ impl StoreLimits {
         snapshot_lag: 64,
         tombstone_lag: 256,
         snapshot_page_bytes: 8 << 10,
-        journal_reserve: 256 << 10,
+        journal_reserve: 128 << 10,
     };
 }
 

@@ -13,7 +13,7 @@ use trine_core::storage::journal::{
     self, FrameHeader, Identity, Record, frame_field, record_field,
 };
 use trine_core::storage::layout;
-use trine_core::storage::superblock::{Superblock, SyncedMark, field};
+use trine_core::storage::superblock::{Superblock, SyncedMark, Tail, field};
 
 const DOC: &str = include_str!("../../docs/disk-format.md");
 
@@ -64,6 +64,10 @@ fn superblock_table_says_what_the_code_does() {
         ("mark_synced", field::MARK_SYNCED),
         ("birth", field::BIRTH),
         ("founders", field::FOUNDERS),
+        ("tail_position", field::TAIL_POSITION),
+        ("tail_previous", field::TAIL_PREVIOUS),
+        ("tail_recovery", field::TAIL_RECOVERY),
+        ("tail_recovery_start", field::TAIL_RECOVERY_START),
     ];
     check("superblock", &fields, field::END);
 }
@@ -137,6 +141,12 @@ fn superblock_fields_stand_at_their_offsets() {
         mark: SyncedMark { recovery: 0x5555, synced: 0x6000 },
         birth: DiskBirth(0),
         founders: [DiskBirth(0); 3],
+        tail: Tail {
+            position: 0x5000,
+            previous: Checksum(0x7777),
+            recovery: 0x5554,
+            recovery_start: 0x4000,
+        },
     };
     let bytes = superblock.encode(1);
     assert_eq!(bytes.len(), 4096);
@@ -151,6 +161,10 @@ fn superblock_fields_stand_at_their_offsets() {
     assert_eq!(u64_at(&bytes, field::PREPARED), 128 << 10);
     assert_eq!(u64_at(&bytes, field::MARK_RECOVERY), 0x5555);
     assert_eq!(u64_at(&bytes, field::MARK_SYNCED), 0x6000);
+    assert_eq!(u64_at(&bytes, field::TAIL_POSITION), 0x5000);
+    assert_eq!(u64_at(&bytes, field::TAIL_PREVIOUS), 0x7777);
+    assert_eq!(u64_at(&bytes, field::TAIL_RECOVERY), 0x5554);
+    assert_eq!(u64_at(&bytes, field::TAIL_RECOVERY_START), 0x4000);
     assert_eq!(
         u64_at(&bytes, field::CHECKSUM),
         2_638_533_955_524_493_239,

@@ -11,8 +11,8 @@ use trine_core::consensus::Role;
 use trine_core::consensus::{self, Membership, MessageBody};
 use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::ids::{
-    CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch, SessionId,
-    StoreId, TenantId, ZoneId,
+    BucketId, CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch,
+    SessionId, StoreId, TenantId, ZoneId,
 };
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, Refusal};
 use trine_core::object::{
@@ -37,12 +37,12 @@ struct Cluster {
     answers: BTreeMap<CallId, Message>,
     micros: u64,
     calls: u64,
-    /// The store whose journal is short.
-    short: Option<StoreId>,
+    /// The store whose disk is laid out otherwise, and how.
+    other: Option<(StoreId, Geometry)>,
 }
 
 impl Cluster {
-    fn new(short: Option<StoreId>) -> Self {
+    fn new(other: Option<(StoreId, Geometry)>) -> Self {
         let mut cluster = Self {
             stores: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -50,7 +50,7 @@ impl Cluster {
             answers: BTreeMap::new(),
             micros: 0,
             calls: 0,
-            short,
+            other,
         };
         for id in (1..=3).map(StoreId) {
             cluster.disks.insert(id, BTreeMap::new());
@@ -69,13 +69,9 @@ impl Cluster {
             store: id,
             zone: zone(id.0).zone,
             map: ClusterMap::bootstrap(64, (1..=3).map(zone).collect()),
-            geometry: Geometry {
-                journal: if self.short == Some(id) {
-                    1 << 20
-                } else {
-                    Geometry::SIMULATION.journal
-                },
-                ..Geometry::SIMULATION
+            geometry: match self.other {
+                Some((other, geometry)) if other == id => geometry,
+                _ => Geometry::SIMULATION,
             },
             limits: StoreLimits::SIMULATION,
             timing: StoreTiming::DEFAULT,
@@ -172,10 +168,14 @@ impl Cluster {
     }
 
     /// Put once, at the leader.
-    fn is_refused_as_full(&mut self, session: SessionId, sequence: u64) -> bool {
+    fn is_refused_as_full(&mut self, session: SessionId, bucket: BucketId, sequence: u64) -> bool {
+        let mut body = put(&format!("key-{sequence}"), &[7; 900]);
+        if let CommandBody::PutObject { target, .. } = &mut body {
+            target.bucket = bucket;
+        }
         let sequence = CommitSequence(sequence);
         let origin = Origin::Session { session, sequence, watermark: sequence };
-        let command = Command { origin, body: put("key", &[7; 900]) };
+        let command = Command { origin, body };
         let answer = self.ask_once(self.leader(), session.0, &Ask::Command(Box::new(command)));
         answer == Some(Err(Refusal::Full))
     }
@@ -213,7 +213,7 @@ impl Cluster {
 
 fn target(key: &str) -> Target {
     let key = ObjectKey::parse(key).expect("a fair key");
-    Target { tenant: TenantId(0), bucket: trine_core::ids::BucketId(1), key }
+    Target { tenant: TenantId(0), bucket: BucketId(1), key }
 }
 
 fn put(key: &str, bytes: &'static [u8]) -> CommandBody {
@@ -324,41 +324,62 @@ fn a_follower_that_gets_a_stray_snapshot_goes_on_following() {
     assert_eq!(applied(follower), applied(leader));
 }
 
+/// Each entry is a few hundred bytes, the journal many times shorter than all of them.
 #[test]
-fn a_follower_without_room_in_its_journal_goes_on_serving_and_the_others_take_writes() {
+fn a_journal_that_is_short_wraps_and_its_store_follows_on() {
     let mut cluster = Cluster::new(None);
+    cluster.open_session(1);
     cluster.open_session(1);
     // The same store leads whoever has the short journal: nothing else differs.
     let leader = cluster.leader();
     let follower = StoreId(leader.0 % 3 + 1);
-    let mut cluster = Cluster::new(Some(follower));
-    let session = cluster.open_session(1);
-    assert_eq!(cluster.leader(), leader);
-    for sequence in 1..=300 {
-        // No such bucket: that is an entry too.
-        let outcome = cluster.command(session.0, sequence, put("key", &[7; 900]));
+    let short = Geometry { journal: 512 << 10, ..Geometry::SIMULATION };
+    for store in [follower, leader] {
+        let mut cluster = Cluster::new(Some((store, short)));
+        let session = cluster.open_session(1);
+        assert_eq!(cluster.leader(), leader);
+        for sequence in 1..=2500 {
+            // No such bucket: that is an entry too.
+            let outcome = cluster.command(session.0, sequence, put("key", &[7; 900]));
+            assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
+        }
+        let journal = cluster.stores[&store].probe().expect("it serves").journal;
+        assert!(journal.1 > 3 * short.journal, "{journal:?}");
+        assert!(journal.1 - journal.0 <= short.journal, "{journal:?}");
+        let end = |id: StoreId, cluster: &Cluster| {
+            cluster.stores[&id].probe().expect("it serves").replicas[&ROOT_RANGE].last_index
+        };
+        assert_eq!(end(follower, &cluster), end(leader, &cluster));
+        (1..=3).for_each(|id| cluster.start(StoreId(id)));
+        let outcome = cluster.command(session.0, 2501, put("key", &[7; 900]));
         assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
     }
-    let end = |id: StoreId, cluster: &Cluster| {
-        cluster.stores[&id].probe().expect("it serves").replicas[&ROOT_RANGE].last_index
-    };
-    assert!(end(follower, &cluster) < end(leader, &cluster), "it took no more");
 }
 
+/// Where nothing can be written out, nothing of the journal can be given up.
 #[test]
-fn a_leader_without_room_in_its_journal_refuses_new_data_but_opens_sessions_and_reads() {
+fn a_leader_whose_disk_is_full_refuses_new_data_but_opens_sessions_and_reads() {
     let mut cluster = Cluster::new(None);
     cluster.open_session(1);
     let leader = cluster.leader();
-    let mut cluster = Cluster::new(Some(leader));
+    let Geometry { journal, segment, .. } = Geometry::SIMULATION;
+    let capacity = (256 << 10) + journal + 8 * segment;
+    let small = Geometry { capacity, ..Geometry::SIMULATION };
+    let mut cluster = Cluster::new(Some((leader, small)));
     let session = cluster.open_session(1);
-    let mut sequence = 1;
-    while !cluster.is_refused_as_full(session, sequence) {
+    let (tenant, name) = (TenantId(0), BucketName::parse("a-bucket").expect("a fair name"));
+    let create = CommandBody::CreateBucket { tenant, name, owner: Owner::default() };
+    assert_eq!(cluster.command(session.0, 1, create), Outcome::Done);
+    let name = BucketName::parse("a-bucket").expect("a fair name");
+    let bucket = cluster.ask(session.0, &Ask::Read(Read::Bucket { tenant, name }));
+    let Answer::Read(ReadReply::Bucket(Some(bucket))) = bucket else { panic!("{bucket:?}") };
+    let mut sequence = 2;
+    while !cluster.is_refused_as_full(session, bucket.id, sequence) {
         sequence += 1;
-        assert!(sequence < 1000, "the journal is short");
+        assert!(sequence < 5000, "the disk is small");
     }
     let session = cluster.open_session(2);
     let name = BucketName::parse("a-bucket").expect("a fair name");
-    let bucket = cluster.ask(session.0, &Ask::Read(Read::Bucket { tenant: TenantId(0), name }));
-    assert_eq!(bucket, Answer::Read(ReadReply::Bucket(None)));
+    let read = cluster.ask(session.0, &Ask::Read(Read::Bucket { tenant, name }));
+    assert!(matches!(read, Answer::Read(ReadReply::Bucket(Some(_)))), "{read:?}");
 }

@@ -18,11 +18,12 @@ use trine_core::gateway::Gateway;
 use trine_core::ids::{ClusterId, GatewayId, StoreId, TenantId, ZoneId};
 use trine_core::request;
 use trine_core::store::Store;
+use trine_s3::Room;
 use trine_s3::front::{Front, FrontReply};
 
 use crate::admin::socket::{self, Socket};
 use crate::admin::{self, Admin, Turns, Who};
-use crate::config::{Config, NodePlan, RootKey};
+use crate::config::{Config, Limits, NodePlan, RootKey};
 use crate::data::{DataDirectory, DataError, Identity, KeptState, KeptStore, NodeDirectory};
 use crate::driver::{Completions, Driver, DriverError, StorePart};
 use crate::files;
@@ -31,15 +32,8 @@ use crate::http::{self, Patience, StopSwitch};
 use crate::runtime::{Listener, Runtime};
 use crate::transport::{self, PeerCall, Transport, TransportConfig, TransportError};
 
-/// Body bytes in hand, of all requests. With what stores may hold beside it, an all-in-one process
-/// stays below 1 GiB.
-const BODY_BUDGET_BYTES: u64 = 256 << 20;
-
 /// Long enough for the bodies of a burst to go; short enough that a client that retries does so in time.
 const BODY_WAIT: Duration = Duration::from_secs(5);
-
-/// Requests in hand: as many as there may be connections.
-const REQUESTS_MAX: usize = 4096;
 
 /// A call to a store of the same process takes longer only if its disk does.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -74,6 +68,7 @@ pub struct Process<R: Runtime> {
     admin: Arc<Admin<R>>,
     socket: Socket,
     calls: Option<mpsc::Receiver<PeerCall>>,
+    connections_max: u32,
     /// Holds the lock of an all-in-one process's directory until it has ended.
     data: Option<DataDirectory>,
 }
@@ -117,7 +112,12 @@ impl<R: Runtime> Process<R> {
             Some(plan) => node(&runtime, config, plan).await?,
         };
         let Setup { cluster, map, places, who, mut data, transport, .. } = setup;
-        let hosting = Hosting::new(runtime.clone(), cluster, map.clone(), config.timing);
+        let hosting = Hosting::new(
+            runtime.clone(),
+            cluster,
+            map.clone(),
+            (config.timing, config.limits.stores),
+        );
         for (id, place) in places {
             hosting.add(id, place);
         }
@@ -126,7 +126,8 @@ impl<R: Runtime> Process<R> {
         if let Some(data) = &mut data {
             data.stores_made()?;
         }
-        let gateway = gateway_config(&runtime, cluster, setup.gateway, setup.zone, map)?;
+        let gateway =
+            gateway_config(&runtime, cluster, setup.gateway, setup.zone, map, &config.limits)?;
         let (front, front_calls) = Front::new();
         let (port, calls) = match transport {
             Some(transport) => (Some(transport.port), Some(transport.calls)),
@@ -137,15 +138,34 @@ impl<R: Runtime> Process<R> {
             Driver::new(runtime.clone(), completions, stores, gateway, front_calls, port);
         let path = setup.folder.join(socket::NAME);
         let socket = Socket::bind(&path).map_err(|error| AppError::Admin { path, error })?;
+        let documents = Room::new(config.limits.document_bytes);
         let (turns, own) = (Turns::new(), runtime.clone());
-        let admin = Arc::new(Admin { runtime: own, handle, front, hosting, who, turns });
+        let admin = Admin { runtime: own, handle, front, hosting, documents, who, turns };
+        let admin = Arc::new(admin);
         let root_key = setup.root_key;
-        Ok(Self { runtime, listener, address, driver, root_key, admin, socket, calls, data })
+        let connections_max = config.limits.connections_max;
+        Ok(Self {
+            runtime,
+            listener,
+            address,
+            driver,
+            root_key,
+            admin,
+            socket,
+            calls,
+            connections_max,
+            data,
+        })
     }
 
     /// The way to the gateway, for the service.
     pub fn front(&self) -> Front {
         self.admin.front.clone()
+    }
+
+    /// Room for documents, for the service.
+    pub fn documents(&self) -> Room {
+        self.admin.documents.clone()
     }
 
     /// Where it listens.
@@ -180,8 +200,8 @@ impl<R: Runtime> Process<R> {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { runtime, listener, address, driver, root_key: _, admin, socket, calls, data } =
-            self;
+        let connections_max = self.connections_max;
+        let Self { runtime, listener, address, driver, admin, socket, calls, data, .. } = self;
         let (ended_sender, mut ended) = oneshot::channel();
         drive(Box::pin(async move {
             // Who waits for the end may be gone.
@@ -191,7 +211,9 @@ impl<R: Runtime> Process<R> {
         let (switch, stopped) = StopSwitch::new();
         let stopped_too = stopped.clone();
         let (served_sender, served) = oneshot::channel();
-        let server = http::serve(runtime.clone(), listener, service, stopped, Patience::new(GRACE));
+        let patience = Patience::new(GRACE);
+        let server =
+            http::serve(runtime.clone(), listener, service, stopped, patience, connections_max);
         runtime.spawn("http server", async move {
             // Likewise.
             let _ = served_sender.send(server.await);
@@ -412,6 +434,7 @@ fn gateway_config(
     gateway: GatewayId,
     zone: Option<ZoneId>,
     map: ClusterMap,
+    limits: &Limits,
 ) -> Result<GatewayConfig, AppError> {
     let mut nonce = [0; 16];
     runtime.random(&mut nonce).map_err(AppError::Random)?;
@@ -421,9 +444,9 @@ fn gateway_config(
         zone,
         map,
         cut: Cut::PRODUCTION,
-        body_budget_bytes: BODY_BUDGET_BYTES,
+        body_budget_bytes: limits.body_budget_bytes,
         body_wait: BODY_WAIT,
-        requests_max: REQUESTS_MAX,
+        requests_max: limits.requests_max,
         call_timeout: CALL_TIMEOUT,
         hedge_after: HEDGE_AFTER,
         request_timeout: REQUEST_TIMEOUT,

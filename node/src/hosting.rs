@@ -29,6 +29,7 @@ pub struct Hosting<R: Runtime> {
     cluster: ClusterId,
     map: ClusterMap,
     timing: StoreTiming,
+    limits: StoreLimits,
     places: Mutex<BTreeMap<StoreId, Place>>,
     /// Stores that are being started or stopped.
     turning: Mutex<BTreeSet<StoreId>>,
@@ -62,9 +63,14 @@ pub enum Absent {
 
 impl<R: Runtime> Hosting<R> {
     /// None yet; each starts with `map`, the cluster's first.
-    pub fn new(runtime: R, cluster: ClusterId, map: ClusterMap, timing: StoreTiming) -> Self {
+    pub fn new(
+        runtime: R,
+        cluster: ClusterId,
+        map: ClusterMap,
+        (timing, limits): (StoreTiming, StoreLimits),
+    ) -> Self {
         let (places, turning) = (Mutex::default(), Mutex::default());
-        Self { runtime, cluster, map, timing, places, turning }
+        Self { runtime, cluster, map, timing, limits, places, turning }
     }
 
     /// Where each store is.
@@ -122,7 +128,7 @@ impl<R: Runtime> Hosting<R> {
             zone: place.zone,
             map: self.map.clone(),
             geometry: place.geometry,
-            limits: StoreLimits::PRODUCTION,
+            limits: self.limits,
             timing: self.timing,
             seed: u64::from_le_bytes(seed),
         };

@@ -85,7 +85,7 @@ async fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let runtime = TokioRuntime::new();
     let process = Process::open(runtime.clone(), config).await?;
     let key = process.root_key().clone();
-    let service = Ready::new(service::s3(&runtime, process.front(), config, &key)?);
+    let service = Ready::new(service::s3(&runtime, &process, config, &key)?);
     let (told, mut told_twice) = tokio::sync::oneshot::channel();
     let stop = async move {
         signals.next().await;

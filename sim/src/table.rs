@@ -24,6 +24,7 @@ pub(crate) struct Table {
     operations: u64,
     served: u64,
     undecided: u64,
+    journal_rounds: u64,
     gaps: Vec<Nanos>,
     redundant_after: Vec<Nanos>,
     merges: [u64; 3],
@@ -44,6 +45,7 @@ impl Table {
         self.operations += report.counts.operations;
         self.served += report.counts.served;
         self.undecided += report.counts.undecided;
+        self.journal_rounds += report.counts.journal_rounds;
         self.hits.add(&report.counts.hits);
         if report.swarm.flavour == Flavour::OneZone {
             self.gaps.push(report.counts.gap_max);
@@ -101,6 +103,7 @@ impl Table {
         line("operations", self.operations.to_string());
         line("  served", self.served.to_string());
         line("  keys not decided", self.undecided.to_string());
+        line("rounds of journals", self.journal_rounds.to_string());
         let mut gaps = self.gaps.clone();
         gaps.sort_unstable();
         let gap = |at: usize| format!("{} ms", gaps.get(at).unwrap_or(&0) / MILLISECOND);

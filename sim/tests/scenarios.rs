@@ -278,20 +278,38 @@ fn zones_one_and_eighty_milliseconds_apart_work_with_a_zone_dark() {
 }
 
 /// Stop `store` in the middle of a busy run, damage what `choose` finds, start it, run on.
-fn damage(store: usize, choose: impl Fn(&mut World<Real>, usize) -> u64) {
+fn damage(store: usize, choose: impl Fn(&mut World<Real>, usize, &str) -> u64) {
     let mut swarm = busy(12 * SECOND);
     swarm.cold_keys = 200;
     let geometry = GEOMETRY;
     let setup = Setup { seed: 40 + store as u64, swarm, plan: Vec::new(), geometry };
     let report = run(Real, setup, None, |world| {
         world.run_until(6 * SECOND)?;
+        let status = world.store_status(store);
         world.stop_store(store);
-        let offset = choose(world, store);
+        let offset = choose(world, store, &status);
         world.disk(store).flip(offset);
         world.start_damaged_store(store);
         world.run()
     });
     assert_clean(&report);
+}
+
+/// Two numbers with two dots between them behind `name` in what a store says of itself.
+fn span_of(status: &str, name: &str) -> (u64, u64) {
+    let (_, rest) = status.split_once(name).unwrap_or_else(|| panic!("no {name} in {status}"));
+    let numbers = rest.split(' ').next().expect("something follows");
+    let (from, to) = numbers.split_once("..").expect("a span");
+    let number = |text: &str| text.trim_start_matches('i').parse().expect("a number");
+    (number(from), number(to))
+}
+
+/// The sector of a store's journal so many eighths of the way from its tail to its head.
+fn sector_of_journal(status: &str, eighths: u64) -> u64 {
+    let (tail, head) = span_of(status, "journal ");
+    assert!(tail > 0, "nothing was given up yet: {status}");
+    let position = tail + (head - 1 - tail) * eighths / 8;
+    JOURNAL_START + position % GEOMETRY.journal
 }
 
 /// The middle one of the sectors of `store` in which an object's key stands.
@@ -302,20 +320,62 @@ fn sector_with_key(world: &mut World<Real>, store: usize, place: impl Fn(u64) ->
     found[found.len() / 2]
 }
 
+/// Before, in or behind the checkpoint: with the first frame all is lost.
 #[test]
-fn damaged_middle_of_a_journal_is_repaired_from_the_other_voters() {
+fn damaged_journal_is_repaired_from_the_other_voters() {
     for store in 0..3 {
-        damage(store, |world, store| {
-            let end = JOURNAL_START + GEOMETRY.journal;
-            sector_with_key(world, store, |offset| offset < end) + 100
+        for eighths in [0, 2, 4, 6, 7] {
+            damage(store, |_, _, status| sector_of_journal(status, eighths) + 100);
+        }
+    }
+}
+
+/// The store finds that the log has gone on without what it lacks, and takes rows.
+#[test]
+fn a_store_that_was_away_until_its_place_in_the_log_was_gone_gets_rows() {
+    for store in 0..3 {
+        let mut swarm = busy(16 * SECOND);
+        swarm.cold_keys = 200;
+        let setup = Setup { seed: 90 + store as u64, swarm, plan: Vec::new(), geometry: GEOMETRY };
+        let report = run(Real, setup, None, |world| {
+            world.run_until(3 * SECOND)?;
+            let (_, held) = span_of(&world.store_status(store), "log=");
+            world.stop_store(store);
+            world.run_until(14 * SECOND)?;
+            for other in (0..3).filter(|other| *other != store) {
+                let (base, _) = span_of(&world.store_status(other), "log=");
+                if base <= held {
+                    return Err(format!("store {other} still has what store {store} lacks"));
+                }
+            }
+            world.start_store(store);
+            world.run()
         });
+        assert_clean(&report);
+    }
+}
+
+/// A ring so short that checkpoints and superblocks are written all the time.
+#[test]
+fn power_loss_everywhere_while_a_short_journal_wraps_loses_nothing() {
+    for seed in 0..8 {
+        let dark = |n: u64| {
+            let at = SECOND + n * 437 * MILLISECOND;
+            episode(at, 100 * MILLISECOND, FaultKind::PowerLossEverywhere, Victim::All)
+        };
+        let geometry = Geometry { journal: 640 << 10, ..GEOMETRY };
+        let plan = (0..20).map(dark).collect();
+        let setup = Setup { seed: 100 + seed, swarm: busy(11 * SECOND), plan, geometry };
+        let report = run(Real, setup, None, World::run);
+        assert_eq!(report.failure, None, "seed {seed}");
+        assert!(report.counts.journal_rounds >= 3, "{} rounds", report.counts.journal_rounds);
     }
 }
 
 #[test]
 fn damaged_superblock_copy_is_outvoted_by_another() {
     for store in 0..3 {
-        damage(store, |world, store| {
+        damage(store, |world, store, _| {
             world.disk(store).written().next().expect("it is formatted") + 8
         });
     }
@@ -353,13 +413,13 @@ fn store_without_any_superblock_refuses_to_start_while_the_others_serve() {
 #[test]
 fn damaged_tree_block_ends_in_recovery() {
     let end = JOURNAL_START + GEOMETRY.journal;
-    damage(1, |world, store| sector_with_key(world, store, |offset| offset >= end) + 100);
+    damage(1, |world, store, _| sector_with_key(world, store, |offset| offset >= end) + 100);
 }
 
 #[test]
 fn damaged_chunk_is_served_from_another_zone() {
     for store in 0..3 {
-        damage(store, |world, store| {
+        damage(store, |world, store, _| {
             let workload = world.workload();
             let bodies: Vec<_> = (0..workload.values())
                 .filter_map(|value| workload.body_of(value))
@@ -406,6 +466,18 @@ fn filled(geometry: Geometry, deletes: bool) {
     assert_clean(&report);
 }
 
+#[test]
+fn a_journal_many_times_shorter_than_what_is_written_refuses_nothing() {
+    let geometry = Geometry { journal: 640 << 10, ..GEOMETRY };
+    let mut swarm = busy(20 * SECOND);
+    swarm.cold_keys = 200;
+    let setup = Setup { seed: 60, swarm, plan: Vec::new(), geometry };
+    let report = run(Real, setup, None, World::run);
+    assert_clean(&report);
+    assert_eq!(report.counts.refused_full, 0);
+    assert!(report.counts.journal_rounds >= 9, "{} rounds", report.counts.journal_rounds);
+}
+
 /// Run until writes are refused; the time then.
 fn until_full(world: &mut World<Real>, latest: Nanos) -> Result<Nanos, String> {
     let mut at = SECOND;
@@ -428,11 +500,6 @@ fn room_comes_back(world: &mut World<Real>) -> Result<(), String> {
         return Err(format!("only {more} puts since the disks were full"));
     }
     Ok(())
-}
-
-#[test]
-fn full_journal_refuses_writes_and_serves_reads() {
-    filled(Geometry { journal: 2 << 20, ..GEOMETRY }, SPACE_COMES_BACK);
 }
 
 #[test]

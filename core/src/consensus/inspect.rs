@@ -62,6 +62,11 @@ impl Raft {
         self.durable
     }
 
+    /// What the state machine is known to have applied: no more can be given up of the log.
+    pub fn applied_index(&self) -> LogIndex {
+        self.applied
+    }
+
     /// The term of an entry; `None` outside the log.
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         self.log.term_at(index)

@@ -10,11 +10,13 @@
 //!   empty)         gather)     chunks)
 //! ```
 
+mod checkpoint;
 mod durable;
 pub(crate) mod io;
 pub mod journal;
 pub mod layout;
 mod opening;
+mod room;
 pub(crate) mod segment;
 pub(crate) mod shelf;
 mod snapshots;
@@ -24,6 +26,7 @@ pub(crate) mod tree;
 pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
+pub(crate) use room::JournalRoom;
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
 pub(crate) use shelf::{Look, Looked};
 pub use shelf::{Merged, Written};
@@ -38,11 +41,12 @@ use crate::consensus::Entry;
 use crate::disk::{DiskOutput, DiskResult, Room};
 use crate::effects::Effects;
 use crate::hash::Checksum;
-use crate::ids::{ChunkId, DiskBirth, DiskToken, Incarnation, LogIndex, RangeId};
+use crate::ids::{ChunkId, DiskBirth, DiskToken, Incarnation, LogIndex, RangeId, Term};
 use crate::memory::MemoryAccount;
 use crate::message::{ChunkError, ChunkRead, ChunkWrite};
 use crate::rng::Rng;
 use crate::rows::{Miss, RowWrite, Rows};
+use checkpoint::Checkpoints;
 use io::{DiskQueue, Io, SyncTicket};
 use journal::{Journal, JournalRecovery, Progress};
 use opening::Gathered;
@@ -151,6 +155,7 @@ struct Parts {
     /// Edits that wait to be durable, oldest first.
     edits: VecDeque<(JournalTicket, u64)>,
     last_ticket: JournalTicket,
+    checkpoints: Checkpoints,
     /// Ranges whose tables cannot be read; told to the store when storage opens, or at once.
     damaged: BTreeSet<RangeId>,
     /// The superblock that will say with which disks the cluster began.
@@ -181,6 +186,7 @@ impl Storage {
             geometry: config.geometry,
             prepared: 0,
             mark: superblock::SyncedMark::default(),
+            tail: superblock::Tail::default(),
             birth: DiskBirth(0),
             founders: [DiskBirth(0); FOUNDERS_MAX],
         };
@@ -281,8 +287,9 @@ impl Storage {
                 }
                 let blank = core::array::from_fn(|_| Err(CopyFault::Blank));
                 let writer = SuperblockWriter::new(self.format, &blank);
-                let gathered = Gathered::new(self.shelf_config, self.founder);
-                self.recovered(writer, journal::RecoveredJournal::empty(), gathered, fx);
+                let gathered = Gathered::new(self.shelf_config, self.founder, 0);
+                let empty = journal::RecoveredJournal::empty(&self.format.geometry);
+                self.recovered(writer, empty, gathered, fx);
             }
             Found::Valid { superblock, copies } => {
                 let faulty = copies.iter().enumerate().filter(|(_, copy)| copy.is_err());
@@ -298,7 +305,11 @@ impl Storage {
                 self.phase = Phase::Journal {
                     writer: SuperblockWriter::new(superblock, &copies),
                     recovery: JournalRecovery::new(&superblock),
-                    gathered: Box::new(Gathered::new(self.shelf_config, self.founder)),
+                    gathered: Box::new(Gathered::new(
+                        self.shelf_config,
+                        self.founder,
+                        superblock.tail.position,
+                    )),
                 };
             }
         }
@@ -312,6 +323,7 @@ impl Storage {
         fx: &mut Effects,
     ) {
         let mut notes = Vec::new();
+        gathered.complete(recovered.damage.is_some());
         if let (Some(text), None) = (&gathered.unreadable, recovered.damage) {
             return self.halt(text.clone());
         }
@@ -334,24 +346,35 @@ impl Storage {
             gathered.distrust(incarnation);
             last_ticket = journal.append(opening::distrust(incarnation));
         }
+        for range in gathered.void_logs() {
+            let (index, term, membership) = (LogIndex(0), Term(0), Bytes::new());
+            last_ticket = journal.append(Record::LogStart { range, index, term, membership });
+        }
         for range in gathered.ranges.values_mut().filter(|range| range.suspect > 0) {
             // Peers tell one life of a suspect replica from another by this number.
             range.suspect = incarnation.0;
         }
+        for (range, opened) in &gathered.ranges {
+            journal.forget_entries(*range, opened.base_index);
+        }
+        let (places, doubted) = (gathered.chunks, gathered.doubted);
         let mut parts = Parts {
             journal,
             shelf: gathered.shelf,
             edits: VecDeque::new(),
             last_ticket,
+            checkpoints: Checkpoints::new(&gathered.ranges, doubted, places),
             damaged: BTreeSet::new(),
             beginning: None,
             flushed: None,
         };
         let mut io = Io { queue: &mut self.queue, fx };
         let mut outputs = Vec::new();
-        parts.shelf.recover_start(damage.is_some(), &mut io, &mut outputs);
+        // The life that found damage may have ended before it could say what the shelf holds.
+        let gap = damage.is_some() || gathered.edits_in_doubt;
+        parts.shelf.recover_start(gap, &mut io, &mut outputs);
         let taken = parts.take(outputs);
-        let (ranges, doubted) = (gathered.ranges, gathered.doubted);
+        let ranges = gathered.ranges;
         let Superblock { birth, founders, .. } = *parts.journal.superblock();
         let opened = Opened { incarnation, doubted, birth, founders, ranges, notes };
         self.phase = Phase::Shelf { parts, opened };
@@ -658,8 +681,8 @@ impl Storage {
             Phase::Open(parts) => {
                 let amplification = self.written().amplification_percent();
                 format!(
-                    "journal free={} {} write amplification={}.{:02}",
-                    parts.journal.free_bytes(),
+                    "{} {} write amplification={}.{:02}",
+                    parts.journal_status(),
                     parts.shelf.status(),
                     amplification / 100,
                     amplification % 100
@@ -706,6 +729,7 @@ impl Storage {
 
 impl Parts {
     fn append(&mut self, record: Record) -> JournalTicket {
+        self.checkpoints.note(&record);
         self.last_ticket = self.journal.append(record);
         self.last_ticket
     }
@@ -760,6 +784,7 @@ impl Parts {
         let mut events = self.take(outputs)?;
         events.push(StorageEvent::Durable(through, durable));
         events.extend(begun);
+        self.go_on_with_checkpoint(through);
         Ok(events)
     }
 
@@ -769,10 +794,7 @@ impl Parts {
         for output in outputs {
             match output {
                 Output::Recovered { flushed } => self.flushed = Some(flushed),
-                Output::Journal { id, edit } => {
-                    let ticket = self.append(Record::Edit(edit));
-                    self.edits.push_back((ticket, id));
-                }
+                Output::Journal { id, edit, chunks } => self.journal_edit((id, edit, chunks)),
                 Output::Fetched(miss) => events.push(StorageEvent::Fetched(miss)),
                 // Who waits for that looks at `is_stalled` after each step.
                 Output::Flushed { .. } => {}
@@ -784,6 +806,7 @@ impl Parts {
                     events.extend(range_of(table).map(failed));
                 }
                 Output::Installed { table } => {
+                    self.log_is_installed();
                     events.extend(range_of(table).map(|_| StorageEvent::Installed));
                 }
                 Output::ChunkStored { op, result } => {

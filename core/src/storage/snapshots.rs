@@ -105,11 +105,20 @@ impl Storage {
         self.parts().shelf.row_below(key)
     }
 
-    /// Install what is staged: from this record on the range has these rows, and its log begins after
-    /// them. [`super::StorageEvent::Installed`] follows.
-    pub(crate) fn install(&mut self, term: Term, membership: Bytes) -> JournalTicket {
+    /// Install what is staged, the state after the entry `index`: from this record on the range has these
+    /// rows, and its log begins after them. [`super::StorageEvent::Installed`] follows.
+    pub(crate) fn install(
+        &mut self,
+        range: RangeId,
+        (index, term): (LogIndex, Term),
+        membership: Bytes,
+    ) -> JournalTicket {
         let mut outputs = Vec::new();
-        self.parts().shelf.install(term, membership, &mut outputs);
+        let parts = self.parts();
+        // The caller waits for this very record: it is not held back.
+        parts.give_up_checkpoint();
+        parts.checkpoints.installing = Some((range, index, term, membership.clone()));
+        parts.shelf.install(term, membership, &mut outputs);
         self.take(outputs);
         self.last_ticket()
     }

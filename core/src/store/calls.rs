@@ -400,6 +400,10 @@ impl Replica {
     /// How a command is refused that finds no room. If another voter has room it is to lead, and the
     /// command to come again.
     fn why_no_room(&self, now: Now, host: &Host) -> Refusal {
+        if host.storage.room() == Room::Data {
+            // The journal is full, and is given back as rows are written out.
+            return Refusal::Overloaded;
+        }
         match self.successor_with_room(now, host) {
             Some(_) => Refusal::Overloaded,
             None => Refusal::Full,

@@ -98,7 +98,12 @@ impl Chunks {
             return host.send(from, Message::ChunkWritten(refused), fx);
         }
         if host.room() < Room::Data {
-            let refused = ChunkWritten::refused(call, chunk, host.config.store, ChunkError::Full);
+            let why = match host.storage.room() {
+                // The journal is full, and is given back as rows are written out.
+                Room::Data => ChunkError::Overloaded,
+                Room::Deletes | Room::Housekeeping => ChunkError::Full,
+            };
+            let refused = ChunkWritten::refused(call, chunk, host.config.store, why);
             return host.send(from, Message::ChunkWritten(refused), fx);
         }
         let op = self.next_op();

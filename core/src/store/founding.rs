@@ -249,7 +249,7 @@ impl Serving {
         self.founding.state = State::Begun(Births::new());
         let number = self.host.incarnation.0;
         self.host.storage.append(Record::Suspect { range: ROOT_RANGE, number });
-        let opened = OpenedRange { suspect: number, ..OpenedRange::default() };
+        let opened = OpenedRange::blank(number);
         self.add_replica(now, ROOT_RANGE, opened, fx)
     }
 

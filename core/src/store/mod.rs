@@ -29,6 +29,7 @@ mod replica;
 mod report;
 mod serving;
 mod snapshot;
+mod truncation;
 
 pub use crate::storage::{Merged, Written};
 pub use observe::{Observation, needs_durable_state};

@@ -27,6 +27,8 @@ pub struct StoreProbe {
     pub memory: MemoryAccount,
     /// For what its disk has room.
     pub room: Room,
+    /// Positions at which its journal begins and ends.
+    pub journal: (u64, u64),
 }
 
 /// A replica at one moment.
@@ -61,6 +63,7 @@ impl Serving {
             replicas: self.replicas.iter().map(|(id, replica)| (*id, replica.probe())).collect(),
             memory: self.memory(),
             room: self.host.room(),
+            journal: self.host.storage.journal_span(),
         }
     }
 }

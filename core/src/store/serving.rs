@@ -11,6 +11,7 @@ use super::observe::{Observation, Observer, needs_durable_state};
 use super::pulse::Pulse;
 use super::repair::{REPAIR_OPS, Repair};
 use super::replica::Replica;
+use super::truncation::is_long;
 use crate::cluster::{ClusterMap, ROOT_RANGE, StoreConfig};
 use crate::consensus::MessageBody;
 use crate::directory::{Directory, Standing};
@@ -323,8 +324,21 @@ impl Serving {
             }
         }
         self.drop_retired(fx);
+        self.shorten_journal(fx);
         self.host.flush_outbox(now, fx);
         Ok(())
+    }
+
+    /// Give up what is not needed of the journal, once it has become long.
+    fn shorten_journal(&mut self, fx: &mut Effects) {
+        let Some(room) = self.host.storage.journal_room().filter(|room| is_long(*room)) else {
+            return;
+        };
+        for replica in self.replicas.values_mut() {
+            replica.give_up_entries(room, &mut self.host, fx);
+        }
+        self.host.storage.shorten_journal(fx);
+        self.host.storage.pump(fx);
     }
 
     /// Hellos, questions for the directory, and calls that have waited for it long enough.

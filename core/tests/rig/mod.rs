@@ -115,7 +115,8 @@ impl Cluster {
             slots: vec![Slot { store: StoreId(id), weight: 1 }],
         };
         self.lives += 1;
-        let capacity = if self.small.contains(&id) { 130 << 20 } else { 192 << 20 };
+        let Geometry { journal, capacity, .. } = Geometry::SIMULATION;
+        let capacity = if self.small.contains(&id) { journal + (2 << 20) } else { capacity };
         let config = StoreConfig {
             cluster: ClusterId(7),
             store: id,

@@ -24,6 +24,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use trine_core::cluster::ClusterMap;
 use trine_core::ids::ClusterId;
 use trine_core::store::Store;
+use trine_s3::Room;
 use trine_s3::front::Front;
 
 use crate::config::{NodePlan, NodeSpec};
@@ -38,6 +39,7 @@ mod audit;
 pub mod client;
 pub mod command;
 mod directory;
+mod memory;
 mod replace;
 mod report;
 pub mod schema;
@@ -69,6 +71,7 @@ pub(crate) struct Admin<R: Runtime> {
     pub(crate) handle: Handle<R, Store>,
     pub(crate) front: Front,
     pub(crate) hosting: Hosting<R>,
+    pub(crate) documents: Room,
     pub(crate) who: Who,
     pub(crate) turns: Turns,
 }
@@ -235,6 +238,7 @@ impl<R: Runtime> Admin<R> {
             bootstrap: self.bootstrap(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             gateway: status.gateway,
+            memory: Some(memory::of_process(status.gateway_report.as_ref(), &self.documents)),
             requests: u64::try_from(status.requests).unwrap_or(u64::MAX),
             stores: report::stores(&places, &status.stores),
             links: report::links(now, &status.links),

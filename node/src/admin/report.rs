@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use trine_core::consensus::Role;
+use trine_core::disk;
 use trine_core::ids::StoreId;
 use trine_core::store::{RangeReport, StoreReport};
 use trine_core::time::Instant;
 
-use super::schema::{DiskStatus, LinkReport, RepairStatus, ReplicaStatus, StoreLife, StoreStatus};
+use super::memory;
+use super::schema::{
+    DiskStatus, LinkReport, RepairStatus, ReplicaStatus, Room, StoreLife, StoreStatus,
+};
 use crate::driver;
 use crate::hosting::{Absent, Place};
 use crate::transport;
@@ -72,7 +76,13 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
         merges: report.disk.merged.merges,
         segments_freed: report.disk.merged.segments_freed,
         runs: report.disk.runs as u64,
+        room: match report.disk.room {
+            disk::Room::Data => Room::Data,
+            disk::Room::Deletes => Room::Deletes,
+            disk::Room::Housekeeping => Room::Housekeeping,
+        },
     });
+    store.memory = memory::of_machine(&report.memory);
     store.repair = Some(RepairStatus {
         missing: report.repair.missing,
         repaired: report.repair.repaired,

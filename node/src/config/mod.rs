@@ -16,6 +16,7 @@ use crate::transport::LinkTiming;
 mod cli;
 mod keys;
 mod layers;
+mod limits;
 mod nodes;
 mod plan;
 
@@ -25,6 +26,7 @@ pub use cli::{
 pub use keys::RootKey;
 pub use layers::Mode;
 use layers::{Layers, Setting, Word};
+pub use limits::Limits;
 pub use plan::{NodePlan, NodeSpec, StoreSpec, ZONES};
 pub(crate) use plan::{is_own_file, resolved};
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub log: String,
     /// Times of stores.
     pub timing: StoreTiming,
+    /// Limits of memory.
+    pub limits: Limits,
     /// The cluster of several processes that this one belongs to, if it does; else it has all three
     /// zones in itself.
     pub node: Option<NodePlan>,
@@ -169,7 +173,9 @@ impl Config {
             "a log filter, such as info or info,trine_node=debug",
         )?;
         let timing = store_timing(layers)?;
-        Ok(Self { listen, data, region, root_key, secret, geometry, log, timing, node })
+        let limits = if node.is_some() { Limits::NODE } else { Limits::ALL_IN_ONE };
+        let limits = limits.with(layers)?;
+        Ok(Self { listen, data, region, root_key, secret, geometry, log, timing, limits, node })
     }
 }
 

@@ -46,7 +46,7 @@ async fn echo_with(patience: Patience) -> Echo {
         tokio::time::sleep(Duration::from_millis(wait)).await;
         Ok::<_, Infallible>(Response::new(Full::new(body)))
     });
-    let served = tokio::spawn(serve(runtime.clone(), listener, service, stopped, patience));
+    let served = tokio::spawn(serve(runtime.clone(), listener, service, stopped, patience, 64));
     Echo { runtime, address, switch, served }
 }
 
@@ -145,7 +145,7 @@ async fn an_answer_arrives_though_the_body_is_never_read() {
     let refuse = service_fn(async |_: Request<Incoming>| {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b'x'; 100_000]))))
     });
-    tokio::spawn(serve(runtime, listener, refuse, stopped, Patience::new(Duration::ZERO)));
+    tokio::spawn(serve(runtime, listener, refuse, stopped, Patience::new(Duration::ZERO), 64));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let body = vec![b'b'; 1 << 20];
     let head = format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());

@@ -42,6 +42,10 @@ pub trait StoreMachine {
     fn merging(&self) -> Option<MergeView>;
     /// What its replicas did in the last step, for the ghost.
     fn observations(&mut self) -> Vec<(RangeId, Observation)>;
+    /// The position at which its journal ends.
+    fn journal_head(&self) -> u64 {
+        0
+    }
 }
 
 /// A store's merges of runs.
@@ -175,6 +179,10 @@ impl StoreMachine for Store {
 
     fn observations(&mut self) -> Vec<(RangeId, Observation)> {
         self.drain_observations()
+    }
+
+    fn journal_head(&self) -> u64 {
+        self.probe().map_or(0, |probe| probe.journal.1)
     }
 }
 

@@ -98,6 +98,8 @@ pub struct Counts {
     pub puts_done: u64,
     /// Keys whose history was too entangled to judge.
     pub undecided: u64,
+    /// How often the journals of the stores that serve at the end went round their rings, in all.
+    pub journal_rounds: u64,
     /// In a run with one failing zone: the longest that a request to a gateway elsewhere took.
     pub gap_max: Nanos,
     /// From the end of all faults until every copy was seen to be there, if that was asked.
@@ -199,6 +201,7 @@ impl<M: Maker> World<M> {
     /// Says which promise was broken, or what is stuck.
     pub fn run(&mut self) -> Result<(), String> {
         self.run_while(|world| world.part != Part::Over)?;
+        self.counts.journal_rounds = self.journal_rounds();
         self.counts.undecided = self.workload.history.check()?;
         Ok(())
     }
@@ -232,6 +235,14 @@ impl<M: Maker> World<M> {
     /// What was counted.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    fn journal_rounds(&self) -> u64 {
+        let stores = self.machines.iter().filter_map(|machine| match &machine.side {
+            Side::Store(side) => Some((side.machine.as_ref()?, side.config.geometry.journal)),
+            Side::Gateway(_) => None,
+        });
+        stores.map(|(store, ring)| store.journal_head() / ring).sum()
     }
 
     /// The hash of the trace, and how many events it has.

@@ -178,6 +178,11 @@ impl<M: Maker> World<M> {
         self.end(store, End::Killed);
     }
 
+    /// Start a store that was stopped. For scenarios.
+    pub fn start_store(&mut self, store: usize) {
+        self.release(store);
+    }
+
     /// Start a store that was stopped and whose disk was damaged meanwhile, so that it may halt.
     /// For scenarios.
     pub fn start_damaged_store(&mut self, store: usize) {

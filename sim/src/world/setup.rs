@@ -27,10 +27,8 @@ use crate::workload::Workload;
 
 /// One store of each zone has a replica.
 const VOTERS: usize = 3;
-/// The layout of each disk. The journal takes a whole run: as long as nothing shortens it, a run
-/// that fills it would only find that it is full.
-pub const GEOMETRY: Geometry =
-    Geometry { capacity: 112 << 20, journal: 64 << 20, ..Geometry::SIMULATION };
+/// The layout of each disk.
+pub const GEOMETRY: Geometry = Geometry { capacity: 50 << 20, ..Geometry::SIMULATION };
 /// The time of day when each run begins: a moment in 2026.
 pub(super) const WALL_MILLIS: u64 = 1_780_000_000_000;
 

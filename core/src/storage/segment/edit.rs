@@ -314,6 +314,14 @@ pub(crate) enum Edit {
     TableInstalled(Installation),
     /// A merge: one run takes the place of neighbours in age.
     RunsReplaced(Replacement),
+    /// Everything is forgotten but this, the runs in the edits that follow in the same checkpoint, and
+    /// chunk records of earlier edits that are in none of these runs.
+    Checkpoint {
+        /// Segments with chunks, their generation, and whether they are still open.
+        chunk_segments: Vec<(SegmentId, (Generation, bool))>,
+        /// Whether the chunk index is to be rebuilt.
+        rebuild: bool,
+    },
 }
 
 /// What a merge changes. Value segments that no run refers to any more are free.
@@ -440,6 +448,11 @@ impl Wire for Edit {
                 out.u8(9);
                 replacement.encode(out);
             }
+            Self::Checkpoint { chunk_segments, rebuild } => {
+                out.u8(10);
+                out.list(chunk_segments);
+                rebuild.encode(out);
+            }
         }
     }
 
@@ -464,6 +477,10 @@ impl Wire for Edit {
             },
             8 => Self::TableInstalled(Wire::decode(input)?),
             9 => Self::RunsReplaced(Wire::decode(input)?),
+            10 => Self::Checkpoint {
+                chunk_segments: input.list("chunk segments", SNAPSHOT_MAX)?,
+                rebuild: Wire::decode(input)?,
+            },
             tag => return Err(DecodeError::Tag { what: "edit", tag }),
         })
     }

@@ -306,6 +306,10 @@ fn edits() -> Vec<(&'static str, Edit)> {
         ("Snapshot", Edit::Snapshot { chunk_segments, runs: vec![run()] }),
         ("TableInstalled", Edit::TableInstalled(installation())),
         ("RunsReplaced", Edit::RunsReplaced(replacement())),
+        (
+            "Checkpoint",
+            Edit::Checkpoint { chunk_segments: vec![(SEGMENT, (GENERATION, true))], rebuild: true },
+        ),
     ]
 }
 

@@ -16,6 +16,7 @@ use super::super::segment::layout::{Generation, SegmentId};
 use super::super::tree::run::Run;
 use super::super::tree::run_builder::{self, DiskWrite, RunImage, RunSpec};
 use super::super::tree::table::Frozen;
+use super::recover::Phase;
 use super::{DiskPurpose, EditPurpose, Output, Shelf, SyncPurpose};
 
 /// A flush under way.
@@ -132,11 +133,22 @@ impl Shelf {
     /// The chunk index is frozen by the shelf itself.
     pub(super) fn freeze_chunk_index(&mut self, io: &mut Io<'_>) {
         if self.wants_freeze(TableId::Chunks) {
-            let through = self.chunks.sequence();
-            if self.freeze(TableId::Chunks, through, io) {
-                self.chunks.advance_sequence(through);
-            }
+            self.write_out_chunk_index(io);
         }
+    }
+
+    /// Have all records of the chunk index written out, so that the journal need not keep them. A flush
+    /// that is running goes first: to be asked again.
+    pub(crate) fn write_out_chunk_index(&mut self, io: &mut Io<'_>) {
+        let through = self.chunks.sequence();
+        if self.can_freeze(TableId::Chunks) && self.freeze(TableId::Chunks, through, io) {
+            self.chunks.advance_sequence(through);
+        }
+    }
+
+    /// Whether a table's memtable could be written out now, however small it is.
+    pub(crate) fn can_freeze(&self, table: TableId) -> bool {
+        matches!(self.phase, Phase::Ready) && self.flush.is_none() && self.has_room_for_flush(table)
     }
 
     pub(super) fn flush_written(&mut self, io: &mut Io<'_>) {

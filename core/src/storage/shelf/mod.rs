@@ -62,6 +62,7 @@ use flush::Flush;
 use holdings::Holdings;
 use ingest::Ingest;
 pub(crate) use ingest::Ingested;
+pub(crate) use recover::RecoveredEdit;
 use recover::{Phase, Rebuild};
 use views::Views;
 pub(crate) use views::{ViewError, ViewId, ViewRow};
@@ -102,12 +103,15 @@ pub(crate) enum Output {
         id: u64,
         /// The edit.
         edit: Bytes,
+        /// It has chunk records of this batch, and is needed until [`Shelf::flushed`] says that the
+        /// chunk index has them in runs.
+        chunks: Option<LogIndex>,
     },
     /// What a read missed is in memory: ask again, and then [`Shelf::release`] it, once for each call
     /// of [`Shelf::fetch`].
     Fetched(Miss),
     /// Entries up to `through` are on the disk as rows.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the truncation of the log, to come"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "the log is truncated by what `flushed` says"))]
     Flushed {
         /// Of which table.
         table: TableId,
@@ -214,6 +218,8 @@ enum EditPurpose {
     Chunks,
     /// The snapshot that is being taken.
     Installed,
+    /// The chunk index, by the rebuild of this number, is complete.
+    Rebuilt(u64),
     Nothing,
 }
 
@@ -280,6 +286,8 @@ pub(crate) struct Shelf {
     rebuild: Option<Rebuild>,
     /// How many have been begun.
     rebuilds: u64,
+    /// The journal does not say that the last of them is complete.
+    index_is_lost: bool,
     disk: BTreeMap<DiskToken, DiskPurpose>,
     syncs: BTreeMap<SyncTicket, SyncPurpose>,
     edits: BTreeMap<u64, EditPurpose>,
@@ -317,6 +325,7 @@ impl Shelf {
             phase: Phase::default(),
             rebuild: None,
             rebuilds: 0,
+            index_is_lost: false,
             disk: BTreeMap::new(),
             syncs: BTreeMap::new(),
             edits: BTreeMap::new(),
@@ -441,6 +450,7 @@ impl Shelf {
             }
             Some(EditPurpose::Chunks) => self.chunks.edit_in_flight = false,
             Some(EditPurpose::Installed) => self.installed(io, out),
+            Some(EditPurpose::Rebuilt(serial)) => self.index_is_lost &= serial != self.rebuilds,
         }
         self.drive(io, out);
     }
@@ -615,7 +625,22 @@ impl Shelf {
     fn journal(&mut self, edit: &Edit, purpose: EditPurpose, out: &mut Vec<Output>) {
         self.next_edit += 1;
         self.edits.insert(self.next_edit, purpose);
-        out.push(Output::Journal { id: self.next_edit, edit: edit.to_bytes() });
+        let chunks = match edit {
+            Edit::ChunksAdded { sequence, .. } => Some(*sequence),
+            _ => None,
+        };
+        out.push(Output::Journal { id: self.next_edit, edit: edit.to_bytes(), chunks });
+    }
+
+    /// Edits that say all that the edits so far have said, but for chunk records that are in no run
+    /// yet. To be asked while each edit that was journaled is acknowledged, and journaled as a whole or
+    /// not at all.
+    pub(crate) fn checkpoint_edits(&self) -> Vec<Bytes> {
+        let chunk_segments = self.segments.chunk_segments().collect();
+        let state = Edit::Checkpoint { chunk_segments, rebuild: self.index_is_lost };
+        let runs = self.tables.values().flat_map(|table| table.runs.iter().rev());
+        let runs = runs.map(|run| Edit::RunAdded(run.descriptor.clone()));
+        core::iter::once(state).chain(runs).map(|edit| edit.to_bytes()).collect()
     }
 
     fn sync(&mut self, purpose: SyncPurpose, io: &mut Io<'_>) {

@@ -28,6 +28,7 @@ use super::super::segment::header::SegmentHeader;
 use super::super::segment::layout::{Generation, Layout, SegmentId};
 use super::super::segment::scan::{ScanResult, SegmentScan};
 use super::super::tree::run::{Loaded, block_span, is_plausible};
+use super::super::tree::table::Table;
 use super::found::Describing;
 use super::{DiskPurpose, EditPurpose, Output, Shelf, SyncPurpose};
 
@@ -77,6 +78,19 @@ impl Replayed {
     }
 }
 
+/// What the caller must know of an edit that was replayed.
+#[derive(Debug)]
+pub(crate) enum RecoveredEdit {
+    /// A snapshot of a range: its log begins after it.
+    Installation(Installation),
+    /// Chunk records of this batch: see [`Output::Journal`].
+    Chunks(LogIndex),
+    /// All that the shelf holds, whatever came before.
+    State,
+    /// Nothing.
+    Other,
+}
+
 /// A run whose block index and filter are being read.
 #[derive(Debug)]
 pub(super) struct Loading {
@@ -100,21 +114,19 @@ pub(super) struct Rebuild {
 }
 
 impl Shelf {
-    /// Replay an edit. In the order in which the journal holds them. Gives back a snapshot of a range:
-    /// its log begins after it.
+    /// Replay an edit. In the order in which the journal holds them.
     ///
     /// # Errors
     /// [`DecodeError`]: this build cannot read the edit. One that contradicts the earlier ones is no
     /// error here: behind a gap that is normal, and what the disk holds is then found as after one,
     /// unless a snapshot follows.
-    pub(crate) fn recover_edit(
-        &mut self,
-        edit: &Bytes,
-    ) -> Result<Option<Installation>, DecodeError> {
+    pub(crate) fn recover_edit(&mut self, edit: &Bytes) -> Result<RecoveredEdit, DecodeError> {
         let edit = Edit::from_bytes(edit)?;
-        let installation = match &edit {
-            Edit::TableInstalled(installation) => Some(installation.clone()),
-            _ => None,
+        let told = match &edit {
+            Edit::TableInstalled(installation) => RecoveredEdit::Installation(installation.clone()),
+            Edit::ChunksAdded { sequence, .. } => RecoveredEdit::Chunks(*sequence),
+            Edit::Snapshot { .. } | Edit::Checkpoint { .. } => RecoveredEdit::State,
+            _ => RecoveredEdit::Other,
         };
         let Phase::Replaying(mut replayed) = std::mem::replace(&mut self.phase, Phase::Syncing)
         else {
@@ -124,7 +136,7 @@ impl Shelf {
             replayed.contradiction.get_or_insert(error);
         }
         self.phase = Phase::Replaying(replayed);
-        Ok(installation)
+        Ok(told)
     }
 
     pub(super) fn replay(
@@ -170,6 +182,19 @@ impl Shelf {
                     self.replay_take(segment, SegmentState::Chunks { generation, open })?;
                 }
                 runs.into_iter().try_for_each(|run| self.replay_run(run, replayed))
+            }
+            Edit::Checkpoint { chunk_segments, rebuild } => {
+                let chunks = self.tables.remove(&TableId::Chunks).unwrap_or_default();
+                self.forget_everything();
+                // Runs follow, and say which of the records are theirs.
+                let chunks = Table { active: chunks.active, ..Table::default() };
+                self.tables.insert(TableId::Chunks, chunks);
+                // What it says is complete: what contradicted itself before it does not matter.
+                *replayed = Replayed { rebuild, ..Replayed::default() };
+                for (segment, (generation, open)) in chunk_segments {
+                    self.replay_take(segment, SegmentState::Chunks { generation, open })?;
+                }
+                Ok(())
             }
         }
     }
@@ -518,6 +543,7 @@ impl Shelf {
         let found = VecDeque::new();
         self.rebuilds += 1;
         let serial = self.rebuilds;
+        self.index_is_lost = true;
         self.rebuild = Some(Rebuild { rest, current: None, reading: false, serial, found });
     }
 
@@ -544,7 +570,8 @@ impl Shelf {
                     if self.chunks.has_pending_records() {
                         break;
                     }
-                    self.journal(&Edit::ChunkIndexRebuilt, EditPurpose::Nothing, out);
+                    let rebuilt = EditPurpose::Rebuilt(rebuild.serial);
+                    self.journal(&Edit::ChunkIndexRebuilt, rebuilt, out);
                     return;
                 };
                 rebuild.current = Some(SegmentScan::new(self.layout, segment, generation));

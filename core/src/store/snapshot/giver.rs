@@ -132,6 +132,11 @@ impl Giver {
         }
     }
 
+    /// The oldest state that is held for others: they will need the log behind it.
+    pub(in crate::store) fn oldest_view(&self) -> Option<LogIndex> {
+        self.views.values().map(|view| view.index).min()
+    }
+
     /// The table is gone, and with it its views.
     pub(in crate::store) fn clear(&mut self, host: &mut Host) {
         for (_, view) in core::mem::take(&mut self.views) {
@@ -290,7 +295,9 @@ impl Replica {
                 .giver
                 .pulled_by(peer, now.instant, pulling)
                 .filter(|number| self.giver.views[number].index >= floor);
-            let Some(number) = pulled.or_else(|| self.recent_view(now, applied, floor, host, fx))
+            // The configuration there must be known, for whoever takes it as its log's beginning.
+            let recent = floor.max(self.raft.base_index());
+            let Some(number) = pulled.or_else(|| self.recent_view(now, applied, recent, host, fx))
             else {
                 // Asked for again below, when the memtable is written out.
                 self.giver.wanted.insert(peer, wanted);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::cluster::Geometry;
+use crate::codec::Wire;
 use crate::disk::{DiskError, DiskOp, DiskOutput, SECTOR};
 use crate::effects::{Effect, Effects};
 use crate::hash::Checksum;
@@ -17,6 +18,7 @@ use crate::object::{ObjectKey, Target};
 use crate::rng::Rng;
 use crate::rows::{Miss, Row, Rows};
 use crate::storage::io::{DiskQueue, Io};
+use crate::storage::segment::edit::Edit;
 
 use super::super::{Look, Looked, Output, Shelf, ShelfConfig, TableId};
 
@@ -96,6 +98,8 @@ pub(super) struct Rig {
     pub(super) fatal: Option<String>,
     pub(super) flushed: BTreeMap<TableId, LogIndex>,
     pub(super) ready: bool,
+    /// Whether checkpoints are made now and then.
+    pub(super) checkpoints: bool,
     pub(super) completions: u64,
     pub(super) staged: u32,
     pub(super) installed: u32,
@@ -149,6 +153,7 @@ impl Rig {
             fatal: None,
             flushed: BTreeMap::new(),
             ready: false,
+            checkpoints: true,
             completions: 0,
             staged: 0,
             installed: 0,
@@ -184,7 +189,7 @@ impl Rig {
                 Output::Staged { .. } => self.staged += 1,
                 Output::IngestFailed { reason, .. } => self.notes.push(reason),
                 Output::Installed { .. } => self.installed += 1,
-                Output::Journal { id, edit } => self.edits.push_back((id, edit)),
+                Output::Journal { id, edit, .. } => self.edits.push_back((id, edit)),
                 Output::Fetched(miss) => self.fetched.push(miss),
                 Output::Flushed { table, through } => {
                     self.flushed.insert(table, through);
@@ -222,11 +227,27 @@ impl Rig {
             let (id, edit) = self.edits.pop_front().unwrap();
             self.durable.journal.push(edit);
             self.with(|shelf, io, out| shelf.edit_durable(id, io, out));
+            if self.ready && self.checkpoints && self.rng.chance(1, 12) {
+                self.checkpoint();
+            }
         } else {
             let (token, op) = self.ops.swap_remove(choice);
             self.complete(token, op);
         }
         true
+    }
+
+    /// Put a checkpoint behind what the journal has, and give up what is not needed then.
+    pub(super) fn checkpoint(&mut self) {
+        let flushed = self.shelf.flushed(TableId::Chunks);
+        let needed = |edit: &Bytes| {
+            matches!(Edit::from_bytes(edit),
+                Ok(Edit::ChunksAdded { sequence, .. }) if sequence > flushed)
+        };
+        let journal = &mut self.durable.journal;
+        let from = journal.iter().position(needed).unwrap_or(journal.len());
+        journal.drain(..from);
+        journal.extend(self.shelf.checkpoint_edits());
     }
 
     fn complete(&mut self, token: DiskToken, op: DiskOp) {
