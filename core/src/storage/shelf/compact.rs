@@ -106,7 +106,9 @@ struct Job {
     /// Oldest first.
     units: Vec<UnitReader>,
     values: ValueReader,
-    /// Tombstones of entries up to here are left out: 0 unless the oldest run is merged.
+    /// Tombstones of entries up to here may be left out: 0 unless the oldest run is merged.
+    old: LogIndex,
+    /// Tombstones of entries up to here were left out, by this merge or before.
     bare: LogIndex,
     /// The last tombstone that was left out, as long as there is no row.
     left_out: Option<(Bytes, LogIndex)>,
@@ -296,7 +298,8 @@ impl Shelf {
                 Next::Row(unit) => job.units[unit].row().expect("it is the next row"),
             };
             let index = newest.index();
-            if newest.is_tombstone() && index <= job.bare {
+            if newest.is_tombstone() && index <= job.old {
+                job.bare = job.bare.max(index);
                 if job.builder.rows() == 0 {
                     job.left_out = Some((newest.key_bytes(), index));
                 }
@@ -347,6 +350,7 @@ impl Shelf {
             job.counts.rows_dropped -= 1;
             job.builder.push(&key, index, NewValue::Tombstone, &mut self.segments)?;
         }
+        job.builder.set_bare(job.bare);
         let built = job.builder.finish(&mut self.segments)?;
         self.start_merge_writes(job, built.writes, io);
         job.stage = Stage::Body { run: built.run, headers: built.headers };
@@ -572,15 +576,16 @@ impl Shelf {
         let runs = || merged.iter().flatten();
         let (Some(first), Some(last)) = (runs().next(), runs().last()) else { return };
         let through = last.through;
-        let bare = match pick.units.start {
+        let old = match pick.units.start {
             0 => self.old_tombstones(id, table).min(through),
             _ => LogIndex(0),
         };
+        let bare = runs().map(|run| run.bare).max().unwrap_or_default();
         let spec = RunSpec {
             table: id,
             after: first.after,
             through,
-            bare: runs().map(|run| run.bare).max().unwrap_or_default().max(bare),
+            bare,
             part_of: None,
             last: true,
             rows_max: runs().map(|run| run.rows).sum(),
@@ -595,6 +600,7 @@ impl Shelf {
             removed: runs().map(|run| run.run).collect(),
             units: merged.iter().map(reader).collect(),
             values: ValueReader::new(self.layout, runs(), &pick.emptied),
+            old,
             bare,
             left_out: None,
             builder,
@@ -636,6 +642,17 @@ impl Shelf {
     /// and their values long: those take little in blocks.
     fn smallest(&self) -> u64 {
         (self.config.memtable_bytes / 64).max(self.layout.tree_block)
+    }
+
+    /// # Panics
+    /// If what is merged is not there any more: a bug in Trine.
+    pub(super) fn check_merge(&self) {
+        let Some(job) = self.compaction.job.as_ref().filter(|job| !job.abandoned) else { return };
+        let runs = &self.tables[&job.table].runs;
+        let mut oldest_first = runs.iter().rev().map(|run| run.descriptor.run);
+        let there = oldest_first.any(|run| Some(&run) == job.removed.first())
+            && oldest_first.zip(&job.removed[1..]).all(|(run, removed)| run == *removed);
+        assert!(there, "{:?} are runs of {:?}, in this order", job.removed, job.table);
     }
 
     /// For each table how many units of runs it has, and how many it may have when no merge is due:

@@ -67,8 +67,10 @@ pub(super) struct Replayed {
     runs: BTreeMap<TableId, Vec<RunDescriptor>>,
     /// Whether the chunk index was reset and not completed again.
     rebuild: bool,
-    /// The first edit that contradicts those before it: some were lost, unless a snapshot follows.
-    contradiction: Option<DecodeError>,
+    /// The first edits, of each table and of segments, that contradict those before them: some were lost,
+    /// unless a snapshot follows, or the table is reset. (An edit that was on its way when the reset
+    /// was decided may stand behind a checkpoint that knows of the reset.)
+    contradictions: BTreeMap<Option<TableId>, DecodeError>,
 }
 
 impl Replayed {
@@ -132,8 +134,13 @@ impl Shelf {
         else {
             unreachable!("edits come before recovery starts");
         };
+        let table = match &edit {
+            Edit::RunAdded(run) => Some(run.table),
+            Edit::RunsReplaced(replacement) => Some(replacement.added.table),
+            _ => None,
+        };
         if let Err(error) = self.replay(edit, &mut replayed) {
-            replayed.contradiction.get_or_insert(error);
+            replayed.contradictions.entry(table).or_insert(error);
         }
         self.phase = Phase::Replaying(replayed);
         Ok(told)
@@ -200,6 +207,7 @@ impl Shelf {
     }
 
     fn replay_reset(&mut self, table: TableId, replayed: &mut Replayed) {
+        replayed.contradictions.remove(&Some(table));
         for run in replayed.runs.remove(&table).unwrap_or_default() {
             for segment in run.all_segments() {
                 self.segments.set(segment, SegmentState::Free);
@@ -329,10 +337,11 @@ impl Shelf {
         let Phase::Replaying(replayed) = std::mem::replace(&mut self.phase, Phase::Syncing) else {
             unreachable!("recovery starts once");
         };
-        if let Some(error) = &replayed.contradiction {
+        let lost = replayed.contradictions.first_key_value().map(|(_, error)| error);
+        if let Some(error) = lost {
             out.push(Output::Note(format!("edits are missing from the journal: {error}")));
         }
-        if (gap || replayed.contradiction.is_some()) && self.layout.count > 0 {
+        if (gap || lost.is_some()) && self.layout.count > 0 {
             let (next, headers) = (SegmentId(0), BTreeMap::new());
             self.phase = Phase::Headers { replayed, next, headers };
             self.recover_next(self.layout.offset(next), SECTOR, io);

@@ -211,6 +211,11 @@ impl RunBuilder {
         self.rows
     }
 
+    /// Tombstones of entries up to this one were left out.
+    pub(crate) fn set_bare(&mut self, bare: LogIndex) {
+        self.spec.bare = bare;
+    }
+
     /// Whether anything can be written now.
     pub(crate) fn has_writes(&self) -> bool {
         self.stream.is_ready() || self.values.stream_ref().is_ready()
