@@ -405,7 +405,8 @@ impl Storage {
                 Ok(())
             }
             Phase::Shelf { parts, .. } | Phase::Open(parts) => {
-                parts.journal.pump(&mut io).map_err(|error| error.to_string())
+                let pumped = parts.journal.pump(&mut io);
+                pumped.map_err(|error| format!("{error}; {}", parts.journal_status()))
             }
         };
         if let Err(reason) = result {
