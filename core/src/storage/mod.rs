@@ -408,7 +408,8 @@ impl Storage {
             }
             Phase::Shelf { parts, .. } | Phase::Open(parts) => {
                 parts.shelf.free_retired(&mut io);
-                parts.journal.pump(&mut io).map_err(|error| error.to_string())
+                let pumped = parts.journal.pump(&mut io);
+                pumped.map_err(|error| format!("{error}; {}", parts.journal_status()))
             }
         };
         if let Err(reason) = result {
