@@ -81,7 +81,10 @@ impl Storage {
     pub(crate) fn shorten_journal(&mut self, fx: &mut Effects) {
         let Some(room) = self.journal_room() else { return };
         self.with_parts(fx, |parts, io| {
-            if parts.chunks_needed().is_some_and(|first| first + room.ring / CHUNKS_PART < room.head) {
+            if parts
+                .chunks_needed()
+                .is_some_and(|first| first + room.ring / CHUNKS_PART < room.head)
+            {
                 parts.shelf.write_out_chunk_index(io);
             }
             let gain = parts.needed().saturating_sub(room.tail);
