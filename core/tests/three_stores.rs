@@ -28,6 +28,8 @@ mod disk;
 use disk::{Disk, carry_out};
 
 const GATEWAY: GatewayId = GatewayId(100);
+/// Stands for every store.
+const ALL: StoreId = StoreId(0);
 
 /// Stores, their disks, and what is under way. Everything takes a microsecond.
 struct Cluster {
@@ -70,7 +72,7 @@ impl Cluster {
             zone: zone(id.0).zone,
             map: ClusterMap::bootstrap(64, (1..=3).map(zone).collect()),
             geometry: match self.other {
-                Some((other, geometry)) if other == id => geometry,
+                Some((other, geometry)) if other == id || other == ALL => geometry,
                 _ => Geometry::SIMULATION,
             },
             limits: StoreLimits::SIMULATION,
@@ -358,14 +360,11 @@ fn a_journal_that_is_short_wraps_and_its_store_follows_on() {
 
 /// Where nothing can be written out, nothing of the journal can be given up.
 #[test]
-fn a_leader_whose_disk_is_full_refuses_new_data_but_opens_sessions_and_reads() {
-    let mut cluster = Cluster::new(None);
-    cluster.open_session(1);
-    let leader = cluster.leader();
+fn stores_whose_disks_are_full_refuse_new_data_but_open_sessions_and_read() {
     let Geometry { journal, segment, .. } = Geometry::SIMULATION;
     let capacity = (256 << 10) + journal + 8 * segment;
     let small = Geometry { capacity, ..Geometry::SIMULATION };
-    let mut cluster = Cluster::new(Some((leader, small)));
+    let mut cluster = Cluster::new(Some((ALL, small)));
     let session = cluster.open_session(1);
     let (tenant, name) = (TenantId(0), BucketName::parse("a-bucket").expect("a fair name"));
     let create = CommandBody::CreateBucket { tenant, name, owner: Owner::default() };
