@@ -131,7 +131,8 @@ impl Cluster {
                 return answer;
             }
         }
-        panic!("no answer to {ask:?}");
+        let stores: Vec<String> = self.stores.values().map(Store::status).collect();
+        panic!("no answer to {ask:?}:\n{}", stores.join("\n"));
     }
 
     /// Ask one store; `None` if it does not answer.
@@ -352,6 +353,8 @@ fn a_journal_that_is_short_wraps_and_its_store_follows_on() {
         };
         assert_eq!(end(follower, &cluster), end(leader, &cluster));
         (1..=3).for_each(|id| cluster.start(StoreId(id)));
+        // There are runs to load, and time must pass before one of them leads.
+        (0..100_000).for_each(|_| cluster.turn());
         let outcome = cluster.command(session.0, 2501, put("key", &[7; 900]));
         assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
     }
