@@ -61,7 +61,7 @@ struct Claim<K> {
 pub enum Admission {
     /// So much is the claimant's.
     Granted(u64),
-    /// The claim waits; [`Fair::next`] will name it.
+    /// The claim waits; [`Fair::news`] will name it.
     Queued,
     /// The queue is full, and the claimant's tenant has most of it.
     Refused,
@@ -133,7 +133,7 @@ impl<T: Ord + Clone, K: Ord + Copy> Fair<T, K> {
 
     /// What has become of a claim that waited, if there is news. To be asked until there is none,
     /// whenever something was let go.
-    pub fn next(&mut self) -> Option<News<K>> {
+    pub fn news(&mut self) -> Option<News<K>> {
         if let Some(key) = self.displaced.pop() {
             return Some(News::Displaced(key));
         }
@@ -323,7 +323,7 @@ mod tests {
 
     fn granted(fair: &mut Bytes) -> Vec<(u32, u64)> {
         let mut all = Vec::new();
-        while let Some(news) = fair.next() {
+        while let Some(news) = fair.news() {
             match news {
                 News::Granted(key, amount) => all.push((key, amount)),
                 News::Displaced(key) => panic!("{key} was displaced"),
@@ -380,8 +380,8 @@ mod tests {
         }
         assert_eq!(fair.claim(&1, 5, 1, 1), Admission::Refused);
         assert_eq!(fair.claim(&2, 6, 1, 1), Admission::Queued);
-        assert_eq!(fair.next(), Some(News::Displaced(4)));
-        assert_eq!(fair.next(), None);
+        assert_eq!(fair.news(), Some(News::Displaced(4)));
+        assert_eq!(fair.news(), None);
         fair.check(|key| key != 4 && key != 5);
     }
 
@@ -457,7 +457,7 @@ mod tests {
                 }
                 loop {
                     let before = held(&fair);
-                    if fair.next().is_none() {
+                    if fair.news().is_none() {
                         break;
                     }
                     hold_the_promise(&fair, &before);
@@ -479,12 +479,12 @@ mod tests {
             for key in borrowers {
                 fair.shrink(key, 0);
             }
-            while fair.next().is_some() {}
+            while fair.news().is_some() {}
             prop_assert!(!fair.tenants.values().any(|it| lacks(it, fair.share())), "{fair:?}");
             // And when all is let go, nobody waits at all.
             while let Some(key) = keys.pop() {
                 fair.release(key);
-                while fair.next().is_some() {}
+                while fair.news().is_some() {}
             }
             prop_assert_eq!((fair.used(), fair.waiting(), fair.tenants()), (0, 0, 0));
         }

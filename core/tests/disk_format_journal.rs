@@ -139,8 +139,8 @@ fn superblock_fields_stand_at_their_offsets() {
         geometry,
         prepared: geometry.journal_piece,
         mark: SyncedMark { recovery: 0x5555, synced: 0x6000 },
-        birth: DiskBirth(0),
-        founders: [DiskBirth(0); 3],
+        birth: DiskBirth(0x8888),
+        founders: [DiskBirth(0x8888), DiskBirth(0x9999), DiskBirth(0xaaaa)],
         tail: Tail {
             position: 0x5000,
             previous: Checksum(0x7777),
@@ -167,7 +167,7 @@ fn superblock_fields_stand_at_their_offsets() {
     assert_eq!(u64_at(&bytes, field::TAIL_RECOVERY_START), 0x4000);
     assert_eq!(
         u64_at(&bytes, field::CHECKSUM),
-        2_638_533_955_524_493_239,
+        4_764_971_852_061_205_038,
         "a written disk stays readable"
     );
     assert_eq!(Superblock::decode(1, &bytes), Ok(superblock));

@@ -296,7 +296,7 @@ impl Gateway {
     /// Give room in the budget to those who wait for it.
     fn admit(&mut self, now: Instant, fx: &mut Effects) {
         self.shared.count_late();
-        while let Some(news) = self.shared.budget.next() {
+        while let Some(news) = self.shared.budget.news() {
             match news {
                 News::Granted(id, bytes) => self.input(now, id, Input::Admitted(bytes), fx),
                 News::Displaced(id) => self.input(now, id, Input::Displaced, fx),

@@ -388,17 +388,26 @@ pub(super) enum ObjectTable {
     Behind,
 }
 
-/// The object key in an object row's encoded key, which ends at `end` as [`object_row`] says.
+/// The object key in an object row's encoded key, which ends at `end` as [`object_row`] says; or in a
+/// place behind it, as [`behind_object`] gives it.
 ///
 /// # Errors
 /// [`DecodeError`] if it is no object key.
 pub(super) fn object_key_of(row: &[u8], end: usize) -> Result<ObjectKey, DecodeError> {
     let invalid = DecodeError::Invalid { what: "object key in a key" };
-    let escaped = row.get(KEY_AT..end - KEY_END.len()).ok_or(invalid)?;
-    if escaped.contains(&0) {
-        return parsed(&Reader(&row[KEY_AT..end]).escaped()?);
+    let escaped = row.get(KEY_AT..end - KEY_END.len()).ok_or(invalid.clone())?;
+    if !escaped.contains(&0) {
+        return parsed(escaped);
     }
-    parsed(escaped)
+    let mut key = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.iter();
+    while let Some(byte) = bytes.next() {
+        key.push(*byte);
+        if *byte == 0 && bytes.next() != Some(&0xff) {
+            return Err(invalid);
+        }
+    }
+    parsed(&key)
 }
 
 /// Put into `out` the place behind all rows of the object key that a row's encoded key has.

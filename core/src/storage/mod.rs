@@ -16,6 +16,7 @@ pub(crate) mod io;
 pub mod journal;
 pub mod layout;
 mod opening;
+mod parts;
 mod room;
 pub(crate) mod segment;
 pub(crate) mod shelf;
@@ -48,9 +49,10 @@ use crate::rng::Rng;
 use crate::rows::{Miss, RowWrite, Rows};
 use checkpoint::Checkpoints;
 use io::{DiskQueue, Io, SyncTicket};
-use journal::{Journal, JournalRecovery, Progress};
+use journal::{Journal, JournalRecovery};
 use opening::Gathered;
-use shelf::{Output, Shelf, ShelfConfig, TableId};
+use parts::Parts;
+use shelf::{Output, ShelfConfig, TableId};
 use superblock::{CopyFault, Found, Superblock, SuperblockReader, SuperblockWriter};
 
 /// What a store hears from its storage.
@@ -145,23 +147,6 @@ enum Phase {
     },
     Open(Parts),
     Halted,
-}
-
-/// Journal and shelf, and the edits between them.
-#[derive(Debug)]
-struct Parts {
-    journal: Journal,
-    shelf: Shelf,
-    /// Edits that wait to be durable, oldest first.
-    edits: VecDeque<(JournalTicket, u64)>,
-    last_ticket: JournalTicket,
-    checkpoints: Checkpoints,
-    /// Ranges whose tables cannot be read; told to the store when storage opens, or at once.
-    damaged: BTreeSet<RangeId>,
-    /// The superblock that will say with which disks the cluster began.
-    beginning: Option<u64>,
-    /// What the tables on disk hold; taken when storage opens.
-    flushed: Option<BTreeMap<TableId, LogIndex>>,
 }
 
 impl Storage {
@@ -408,7 +393,8 @@ impl Storage {
             }
             Phase::Shelf { parts, .. } | Phase::Open(parts) => {
                 parts.shelf.free_retired(&mut io);
-                parts.journal.pump(&mut io).map_err(|error| error.to_string())
+                let pumped = parts.journal.pump(&mut io);
+                pumped.map_err(|error| format!("{error}; {}", parts.journal_status()))
             }
         };
         if let Err(reason) = result {
@@ -724,117 +710,5 @@ impl Storage {
     fn take(&mut self, outputs: Vec<Output>) {
         let taken = self.parts().take(outputs);
         self.after(taken);
-    }
-}
-
-impl Parts {
-    fn append(&mut self, record: Record) -> JournalTicket {
-        self.checkpoints.note(&record);
-        self.last_ticket = self.journal.append(record);
-        self.last_ticket
-    }
-
-    fn on_disk(
-        &mut self,
-        token: DiskToken,
-        result: &DiskResult,
-        queue: &mut DiskQueue,
-        fx: &mut Effects,
-    ) -> Result<Vec<StorageEvent>, String> {
-        match self.journal.on_disk(token, result).map_err(|error| error.to_string())? {
-            Progress::Mine => Ok(Vec::new()),
-            Progress::Entries(read) => match read.entries {
-                Ok(entries) => {
-                    let (range, from) = (read.range, read.from);
-                    Ok(vec![StorageEvent::Entries { range, from, entries }])
-                }
-                // Recovery looks at the whole journal and tells the peers what is in doubt.
-                Err(damage) => Err(format!("{damage}; restart the store to have it repaired")),
-            },
-            Progress::NotMine => {
-                let mut outputs = Vec::new();
-                let mut io = Io { queue, fx };
-                let mine = self.shelf.on_disk(token, result, &mut io, &mut outputs);
-                assert!(mine, "each effect belongs to somebody");
-                self.take(outputs)
-            }
-        }
-    }
-
-    fn on_synced(
-        &mut self,
-        ticket: SyncTicket,
-        durable: Durable,
-        queue: &mut DiskQueue,
-        fx: &mut Effects,
-    ) -> Result<Vec<StorageEvent>, String> {
-        let mut io = Io { queue, fx };
-        let mut outputs = Vec::new();
-        if self.shelf.on_synced(ticket, durable, &mut io, &mut outputs) {
-            return self.take(outputs);
-        }
-        let records = self.journal.on_synced(ticket, durable);
-        let written = self.journal.superblock_durable();
-        let begun = self.beginning.take_if(|sequence| *sequence <= written);
-        let begun = begun.map(|_| StorageEvent::Begun);
-        let Some((through, durable)) = records else { return Ok(begun.into_iter().collect()) };
-        while let Some((_, id)) = self.edits.pop_front_if(|(ticket, _)| *ticket <= through) {
-            self.shelf.edit_durable(id, &mut io, &mut outputs);
-        }
-        let mut events = self.take(outputs)?;
-        events.push(StorageEvent::Durable(through, durable));
-        events.extend(begun);
-        self.go_on_with_checkpoint(through);
-        Ok(events)
-    }
-
-    /// Journal the shelf's edits, and pass the rest on.
-    fn take(&mut self, outputs: Vec<Output>) -> Result<Vec<StorageEvent>, String> {
-        let mut events = Vec::new();
-        for output in outputs {
-            match output {
-                Output::Recovered { flushed } => self.flushed = Some(flushed),
-                Output::Journal { id, edit, chunks } => self.journal_edit((id, edit, chunks)),
-                Output::Fetched(miss) => events.push(StorageEvent::Fetched(miss)),
-                // Who waits for that looks at `is_stalled` after each step.
-                Output::Flushed { .. } => {}
-                Output::Staged { table } => {
-                    events.extend(range_of(table).map(|range| StorageEvent::Staged { range }));
-                }
-                Output::IngestFailed { table, reason } => {
-                    let failed = |range| StorageEvent::IngestFailed { range, reason };
-                    events.extend(range_of(table).map(failed));
-                }
-                Output::Installed { table } => {
-                    self.log_is_installed();
-                    events.extend(range_of(table).map(|_| StorageEvent::Installed));
-                }
-                Output::ChunkStored { op, result } => {
-                    events.push(StorageEvent::ChunkStored { op, result });
-                }
-                Output::ChunkRead { op, result } => {
-                    events.push(StorageEvent::ChunkRead { op, result });
-                }
-                Output::ChunkLooked { op, result } => {
-                    events.push(StorageEvent::ChunkLooked { op, result });
-                }
-                Output::Damaged { table, reason, .. } => {
-                    events.push(StorageEvent::Note(reason));
-                    if let TableId::Range(range) = table {
-                        self.damaged.insert(range);
-                    }
-                }
-                Output::Note(note) => events.push(StorageEvent::Note(note)),
-                Output::Fatal(reason) => return Err(reason),
-            }
-        }
-        Ok(events)
-    }
-}
-
-fn range_of(table: TableId) -> Option<RangeId> {
-    match table {
-        TableId::Range(range) => Some(range),
-        TableId::Chunks => None,
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct OpenedRange {
     pub(crate) suspect: u64,
     /// During recovery: where the log begins is known. Else the entries so far stand between the tail
     /// and a checkpoint to come, and `base_index` is the one before the first of them.
-    pub(super) begins: bool,
+    pub(crate) begins: bool,
 }
 
 impl OpenedRange {

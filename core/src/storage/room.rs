@@ -81,8 +81,10 @@ impl Storage {
     pub(crate) fn shorten_journal(&mut self, fx: &mut Effects) {
         let Some(room) = self.journal_room() else { return };
         self.with_parts(fx, |parts, io| {
-            let chunks = parts.checkpoints.chunks.first_after(parts.shelf.flushed(TableId::Chunks));
-            if chunks.is_some_and(|first| first + room.ring / CHUNKS_PART < room.head) {
+            if parts
+                .chunks_needed()
+                .is_some_and(|first| first + room.ring / CHUNKS_PART < room.head)
+            {
                 parts.shelf.write_out_chunk_index(io);
             }
             let gain = parts.needed().saturating_sub(room.tail);
@@ -106,18 +108,30 @@ impl Parts {
     pub(super) fn journal_status(&self) -> String {
         let JournalRoom { tail, head, ring } = self.room();
         let (free, made) = (self.journal.free_bytes(), self.checkpoints.made);
-        format!("journal {tail}..{head} of {ring} free={free} checkpoints={made}")
+        let (entries, chunks) = (self.entries_needed(), self.chunks_needed());
+        format!(
+            "journal {tail}..{head} of {ring} free={free} checkpoints={made} needed by entries={} by \
+             chunks={}",
+            entries.unwrap_or(head),
+            chunks.unwrap_or(head),
+        )
     }
 
     /// Nothing before this position is needed with a checkpoint at the head.
     fn needed(&self) -> u64 {
-        let entries = self
-            .checkpoints
-            .starts()
-            .filter_map(|(range, start)| self.journal.first_entry_after(range, start));
-        let flushed = self.shelf.flushed(TableId::Chunks);
-        let chunks = self.checkpoints.chunks.first_after(flushed);
-        entries.chain(chunks).fold(self.journal.head(), u64::min)
+        let needed = self.entries_needed().into_iter().chain(self.chunks_needed());
+        needed.fold(self.journal.head(), u64::min)
+    }
+
+    /// Where the first entry stands that no log has given up.
+    fn entries_needed(&self) -> Option<u64> {
+        let starts = self.checkpoints.starts();
+        starts.filter_map(|(range, start)| self.journal.first_entry_after(range, start)).min()
+    }
+
+    /// A position not behind the first chunk records that are in no run.
+    fn chunks_needed(&self) -> Option<u64> {
+        self.checkpoints.chunks.first_after(self.shelf.flushed(TableId::Chunks))
     }
 
     /// Journal an edit, or hold it back while a checkpoint waits for those before it.

@@ -268,7 +268,7 @@ impl Commands {
 
     /// A batch could not be proposed: it goes back to the front of the queue.
     fn put_back(&mut self, batch: Batch, waiters: Vec<Vec<Waiter>>) {
-        self.queue_bytes += batch.commands.iter().map(|it| weight(it)).sum::<u64>();
+        self.queue_bytes += batch.commands.iter().map(weight).sum::<u64>();
         let commands = batch.commands.into_iter().zip(waiters);
         let back = commands.map(|(command, waiters)| Waiting { command, waiters });
         self.queue.splice(..0, back);

@@ -16,6 +16,9 @@ const KEPT_PART: u64 = 4;
 const CUT_OFF_PART: u64 = 2;
 /// Whoever looks for something to give up in a journal that is shorter finds nothing.
 const LONG_PART: u64 = 3;
+/// A memtable that is not full is written out if it gives at least this part of the ring back, or all
+/// that it holds before the newest part.
+const RUN_PART: u64 = 8;
 /// Less than this part of the ring is not worth it.
 const GAIN_PART: u64 = 32;
 
@@ -59,7 +62,12 @@ impl Replica {
         };
         let (kept, cut_off) = (before(KEPT_PART), before(CUT_OFF_PART));
         let flushed = host.storage.flushed(self.id);
-        if flushed < kept && flushed < applied && host.storage.can_freeze(self.id) {
+        let mut place = |index| host.storage.first_entry_after(self.id, index).unwrap_or(room.head);
+        // While entries are applied that were read back, each one may be the first that is worth it: a
+        // run costs more of the journal than a few entries give back.
+        let frees = place(applied).saturating_sub(place(flushed));
+        let is_due = flushed < kept && (applied >= kept || frees >= room.ring / RUN_PART);
+        if is_due && flushed < applied && host.storage.can_freeze(self.id) {
             self.freeze(applied, host, fx);
         }
         let settled = flushed.min(self.raft.applied_index());

@@ -1,5 +1,4 @@
-//! Listings over a real table: memtable and runs, with deleted and replaced objects in between; and what
-//! a page costs.
+//! Listings over a real table: memtable and runs, with deleted and replaced objects in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,15 +6,14 @@ use bytes::Bytes;
 
 use super::support::*;
 use crate::ids::*;
-use crate::object::*;
 use crate::range::Range;
 use crate::range::command::*;
 use crate::range::keys;
 use crate::request::ListEntry;
 use crate::rng::Rng;
-use crate::rows::{Rows, family};
+use crate::rows::family;
 use crate::storage::segment::allocator::Segments;
-use crate::storage::segment::edit::{RunDescriptor, TableId};
+use crate::storage::segment::edit::TableId;
 use crate::storage::segment::layout::Layout;
 use crate::storage::tree::block::Block;
 use crate::storage::tree::cache::{BlockCache, Cached};
@@ -185,61 +183,4 @@ fn rows_of_an_object_are_one_family_and_no_others_are_in_it() {
     }
     assert_eq!(families.len(), names.len() * 2);
     assert_eq!(family(&keys::Key::Header.encode()), None);
-}
-
-/// `cargo test --release -p trine-core --lib pages -- --ignored --nocapture`
-#[test]
-#[ignore = "measures: to be run in release"]
-#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a measurement")]
-#[allow(clippy::print_stdout, reason = "a measurement")]
-fn cost_of_a_page() {
-    const OBJECTS: u64 = 300_000;
-    let store = StoreId(7);
-    let layout = Layout { store, area: 0, segment: 64 << 20, count: 4000, tree_block: 16 << 10 };
-    let mut store = Store::new(16 << 20, layout);
-    let mut order: Vec<u64> = (0..OBJECTS).collect();
-    let mut rng = Rng::new(1);
-    for at in (1..order.len()).rev() {
-        order.swap(at, rng.below(at as u64 + 1) as usize);
-    }
-    let key = |n: u64| format!("photos/2026/{n:012}.jpg");
-    let body = Bytes::from(vec![7; 1024]);
-    let started = std::time::Instant::now();
-    for numbers in order.chunks(64) {
-        let put = |n: &u64| {
-            let mut object = new_object(*n, NewBody::Inline(body.clone()));
-            object.attributes.user_metadata.clear();
-            object.tags.clear();
-            let (target, conditions) = (target(1, &key(*n)), WriteConditions::default());
-            CommandBody::PutObject { target, conditions, object: Box::new(object) }
-        };
-        store.apply(numbers.iter().map(put).collect());
-    }
-    println!("apply: {:.2} us per object", started.elapsed().as_secs_f64() * 1e6 / OBJECTS as f64);
-    let runs = store.table.runs.iter().map(|run| &run.descriptor);
-    let blocks = |run: &RunDescriptor| u64::from(run.data_blocks) * (16 << 10);
-    let (bytes, rows) =
-        runs.clone().fold((0, 0), |(bytes, rows), run| (bytes + blocks(run), rows + run.rows));
-    let values: u64 = runs.clone().map(RunDescriptor::value_bytes).sum();
-    println!(
-        "{} runs, {rows} rows: per object {:.1} bytes in blocks, {:.1} of values",
-        store.table.runs.len(),
-        bytes as f64 * 2.0 / rows as f64,
-        values as f64 * 2.0 / rows as f64
-    );
-    for (place, start) in [("start", 0), ("middle", OBJECTS / 2), ("end", OBJECTS - 1001)] {
-        let start = ScanStart::AtKey(key(start));
-        let request = ScanRequest { start, ..scan(1, "", None) };
-        let started = std::time::Instant::now();
-        for _ in 0..50 {
-            assert_eq!(store.page(&request).entries.len(), 1000);
-        }
-        println!("page at the {place}: {:.3} ms", started.elapsed().as_secs_f64() * 1e3 / 50.0);
-    }
-    let started = std::time::Instant::now();
-    for n in 0..100_000 {
-        let versions = keys::versions(&target(1, &key(n * 3)));
-        assert!(store.rows().seek(&versions.start, &versions.end).unwrap().is_some());
-    }
-    println!("lookup of an object: {:.2} us", started.elapsed().as_secs_f64() * 1e6 / 1e5);
 }

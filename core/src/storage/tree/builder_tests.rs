@@ -141,7 +141,8 @@ fn build(
     disk.write(core::mem::take(&mut built.writes));
     let mut reserved = builder.reserved();
     let mut own: Vec<_> = built.run.descriptor.all_segments().collect();
-    (reserved.sort_unstable(), own.sort_unstable());
+    reserved.sort_unstable();
+    own.sort_unstable();
     assert_eq!(reserved, own);
     assert_eq!(built.headers.len(), own.len());
     Ok(built)

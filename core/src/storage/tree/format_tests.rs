@@ -130,7 +130,8 @@ fn filter_is_as_documented() {
     let whole = xxhash_rust::xxh3::xxh3_64_with_seed(&object, 0);
     let (mut one, mut other) =
         (Filter::for_keys(1, &layout()).unwrap(), Filter::for_keys(1, &layout()).unwrap());
-    (one.insert(row(b"\x10")), other.insert(KeyHash::from_hash(whole)));
+    one.insert(row(b"\x10"));
+    other.insert(KeyHash::from_hash(whole));
     assert_eq!(one.as_slice(), other.as_slice());
     let kind = BlockKind::Filter;
     let blocks = raw_blocks(filter.as_slice(), &layout(), RUN, 13, kind);

@@ -326,7 +326,7 @@ impl RunBuilder {
         }
         let few = descriptor.segments.len() <= RUN_SEGMENTS_MAX
             && descriptor.values.len() <= RUN_VALUES_MAX;
-        assert!(few, "who gives the rows stops when the run is full");
+        assert!(few, "runs that would be too large together are not merged");
         let bytes = descriptor.to_bytes();
         debug_assert_eq!(bytes.len(), descriptor.encoded_bytes());
         let mut ahead = ahead.into_iter();
