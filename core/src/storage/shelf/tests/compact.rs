@@ -500,6 +500,7 @@ fn on_a_full_disk_deleted_rows_give_room_back() {
 #[test]
 fn replay_refuses_a_merge_that_does_not_fit() {
     let mut rig = Rig::start(with_lag(0), 1, false);
+    rig.checkpoints = false;
     apply(&mut rig, 1, 200, 6);
     rig.settle();
     let image = rig.crash();
