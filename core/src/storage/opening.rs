@@ -100,9 +100,12 @@ impl OpenedRange {
         let of_this_log =
             index <= self.base_index || (index <= self.last_index && term_there == Some(term));
         if !of_this_log {
-            self.terms.clear();
-            self.memberships.clear();
-            (self.base_index, self.last_index) = (index, index);
+            // Whatever stood before, the log begins here. Nothing else would say so if the checkpoint was
+            // lost to damage together with all that was known of the range.
+            self.begins_anew_with(index.next());
+            self.base_term = term;
+            self.memberships.push((index, membership));
+            self.begins = true;
         }
     }
 

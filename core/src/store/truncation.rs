@@ -82,7 +82,7 @@ impl Replica {
             return;
         }
         let Some(term) = self.raft.term_at(through) else { return };
-        let membership = self.membership_at(through).unwrap_or_else(Bytes::new);
+        let membership = self.membership_at(through).unwrap_or_default();
         self.raft.compacted(through);
         host.storage.start_log_after(self.id, (through, term), membership);
     }

@@ -292,3 +292,18 @@ fn a_log_that_is_first_heard_of_behind_a_checkpoint_begins_at_one() {
     gathered.record(entry(2, 3), AT, false);
     assert!(gathered.unreadable.is_some(), "entry 1 is missing");
 }
+
+/// Nothing was left of the log, not even that there was one; then a state was taken over and trusted, and
+/// no checkpoint came any more. Found by the simulator (0x13b).
+#[test]
+fn a_state_that_was_taken_over_after_all_was_lost_begins_the_log() {
+    let mut gathered = gathered_from(4096);
+    gathered.record(distrust(Incarnation(5)), AT, false);
+    gathered.record(installation(), AT, false);
+    gathered.record(Record::Trusted { range: RANGE }, AT, false);
+    gathered.record(entry(10, 2), AT, false);
+    gathered.complete(false);
+    assert_eq!((gathered.void_logs(), &gathered.unreadable), (Vec::new(), &None));
+    assert_eq!(log_of(&gathered), (9, 2, vec![(10, 2)], 10));
+    assert_eq!(gathered.ranges[&RANGE].memberships.len(), 1);
+}

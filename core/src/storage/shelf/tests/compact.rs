@@ -146,13 +146,12 @@ fn run_trace(completions: u64, seed: u64) -> (Image, u64, bool) {
     let mut rig = Rig::open(with_lag(30), seed, false);
     let (mut n, mut done) = (0, false);
     while rig.completions < completions {
-        if rig.ready && n < 100 && rig.completions > n * 5 {
-            if !rig.shelf.is_stalled(RANGE) {
-                n += 1;
-                rig.shelf.write_rows(RANGE, LogIndex(n), &entry(n));
-                if n % 8 == 0 {
-                    rig.with(|shelf, io, _| shelf.freeze(RANGE, LogIndex(n), io));
-                }
+        let due = rig.ready && n < 100 && rig.completions > n * 5;
+        if due && !rig.shelf.is_stalled(RANGE) {
+            n += 1;
+            rig.shelf.write_rows(RANGE, LogIndex(n), &entry(n));
+            if n % 8 == 0 {
+                rig.with(|shelf, io, _| shelf.freeze(RANGE, LogIndex(n), io));
             }
         }
         if !rig.step() {

@@ -298,7 +298,8 @@ fn due(units: &[Unit]) -> Option<(Range<usize>, Reason)> {
 #[test]
 fn picks_by_table() {
     use Reason::{Garbage, Level};
-    let cases: &[(&[u64], Option<(Range<usize>, Reason)>)] = &[
+    type Case = (&'static [u64], Option<(Range<usize>, Reason)>);
+    let cases: &[Case] = &[
         (&[], None),
         (&[1], None),
         (&[1000], None),
