@@ -7,7 +7,7 @@ use trine_core::consensus::Role;
 use trine_core::disk::Room;
 use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::gateway::Gateway;
-use trine_core::ids::{DiskToken, Endpoint, RangeId, RequestId, ZoneId};
+use trine_core::ids::{DiskToken, Endpoint, RangeId, RequestId, StoreId, ZoneId};
 use trine_core::memory::MemoryAccount;
 use trine_core::message::Envelope;
 use trine_core::store::{Observation, Store};
@@ -89,6 +89,8 @@ pub trait Maker {
     fn store(&self, config: StoreConfig) -> Self::Store;
     /// A gateway that waits for its `Start`.
     fn gateway(&self, config: GatewayConfig) -> Self::Gateway;
+    /// A store's disk was emptied: it starts from nothing, and rightly so.
+    fn disk_emptied(&self, _store: StoreId) {}
     /// A message on its way: as a value, or through a codec. With it a number that differs between
     /// different messages, for the trace.
     fn carry(&self, envelope: Envelope) -> (Envelope, u64) {

@@ -101,6 +101,7 @@ impl<M: Maker> World<M> {
         // Peers who remember more of it tell it, and it halts.
         target.damaged = true;
         self.onlooker.emptied(machine);
+        self.maker.disk_emptied(own);
         self.counts.hits.hit(FaultKind::StoreEmptied);
         self.trace.say(self.now, &self.machines[machine].name, "fault", "its disk is empty");
     }

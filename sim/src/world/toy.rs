@@ -100,6 +100,10 @@ impl Maker for Toy {
     fn gateway(&self, config: GatewayConfig) -> ToyGateway {
         ToyGateway { toy: self.clone(), config, puts: BTreeMap::new(), gets: BTreeMap::new() }
     }
+
+    fn disk_emptied(&self, store: StoreId) {
+        self.durable.borrow_mut().remove(&store);
+    }
 }
 
 /// Three sectors.

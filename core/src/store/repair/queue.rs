@@ -26,8 +26,8 @@ use crate::time::{Deadline, Duration, Instant};
 /// Chunks that are known to be in question; beyond it new ones are turned away, and a comparison has
 /// to find them again.
 const ITEMS_MAX: usize = 4096;
-/// Chunks in hand at a time.
-const ACTIVE_MAX: usize = 4;
+/// Chunks in hand at a time: enough that a zone 80 ms away fills its copies by some megabytes each round trip.
+const ACTIVE_MAX: usize = 16;
 /// Callers that wait for one chunk.
 const ASKERS_MAX: usize = 8;
 /// How long one source may take.
