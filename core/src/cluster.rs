@@ -7,6 +7,9 @@ use crate::time::Duration;
 /// stage of Trine; everything is range-addressed all the same. 0 stands for "no range" in the journal.
 pub const ROOT_RANGE: RangeId = RangeId(1);
 
+/// Voters that a cluster begins with, at most: one of each zone.
+pub const FOUNDERS_MAX: usize = 3;
+
 /// Which stores there are. Chunks map to placement groups, groups to one slot per zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterMap {
@@ -20,6 +23,8 @@ pub struct ClusterMap {
     pub voters: Vec<StoreId>,
     /// Identities that were replaced. They never come back.
     pub retired: Vec<StoreId>,
+    /// Where each of them stood. Shorter than `retired` if the map is of an older format.
+    pub retired_zones: Vec<ZoneId>,
 }
 
 impl ClusterMap {
@@ -28,7 +33,15 @@ impl ClusterMap {
     /// `groups` must be a power of two, and `zones` ascending.
     pub fn bootstrap(groups: u32, zones: Vec<ZoneMap>) -> Self {
         let voters = zones.iter().filter_map(|zone| zone.slots.first()).map(|slot| slot.store);
-        Self { epoch: MapEpoch(1), groups, voters: voters.collect(), zones, retired: Vec::new() }
+        let voters = voters.collect();
+        let (retired, retired_zones) = Default::default();
+        Self { epoch: MapEpoch(1), groups, voters, zones, retired, retired_zones }
+    }
+
+    /// The zone of a store, which may be retired; `None` if it is not known.
+    pub fn zone_of(&self, store: StoreId) -> Option<ZoneId> {
+        let retired = self.retired.iter().zip(&self.retired_zones).map(|(id, zone)| (*zone, *id));
+        self.stores().chain(retired).find(|(_, id)| *id == store).map(|(zone, _)| zone)
     }
 
     /// All stores that fill a slot, with their zones.
@@ -60,9 +73,9 @@ pub struct Slot {
 pub struct Geometry {
     /// Bytes of the whole disk that may be used.
     pub capacity: u64,
-    /// Bytes of the journal.
+    /// Bytes of the journal, a ring.
     pub journal: u64,
-    /// Bytes of journal that are pre-written at a time.
+    /// Bytes of journal that are prepared at a time.
     pub journal_piece: u64,
     /// Bytes of a segment.
     pub segment: u64,
@@ -71,21 +84,22 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// For production: 1 TiB at most, sparse; the journal grows to 16 GiB.
+    /// For production: 1 TiB at most, sparse. Of the journal's 256 MiB a quarter is kept for followers
+    /// that lag a little, half at most; restart reads no more than that. It is all in use after as many
+    /// bytes of entries, so that its size counts against that of the data.
     pub const PRODUCTION: Self = Self {
         capacity: 1 << 40,
-        journal: 16 << 30,
-        journal_piece: 32 << 20,
+        journal: 256 << 20,
+        journal_piece: 8 << 20,
         segment: 64 << 20,
         tree_block: 16 << 10,
     };
 
-    /// Small enough that a simulated run passes every boundary; the journal, which is not truncated
-    /// yet, is large enough for a whole run.
+    /// Small enough that a simulated run passes every boundary, the end of the journal's ring too.
     pub const SIMULATION: Self = Self {
-        capacity: 192 << 20,
-        journal: 128 << 20,
-        journal_piece: 128 << 10,
+        capacity: 65 << 20,
+        journal: 1 << 20,
+        journal_piece: 64 << 10,
         segment: 256 << 10,
         tree_block: 4 << 10,
     };
@@ -120,13 +134,19 @@ pub struct StoreLimits {
     pub entry_cache_bytes: u64,
     /// Range calls in hand; beyond it they are refused as overloaded.
     pub calls_max: usize,
+    /// Bytes of commands that wait to be proposed, likewise.
+    pub call_bytes_max: u64,
     /// Chunk bytes in hand (being written or read); beyond it calls are refused as overloaded.
     pub chunk_bytes_max: u64,
     /// A peer that lacks more entries than this gets the state instead of the log.
     pub snapshot_lag: u64,
+    /// Deleted rows are remembered for so many entries, for replicas that lag. Who lags more gets
+    /// the whole state instead of what is newer.
+    pub tombstone_lag: u64,
     /// Bytes of rows in one page of a state, but for a single larger row.
     pub snapshot_page_bytes: usize,
-    /// Journal bytes kept back from new data, so that fences and hard states still go in.
+    /// Journal bytes kept back from new data, of which deletes may have a quarter: fences and hard
+    /// states must still go in.
     pub journal_reserve: u64,
 }
 
@@ -137,10 +157,22 @@ impl StoreLimits {
         block_cache_bytes: 32 << 20,
         entry_cache_bytes: 16 << 20,
         calls_max: 16_384,
+        call_bytes_max: 64 << 20,
         chunk_bytes_max: 128 << 20,
         snapshot_lag: 100_000,
+        tombstone_lag: 1_000_000,
         snapshot_page_bytes: 256 << 10,
-        journal_reserve: 64 << 20,
+        journal_reserve: 32 << 20,
+    };
+    /// For one of three stores in a process, which takes less than 400 MB with all of them.
+    pub const ALL_IN_ONE: Self = Self {
+        memtable_bytes: 8 << 20,
+        block_cache_bytes: 8 << 20,
+        entry_cache_bytes: 4 << 20,
+        calls_max: 4096,
+        call_bytes_max: 16 << 20,
+        chunk_bytes_max: 32 << 20,
+        ..Self::PRODUCTION
     };
     /// For simulations: small enough to be reached.
     pub const SIMULATION: Self = Self {
@@ -148,10 +180,12 @@ impl StoreLimits {
         block_cache_bytes: 128 << 10,
         entry_cache_bytes: 64 << 10,
         calls_max: 256,
+        call_bytes_max: 64 << 10,
         chunk_bytes_max: 1 << 20,
         snapshot_lag: 64,
+        tombstone_lag: 256,
         snapshot_page_bytes: 8 << 10,
-        journal_reserve: 256 << 10,
+        journal_reserve: 128 << 10,
     };
 }
 
@@ -222,9 +256,12 @@ pub struct GatewayConfig {
     pub map: ClusterMap,
     /// How to cut blobs.
     pub cut: Cut,
-    /// Body bytes in hand, of all requests; beyond it new requests get SlowDown.
+    /// Body bytes in hand, of all requests in both directions, shared fairly between tenants. What
+    /// finds no room waits for `body_wait`, and then gets SlowDown.
     pub body_budget_bytes: u64,
-    /// Requests in hand; beyond it new ones get SlowDown.
+    /// How long a request may wait for room for its body.
+    pub body_wait: Duration,
+    /// Requests in hand, shared likewise; beyond it new ones get SlowDown.
     pub requests_max: usize,
     /// How long one call to a store may take before it is sent again, to another if possible.
     pub call_timeout: Duration,

@@ -176,6 +176,11 @@ impl Encoder {
         }
     }
 
+    /// Forget what has been written, and keep the buffer.
+    pub fn clear(&mut self) {
+        self.out.clear();
+    }
+
     /// Zero bytes up to a multiple of `unit`.
     pub fn pad_to(&mut self, unit: usize) {
         let len = self.out.len().next_multiple_of(unit);
@@ -288,6 +293,25 @@ impl<'a> Decoder<'a> {
         let bytes = self.input.slice(self.at..self.at + count);
         self.at += count;
         Ok(bytes)
+    }
+
+    /// `count` bytes, borrowed.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`].
+    pub fn slice(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+        let left = self.left();
+        let slice = self.input.get(self.at..self.at.saturating_add(count));
+        self.at += slice.map_or(0, <[u8]>::len);
+        slice.ok_or(DecodeError::Short { needed: count, left })
+    }
+
+    /// Pass over `count` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`].
+    pub fn skip(&mut self, count: usize) -> Result<(), DecodeError> {
+        self.slice(count).map(|_| ())
     }
 
     /// A length (four bytes, at most `max`) and that many bytes, as a handle on the input.

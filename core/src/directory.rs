@@ -2,7 +2,7 @@
 
 use crate::cluster::{ClusterMap, Slot, ZoneMap};
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
-use crate::ids::{LogIndex, SessionId, StoreId};
+use crate::ids::{LogIndex, SessionId, StoreId, ZoneId};
 
 /// Zones of a map. There are three; a codec's limit leaves room.
 const ZONES_MAX: usize = 16;
@@ -11,7 +11,7 @@ const STORES_MAX: usize = 65_536;
 /// Live sessions.
 const SESSIONS_MAX: usize = 65_536;
 /// The form of a map in log entries, rows and messages.
-const MAP_VERSION: u8 = 1;
+const MAP_VERSION: u8 = 2;
 /// The form of a directory in messages.
 const DIRECTORY_VERSION: u8 = 1;
 
@@ -92,10 +92,11 @@ impl Wire for ClusterMap {
         out.list(&self.zones);
         out.list(&self.voters);
         out.list(&self.retired);
+        out.list(&self.retired_zones);
     }
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        input.version("cluster map", MAP_VERSION)?;
+        let version = input.version("cluster map", MAP_VERSION)?;
         let (epoch, groups) = (Wire::decode(input)?, input.u32()?);
         if !groups.is_power_of_two() {
             return Err(DecodeError::Invalid { what: "number of placement groups" });
@@ -105,8 +106,15 @@ impl Wire for ClusterMap {
             return Err(DecodeError::Invalid { what: "order of zones" });
         }
         let voters: Vec<StoreId> = input.list("voters", ZONES_MAX)?;
-        let retired = input.list("retired stores", STORES_MAX)?;
-        Ok(Self { epoch, groups, zones, voters, retired })
+        let retired: Vec<StoreId> = input.list("retired stores", STORES_MAX)?;
+        let retired_zones: Vec<ZoneId> = match version {
+            1 => Vec::new(),
+            _ => input.list("zones of retired stores", STORES_MAX)?,
+        };
+        if retired_zones.len() > retired.len() {
+            return Err(DecodeError::Invalid { what: "zones of retired stores" });
+        }
+        Ok(Self { epoch, groups, zones, voters, retired, retired_zones })
     }
 }
 
@@ -135,7 +143,7 @@ impl Wire for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{MapEpoch, ZoneId};
+    use crate::ids::MapEpoch;
 
     fn directory() -> Directory {
         let slot = |store| Slot { store: StoreId(store), weight: 100 };
@@ -149,6 +157,7 @@ mod tests {
             zones: vec![zone(0, &[1, 4]), zone(1, &[2]), zone(2, &[7])],
             voters: vec![StoreId(1), StoreId(2), StoreId(7)],
             retired: vec![StoreId(3)],
+            retired_zones: vec![ZoneId(1)],
         };
         let live = vec![SessionId(5), SessionId(8)];
         let sessions = SessionsView { floor: SessionId(4), next: SessionId(9), live };
@@ -162,6 +171,17 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(Directory::from_bytes(&bytes.slice(..len)).is_err());
         }
+    }
+
+    #[test]
+    fn a_map_of_the_first_format_is_read() {
+        let map = directory().map;
+        let mut bytes = map.to_bytes().to_vec();
+        // It has no zones of retired stores: a count and one byte less.
+        bytes.truncate(bytes.len() - 5);
+        bytes[0] = 1;
+        let first = ClusterMap { retired_zones: Vec::new(), ..map };
+        assert_eq!(ClusterMap::from_bytes(&bytes.into()), Ok(first));
     }
 
     #[test]

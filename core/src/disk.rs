@@ -77,3 +77,15 @@ impl fmt::Display for DiskError {
 }
 
 impl core::error::Error for DiskError {}
+
+/// For what a disk has room left. Each kind of writing keeps something back for those below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    /// For sessions, votes, compaction, and whatever else frees space or keeps the store alive.
+    #[default]
+    Housekeeping,
+    /// For deletes and other small changes of metadata too.
+    Deletes,
+    /// For everything.
+    Data,
+}

@@ -45,6 +45,10 @@ id!(
     /// It is also the identity of the store's replicas in consensus.
     StoreId(u64), "store-");
 id!(
+    /// Drawn at random when a first voter's disk is formatted: tells a disk from one that is emptied and
+    /// formatted anew under the same identity. 0 is never drawn.
+    DiskBirth(u64), "birth-");
+id!(
     /// How often a store or gateway has been started. Raised at each start.
     Incarnation(u64), "inc-");
 id!(

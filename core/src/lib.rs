@@ -33,7 +33,7 @@
 //! # Reading order
 //!
 //! Leaf vocabulary ([`codec`], [`ids`], [`time`], [`hash`], [`rng`], [`disk`], [`rows`], [`object`],
-//! [`cluster`], [`placement`], [`directory`], [`request`]) → [`consensus`] → [`range`] → [`message`] and
+//! [`cluster`], [`placement`], [`directory`], [`request`], [`fair`], [`memory`]) → [`consensus`] → [`range`] → [`message`] and
 //! its bytes ([`wire`]) → [`effects`] → [`storage`] → [`gateway`] and [`store`]. Nothing earlier imports
 //! anything later, but for one type: the proof [`storage::Durable`] is named by all who must show it.
 
@@ -43,9 +43,11 @@ pub mod consensus;
 pub mod directory;
 pub mod disk;
 pub mod effects;
+pub mod fair;
 pub mod gateway;
 pub mod hash;
 pub mod ids;
+pub mod memory;
 pub mod message;
 pub mod object;
 pub mod placement;

@@ -10,8 +10,8 @@ use crate::consensus;
 use crate::directory::Directory;
 use crate::hash::{Checksum, StateHash, ValueHash};
 use crate::ids::{
-    CallId, ChunkId, ClusterId, Endpoint, GatewayId, Incarnation, LogIndex, MapEpoch, RangeEpoch,
-    RangeId, SessionId, StoreId, Term,
+    CallId, ChunkId, ClusterId, DiskBirth, Endpoint, GatewayId, Incarnation, LogIndex, MapEpoch,
+    RangeEpoch, RangeId, SessionId, StoreId, Term,
 };
 use crate::object::Target;
 use crate::range::command::{Command, Outcome, Read, ReadReply};
@@ -108,6 +108,8 @@ pub struct Vitals {
     pub reach: Option<Duration>,
     /// How long its journal or its state machine takes for an entry; `None` if they have had none.
     pub delay: Option<Duration>,
+    /// Whether its disk takes no new data.
+    pub full: bool,
 }
 
 /// Who is there. The first message on a link; said again from time to time, and when asked for.
@@ -128,6 +130,22 @@ pub struct Hello {
     pub heard: Option<StoreMark>,
     /// Whether the sender waits for the receiver's hello.
     pub wanted: bool,
+    /// What the sender knows of the beginning of the cluster.
+    pub beginning: Beginning,
+}
+
+/// What a store knows of the beginning of its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Beginning {
+    /// Nothing: a gateway, or a store that keeps chunks alone.
+    #[default]
+    Unknown,
+    /// The sender is a first voter with a blank disk, which has promised nothing to anybody so far.
+    /// With the births of the first voters' disks that it has heard of, its own among them.
+    Blank(Vec<(StoreId, DiskBirth)>),
+    /// The cluster has begun; with these disks of the first voters, or none if the sender does not
+    /// know which.
+    Begun(Vec<(StoreId, DiskBirth)>),
 }
 
 /// How far a life of a store is known to have come.
@@ -348,6 +366,9 @@ pub struct SnapshotOffer {
     pub snapshot: SnapshotId,
     /// The hash of all its logical rows.
     pub hash: StateHash,
+    /// The holder has dropped tombstones of entries up to this one: who has an older state must take
+    /// this one as a whole.
+    pub bare: LogIndex,
 }
 
 /// One replica pulls from another.

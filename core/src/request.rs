@@ -247,7 +247,8 @@ pub enum Request {
     /// Of operators: the cluster map and the live sessions → [`Reply::Directory`].
     Directory,
     /// Of operators: read and verify every copy of every chunk of a page of objects, and compare the
-    /// copies → [`Reply::Audit`].
+    /// copies → [`Reply::Audit`]. A page ends, within an object if need be, when it has so many chunks that
+    /// who asked should hear.
     Audit {
         /// Where to go on: [`AuditPage::next`] of the page before.
         after: Option<Bytes>,
@@ -256,12 +257,38 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whose request it is; `None` for those of operators.
+    pub fn tenant(&self) -> Option<TenantId> {
+        let bucket = match self {
+            Self::ListBuckets { tenant } => return Some(*tenant),
+            Self::ReplaceStore { .. } | Self::Directory | Self::Audit { .. } => return None,
+            Self::CreateBucket { bucket, .. }
+            | Self::DeleteBucket { bucket }
+            | Self::HeadBucket { bucket }
+            | Self::DeleteMany { bucket, .. } => bucket,
+            Self::Put(PutRequest { path, .. })
+            | Self::Get(GetRequest { path, .. })
+            | Self::Head(GetRequest { path, .. })
+            | Self::UploadPart(PartRequest { path, .. })
+            | Self::ListParts(ListPartsRequest { path, .. })
+            | Self::Delete { path, .. }
+            | Self::CreateUpload { path, .. }
+            | Self::CompleteUpload { path, .. }
+            | Self::AbortUpload { path, .. } => &path.bucket,
+            Self::List(request) => &request.bucket,
+            Self::ListUploads(request) => &request.bucket,
+        };
+        Some(bucket.tenant)
+    }
+}
+
 /// What an audit found on one page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditPage {
-    /// Objects, and parts of uploads under way.
+    /// Objects, and parts of uploads under way, that were begun on this page.
     pub objects: u64,
-    /// Chunks of them.
+    /// Chunks of them, and of the one that the page before had begun.
     pub chunks: u64,
     /// Copies that verified and agree with the others.
     pub copies_good: u64,

@@ -4,6 +4,7 @@
 mod rig;
 
 use rig::{Cluster, Fault, LAG};
+use trine_core::cluster::StoreLimits;
 use trine_core::ids::StoreId;
 use trine_core::message::{Message, SnapshotGiven, SnapshotWant};
 
@@ -47,6 +48,26 @@ fn a_follower_that_was_away_for_long_is_given_newer_rows_only() {
     // It goes on from there like any other, also through a restart.
     cluster.start(away);
     cluster.write(LAG / 4, 100);
+    cluster.until_equal(&THREE);
+}
+
+/// Merges have dropped tombstones that it would need.
+#[test]
+fn a_follower_that_was_away_for_longer_than_deletions_are_remembered_is_given_all_rows() {
+    let mut cluster = Cluster::new(3);
+    cluster.found();
+    cluster.write(300, 700);
+    cluster.until_equal(&THREE);
+    let away = follower(&cluster);
+    cluster.stop(away);
+    cluster.write(300 + 4 * StoreLimits::SIMULATION.tombstone_lag, 700);
+    cluster.start(away);
+    cluster.until_equal(&THREE);
+    let newer = cluster.count(|message| asks_for_newer_rows(message, true));
+    let all = cluster.count(|message| asks_for_newer_rows(message, false));
+    assert!(all > 0 && newer == 0, "{newer} asks for newer rows, {all} for all");
+    // What it was given lacks them too: it says so when it gives it on.
+    cluster.start(away);
     cluster.until_equal(&THREE);
 }
 

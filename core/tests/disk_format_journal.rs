@@ -6,12 +6,14 @@ use trine_core::cluster::Geometry;
 use trine_core::codec::Encoder;
 use trine_core::consensus::{Entry, EntryKind};
 use trine_core::hash::Checksum;
-use trine_core::ids::{ClusterId, Incarnation, LogIndex, RangeId, StoreId, Term, ZoneId};
+use trine_core::ids::{
+    ClusterId, DiskBirth, Incarnation, LogIndex, RangeId, StoreId, Term, ZoneId,
+};
 use trine_core::storage::journal::{
     self, FrameHeader, Identity, Record, frame_field, record_field,
 };
 use trine_core::storage::layout;
-use trine_core::storage::superblock::{Superblock, SyncedMark, field};
+use trine_core::storage::superblock::{Superblock, SyncedMark, Tail, field};
 
 const DOC: &str = include_str!("../../docs/disk-format.md");
 
@@ -60,6 +62,12 @@ fn superblock_table_says_what_the_code_does() {
         ("prepared", field::PREPARED),
         ("mark_recovery", field::MARK_RECOVERY),
         ("mark_synced", field::MARK_SYNCED),
+        ("birth", field::BIRTH),
+        ("founders", field::FOUNDERS),
+        ("tail_position", field::TAIL_POSITION),
+        ("tail_previous", field::TAIL_PREVIOUS),
+        ("tail_recovery", field::TAIL_RECOVERY),
+        ("tail_recovery_start", field::TAIL_RECOVERY_START),
     ];
     check("superblock", &fields, field::END);
 }
@@ -131,6 +139,14 @@ fn superblock_fields_stand_at_their_offsets() {
         geometry,
         prepared: geometry.journal_piece,
         mark: SyncedMark { recovery: 0x5555, synced: 0x6000 },
+        birth: DiskBirth(0x8888),
+        founders: [DiskBirth(0x8888), DiskBirth(0x9999), DiskBirth(0xaaaa)],
+        tail: Tail {
+            position: 0x5000,
+            previous: Checksum(0x7777),
+            recovery: 0x5554,
+            recovery_start: 0x4000,
+        },
     };
     let bytes = superblock.encode(1);
     assert_eq!(bytes.len(), 4096);
@@ -145,13 +161,26 @@ fn superblock_fields_stand_at_their_offsets() {
     assert_eq!(u64_at(&bytes, field::PREPARED), 128 << 10);
     assert_eq!(u64_at(&bytes, field::MARK_RECOVERY), 0x5555);
     assert_eq!(u64_at(&bytes, field::MARK_SYNCED), 0x6000);
+    assert_eq!(u64_at(&bytes, field::TAIL_POSITION), 0x5000);
+    assert_eq!(u64_at(&bytes, field::TAIL_PREVIOUS), 0x7777);
+    assert_eq!(u64_at(&bytes, field::TAIL_RECOVERY), 0x5554);
+    assert_eq!(u64_at(&bytes, field::TAIL_RECOVERY_START), 0x4000);
     assert_eq!(
         u64_at(&bytes, field::CHECKSUM),
-        2_638_533_955_524_493_239,
+        4_764_971_852_061_205_038,
         "a written disk stays readable"
     );
     assert_eq!(Superblock::decode(1, &bytes), Ok(superblock));
     assert!(Superblock::decode(2, &bytes).is_err(), "a copy in another copy's place");
+
+    let founders = [DiskBirth(0x7777), DiskBirth(0x8888), DiskBirth(0x9999)];
+    let founder = Superblock { birth: founders[1], founders, ..superblock };
+    let bytes = founder.encode(0);
+    assert_eq!(u64_at(&bytes, field::BIRTH), 0x8888);
+    for (place, birth) in [0x7777, 0x8888, 0x9999].into_iter().enumerate() {
+        assert_eq!(u64_at(&bytes, field::FOUNDERS + 8 * place), birth);
+    }
+    assert_eq!(Superblock::decode(0, &bytes), Ok(founder));
 }
 
 #[test]

@@ -56,7 +56,18 @@ impl Cluster {
             calls: 0,
             lives: 0,
         };
-        ids.iter().for_each(|id| cluster.start(StoreId(*id)));
+        // A cluster begins with all its stores.
+        (1..=3).for_each(|id| cluster.start(StoreId(id)));
+        cluster.run_until("begun", |cluster| {
+            cluster.stores.values().all(|store| !store.report().ranges.is_empty())
+        });
+        for id in (1..=3).filter(|id| !ids.contains(id)) {
+            cluster.stop(StoreId(id));
+        }
+        if ids.len() < 3 {
+            // What they know of the others is gone, too.
+            ids.iter().for_each(|id| cluster.start(StoreId(*id)));
+        }
         cluster
     }
 
@@ -230,6 +241,8 @@ impl Cluster {
             {
                 return outcome;
             }
+            // Perhaps nobody leads yet.
+            self.run(Duration::from_millis(20));
         }
         panic!("no answer to {command:?}");
     }
@@ -376,6 +389,35 @@ fn a_damaged_copy_is_repaired_when_it_is_read_or_checked_or_hinted_at() {
     cluster.run_until("whole", whole);
     for number in 0..20 {
         assert_eq!(cluster.check(2, session, number), cluster.check(1, session, number));
+    }
+}
+
+#[test]
+fn what_is_lost_everywhere_stays_known_until_a_copy_turns_up() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let session = cluster.open_session(1);
+    // A gateway hints at what it knows two zones to have stored.
+    let hint = |cluster: &mut Cluster, number| {
+        let id = chunk(CallId(0), session, number).chunk;
+        let repair = ChunkRepair { call: CallId(0), chunk: id, sources: vec![StoreId(3)] };
+        let (from, message) = (FROM, Message::ChunkRepair(repair));
+        let envelope = Envelope { from, to: Endpoint::Store(StoreId(2)), message };
+        cluster.queue.push_back((StoreId(2), StoreEvent::Message(envelope)));
+    };
+    let is_missing = |cluster: &Cluster| {
+        let report = cluster.report(2).repair;
+        (report.missing, report.complete) == (1, false)
+    };
+    hint(&mut cluster, 888);
+    cluster.run(Duration::from_secs(2));
+    assert!(is_missing(&cluster));
+    assert_eq!(cluster.write(3, session, 888), Ok(()));
+    cluster.run_until("whole again", |cluster| cluster.is_whole(2));
+    assert_eq!(cluster.check(2, session, 888), cluster.check(3, session, 888));
+    hint(&mut cluster, 889);
+    for _ in 0..10 {
+        cluster.run(Duration::from_secs(9));
+        assert!(is_missing(&cluster), "as long as no copy turns up");
     }
 }
 
@@ -543,7 +585,6 @@ fn a_store_of_another_cluster_is_not_listened_to() {
     cluster.stores.insert(StoreId(3), Store::new(config));
     cluster.queue.push_back((StoreId(3), StoreEvent::Start));
     cluster.run(Duration::from_secs(10));
-    let stranger = &cluster.report(3).ranges[0];
-    assert!(stranger.leader.is_none(), "nobody votes for it, and it follows nobody");
+    assert!(cluster.report(3).ranges.is_empty(), "it waits for a cluster of its own");
     assert!(cluster.report(1).ranges[0].leader.is_some_and(|leader| leader != StoreId(3)));
 }

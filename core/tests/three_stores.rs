@@ -11,8 +11,8 @@ use trine_core::consensus::Role;
 use trine_core::consensus::{self, Membership, MessageBody};
 use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::ids::{
-    CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch, SessionId,
-    StoreId, TenantId, ZoneId,
+    BucketId, CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch,
+    SessionId, StoreId, TenantId, ZoneId,
 };
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, Refusal};
 use trine_core::object::{
@@ -37,12 +37,12 @@ struct Cluster {
     answers: BTreeMap<CallId, Message>,
     micros: u64,
     calls: u64,
-    /// The store whose journal is short.
-    short: Option<StoreId>,
+    /// The store whose disk is laid out otherwise, and how.
+    others: BTreeMap<StoreId, Geometry>,
 }
 
 impl Cluster {
-    fn new(short: Option<StoreId>) -> Self {
+    fn new(others: &[(StoreId, Geometry)]) -> Self {
         let mut cluster = Self {
             stores: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -50,7 +50,7 @@ impl Cluster {
             answers: BTreeMap::new(),
             micros: 0,
             calls: 0,
-            short,
+            others: others.iter().copied().collect(),
         };
         for id in (1..=3).map(StoreId) {
             cluster.disks.insert(id, BTreeMap::new());
@@ -69,14 +69,7 @@ impl Cluster {
             store: id,
             zone: zone(id.0).zone,
             map: ClusterMap::bootstrap(64, (1..=3).map(zone).collect()),
-            geometry: Geometry {
-                journal: if self.short == Some(id) {
-                    1 << 20
-                } else {
-                    Geometry::SIMULATION.journal
-                },
-                ..Geometry::SIMULATION
-            },
+            geometry: self.others.get(&id).copied().unwrap_or(Geometry::SIMULATION),
             limits: StoreLimits::SIMULATION,
             timing: StoreTiming::DEFAULT,
             seed: id.0,
@@ -138,7 +131,8 @@ impl Cluster {
                 return answer;
             }
         }
-        panic!("no answer to {ask:?}");
+        let stores: Vec<String> = self.stores.values().map(Store::status).collect();
+        panic!("no answer to {ask:?}:\n{}", stores.join("\n"));
     }
 
     /// Ask one store; `None` if it does not answer.
@@ -172,11 +166,19 @@ impl Cluster {
     }
 
     /// Put once, at the leader.
-    fn is_refused_as_full(&mut self, session: SessionId, sequence: u64) -> bool {
+    fn is_refused_as_full(&mut self, session: SessionId, bucket: BucketId, sequence: u64) -> bool {
+        let mut body = put(&format!("key-{sequence}"), &[7; 900]);
+        if let CommandBody::PutObject { target, .. } = &mut body {
+            target.bucket = bucket;
+        }
         let sequence = CommitSequence(sequence);
         let origin = Origin::Session { session, sequence, watermark: sequence };
-        let command = Command { origin, body: put("key", &[7; 900]) };
+        let command = Command { origin, body };
         let answer = self.ask_once(self.leader(), session.0, &Ask::Command(Box::new(command)));
+        if answer == Some(Err(Refusal::Overloaded)) {
+            // Who has room is news of some heartbeats.
+            (0..200).for_each(|_| self.turn());
+        }
         answer == Some(Err(Refusal::Full))
     }
 
@@ -213,7 +215,7 @@ impl Cluster {
 
 fn target(key: &str) -> Target {
     let key = ObjectKey::parse(key).expect("a fair key");
-    Target { tenant: TenantId(0), bucket: trine_core::ids::BucketId(1), key }
+    Target { tenant: TenantId(0), bucket: BucketId(1), key }
 }
 
 fn put(key: &str, bytes: &'static [u8]) -> CommandBody {
@@ -234,7 +236,7 @@ fn put(key: &str, bytes: &'static [u8]) -> CommandBody {
 
 #[test]
 fn commands_and_reads_survive_restarts_of_each_store_and_of_all() {
-    let mut cluster = Cluster::new(None);
+    let mut cluster = Cluster::new(&[]);
     let session = cluster.open_session(1);
     let name = BucketName::parse("a-bucket").expect("a fair name");
     let create = CommandBody::CreateBucket {
@@ -292,7 +294,7 @@ fn commands_and_reads_survive_restarts_of_each_store_and_of_all() {
 /// waiting for an end that never comes.
 #[test]
 fn a_follower_that_gets_a_stray_snapshot_goes_on_following() {
-    let mut cluster = Cluster::new(None);
+    let mut cluster = Cluster::new(&[]);
     let session = cluster.open_session(1);
     let leader = cluster.leader();
     let follower = (1..=3).map(StoreId).find(|id| *id != leader).expect("there are three");
@@ -324,41 +326,88 @@ fn a_follower_that_gets_a_stray_snapshot_goes_on_following() {
     assert_eq!(applied(follower), applied(leader));
 }
 
+/// Each entry is a few hundred bytes, the journal many times shorter than all of them.
 #[test]
-fn a_follower_without_room_in_its_journal_goes_on_serving_and_the_others_take_writes() {
-    let mut cluster = Cluster::new(None);
+fn a_journal_that_is_short_wraps_and_its_store_follows_on() {
+    let mut cluster = Cluster::new(&[]);
+    cluster.open_session(1);
     cluster.open_session(1);
     // The same store leads whoever has the short journal: nothing else differs.
     let leader = cluster.leader();
     let follower = StoreId(leader.0 % 3 + 1);
-    let mut cluster = Cluster::new(Some(follower));
-    let session = cluster.open_session(1);
-    assert_eq!(cluster.leader(), leader);
-    for sequence in 1..=300 {
-        // No such bucket: that is an entry too.
-        let outcome = cluster.command(session.0, sequence, put("key", &[7; 900]));
+    let short = Geometry { journal: 512 << 10, ..Geometry::SIMULATION };
+    for store in [follower, leader] {
+        let mut cluster = Cluster::new(&[(store, short)]);
+        let session = cluster.open_session(1);
+        assert_eq!(cluster.leader(), leader);
+        for sequence in 1..=2500 {
+            // No such bucket: that is an entry too.
+            let outcome = cluster.command(session.0, sequence, put("key", &[7; 900]));
+            assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
+        }
+        let journal = cluster.stores[&store].probe().expect("it serves").journal;
+        assert!(journal.1 > 3 * short.journal, "{journal:?}");
+        assert!(journal.1 - journal.0 <= short.journal, "{journal:?}");
+        let end = |id: StoreId, cluster: &Cluster| {
+            cluster.stores[&id].probe().expect("it serves").replicas[&ROOT_RANGE].last_index
+        };
+        assert_eq!(end(follower, &cluster), end(leader, &cluster));
+        (1..=3).for_each(|id| cluster.start(StoreId(id)));
+        // There are runs to load, and time must pass before one of them leads.
+        (0..100_000).for_each(|_| cluster.turn());
+        let outcome = cluster.command(session.0, 2501, put("key", &[7; 900]));
         assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
     }
-    let end = |id: StoreId, cluster: &Cluster| {
-        cluster.stores[&id].probe().expect("it serves").replicas[&ROOT_RANGE].last_index
-    };
-    assert!(end(follower, &cluster) < end(leader, &cluster), "it took no more");
+}
+
+/// With room for a journal and eight segments.
+const SMALL: Geometry = Geometry {
+    capacity: (256 << 10) + Geometry::SIMULATION.journal + 8 * Geometry::SIMULATION.segment,
+    ..Geometry::SIMULATION
+};
+
+/// A bucket to put into, made by commit 1 of the session.
+fn made_bucket(cluster: &mut Cluster, session: SessionId) -> BucketId {
+    let (tenant, name) = (TenantId(0), BucketName::parse("a-bucket").expect("a fair name"));
+    let create = CommandBody::CreateBucket { tenant, name, owner: Owner::default() };
+    assert_eq!(cluster.command(session.0, 1, create), Outcome::Done);
+    found_bucket(cluster, session).expect("it was just made")
+}
+
+fn found_bucket(cluster: &mut Cluster, session: SessionId) -> Option<BucketId> {
+    let (tenant, name) = (TenantId(0), BucketName::parse("a-bucket").expect("a fair name"));
+    match cluster.ask(session.0, &Ask::Read(Read::Bucket { tenant, name })) {
+        Answer::Read(ReadReply::Bucket(found)) => found.map(|bucket| bucket.id),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Where nothing can be written out, nothing of the journal can be given up.
+#[test]
+fn full_disks_refuse_new_data_but_sessions_and_reads_go_on() {
+    let mut cluster = Cluster::new(&[1, 2, 3].map(|id| (StoreId(id), SMALL)));
+    let session = cluster.open_session(1);
+    let bucket = made_bucket(&mut cluster, session);
+    let mut sequence = 2;
+    while !cluster.is_refused_as_full(session, bucket, sequence) {
+        sequence += 1;
+        assert!(sequence < 5000, "the disks are small");
+    }
+    let session = cluster.open_session(2);
+    assert_eq!(found_bucket(&mut cluster, session), Some(bucket));
 }
 
 #[test]
-fn a_leader_without_room_in_its_journal_refuses_new_data_but_opens_sessions_and_reads() {
-    let mut cluster = Cluster::new(None);
+fn a_leader_whose_disk_is_full_hands_over_and_data_goes_on() {
+    let mut cluster = Cluster::new(&[]);
     cluster.open_session(1);
     let leader = cluster.leader();
-    let mut cluster = Cluster::new(Some(leader));
+    let mut cluster = Cluster::new(&[(leader, SMALL)]);
     let session = cluster.open_session(1);
-    let mut sequence = 1;
-    while !cluster.is_refused_as_full(session, sequence) {
-        sequence += 1;
-        assert!(sequence < 1000, "the journal is short");
+    let bucket = made_bucket(&mut cluster, session);
+    assert_eq!(cluster.leader(), leader, "the same store leads: nothing else differs");
+    for sequence in 2..=4000 {
+        assert!(!cluster.is_refused_as_full(session, bucket, sequence), "two disks have room");
     }
-    let session = cluster.open_session(2);
-    let name = BucketName::parse("a-bucket").expect("a fair name");
-    let bucket = cluster.ask(session.0, &Ask::Read(Read::Bucket { tenant: TenantId(0), name }));
-    assert_eq!(bucket, Answer::Read(ReadReply::Bucket(None)));
+    assert_ne!(cluster.leader(), leader);
 }

@@ -71,6 +71,8 @@ fn modules_of_core_import_only_what_is_read_before_them() {
         "placement",
         "directory",
         "request",
+        "fair",
+        "memory",
         "consensus",
         "range",
         "message",

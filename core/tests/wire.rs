@@ -8,16 +8,16 @@ use trine_core::consensus::{Entry, EntryKind, Message as Raft, MessageBody};
 use trine_core::directory::{Directory, SessionsView};
 use trine_core::hash::{Checksum, StateHash};
 use trine_core::ids::{
-    BlobId, BlobSequence, BucketId, CallId, ChunkId, ClusterId, CommitSequence, Endpoint,
-    GatewayId, Incarnation, LogIndex, MapEpoch, RangeEpoch, RangeId, SessionId, StoreId, TenantId,
-    Term, ZoneId,
+    BlobId, BlobSequence, BucketId, CallId, ChunkId, ClusterId, CommitSequence, DiskBirth,
+    Endpoint, GatewayId, Incarnation, LogIndex, MapEpoch, RangeEpoch, RangeId, SessionId, StoreId,
+    TenantId, Term, ZoneId,
 };
 use trine_core::message::{
-    Answer, Ask, ChunkAsk, ChunkChecked, ChunkCopy, ChunkData, ChunkError, ChunkPulled, ChunkRead,
-    ChunkRepair, ChunkSummary, ChunkWrite, ChunkWritten, Envelope, Hello, InventoryAnswer,
-    InventoryAsk, InventoryDigest, InventoryResult, Message, Pulse, RangeAnswer, RangeCall,
-    Refusal, SnapshotAsk, SnapshotGiven, SnapshotId, SnapshotOffer, SnapshotPage, SnapshotRow,
-    SnapshotWant, StoreMark, Vitals,
+    Answer, Ask, Beginning, ChunkAsk, ChunkChecked, ChunkCopy, ChunkData, ChunkError, ChunkPulled,
+    ChunkRead, ChunkRepair, ChunkSummary, ChunkWrite, ChunkWritten, Envelope, Hello,
+    InventoryAnswer, InventoryAsk, InventoryDigest, InventoryResult, Message, Pulse, RangeAnswer,
+    RangeCall, Refusal, SnapshotAsk, SnapshotGiven, SnapshotId, SnapshotOffer, SnapshotPage,
+    SnapshotRow, SnapshotWant, StoreMark, Vitals,
 };
 use trine_core::object::{BucketName, ObjectKey, Target, WriteConditions};
 use trine_core::range::command::{
@@ -55,7 +55,7 @@ fn answer(result: Result<Answer, Refusal>) -> Message {
 
 fn pulse(measured: Option<Duration>) -> Pulse {
     let heartbeat = Duration::from_millis(25);
-    let vitals = Vitals { heartbeat, reach: measured, delay: measured };
+    let vitals = Vitals { heartbeat, reach: measured, delay: measured, full: measured.is_some() };
     Pulse { sent: Instant::from_nanos(77), vitals }
 }
 
@@ -99,6 +99,10 @@ fn samples() -> Vec<(u8, Message)> {
                 doubted: Incarnation(2),
                 heard: Some(StoreMark { incarnation: Incarnation(5), nonce: 98, synced: 12288 }),
                 wanted: true,
+                beginning: Beginning::Blank(vec![
+                    (StoreId(1), DiskBirth(77)),
+                    (StoreId(3), DiskBirth(78)),
+                ]),
             }),
         ),
         (
@@ -255,7 +259,7 @@ fn snapshot_page(given: SnapshotGiven) -> Message {
 
 #[test]
 fn pages_without_rows_survive_the_trip_and_rows_are_read_back() {
-    let offer = SnapshotOffer { snapshot: SNAPSHOT, hash: StateHash(77) };
+    let offer = SnapshotOffer { snapshot: SNAPSHOT, hash: StateHash(77), bare: LogIndex(6) };
     assert_eq!(SnapshotOffer::from_bytes(&offer.to_bytes()), Ok(offer.clone()));
     let (index, term) = (LogIndex(8), Term(2));
     let state = SnapshotGiven::State { index, term, membership: Bytes::from_static(b"m"), offer };

@@ -18,11 +18,12 @@ use trine_core::gateway::Gateway;
 use trine_core::ids::{ClusterId, GatewayId, StoreId, TenantId, ZoneId};
 use trine_core::request;
 use trine_core::store::Store;
+use trine_s3::Room;
 use trine_s3::front::{Front, FrontReply};
 
 use crate::admin::socket::{self, Socket};
-use crate::admin::{self, Admin, Who};
-use crate::config::{Config, NodePlan, RootKey};
+use crate::admin::{self, Admin, Turns, Who};
+use crate::config::{Config, Limits, NodePlan, RootKey};
 use crate::data::{DataDirectory, DataError, Identity, KeptState, KeptStore, NodeDirectory};
 use crate::driver::{Completions, Driver, DriverError, StorePart};
 use crate::files;
@@ -31,12 +32,8 @@ use crate::http::{self, Patience, StopSwitch};
 use crate::runtime::{Listener, Runtime};
 use crate::transport::{self, PeerCall, Transport, TransportConfig, TransportError};
 
-/// Body bytes in hand, of all requests. With what stores may hold beside it, an all-in-one process
-/// stays below 1 GiB.
-const BODY_BUDGET_BYTES: u64 = 256 << 20;
-
-/// Requests in hand: as many as there may be connections.
-const REQUESTS_MAX: usize = 4096;
+/// Long enough for the bodies of a burst to go; short enough that a client that retries does so in time.
+const BODY_WAIT: Duration = Duration::from_secs(5);
 
 /// A call to a store of the same process takes longer only if its disk does.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,6 +68,7 @@ pub struct Process<R: Runtime> {
     admin: Arc<Admin<R>>,
     socket: Socket,
     calls: Option<mpsc::Receiver<PeerCall>>,
+    connections_max: u32,
     /// Holds the lock of an all-in-one process's directory until it has ended.
     data: Option<DataDirectory>,
 }
@@ -113,17 +111,23 @@ impl<R: Runtime> Process<R> {
             None => all_in_one(&runtime, config, address)?,
             Some(plan) => node(&runtime, config, plan).await?,
         };
-        let Setup { cluster, map, places, mut who, mut data, transport, .. } = setup;
-        let hosting = Hosting::new(runtime.clone(), cluster, map.clone(), config.timing);
+        let Setup { cluster, map, places, who, mut data, transport, .. } = setup;
+        let hosting = Hosting::new(
+            runtime.clone(),
+            cluster,
+            map.clone(),
+            (config.timing, config.limits.stores),
+        );
         for (id, place) in places {
             hosting.add(id, place);
         }
         let completions = Completions::new();
-        let stores = open_stores(&hosting, &completions, &mut who).await?;
+        let stores = open_stores(&hosting, &completions, &who).await?;
         if let Some(data) = &mut data {
             data.stores_made()?;
         }
-        let gateway = gateway_config(&runtime, cluster, setup.gateway, setup.zone, map)?;
+        let gateway =
+            gateway_config(&runtime, cluster, setup.gateway, setup.zone, map, &config.limits)?;
         let (front, front_calls) = Front::new();
         let (port, calls) = match transport {
             Some(transport) => (Some(transport.port), Some(transport.calls)),
@@ -134,14 +138,34 @@ impl<R: Runtime> Process<R> {
             Driver::new(runtime.clone(), completions, stores, gateway, front_calls, port);
         let path = setup.folder.join(socket::NAME);
         let socket = Socket::bind(&path).map_err(|error| AppError::Admin { path, error })?;
-        let admin = Arc::new(Admin { runtime: runtime.clone(), handle, front, hosting, who });
+        let documents = Room::new(config.limits.document_bytes);
+        let (turns, own) = (Turns::new(), runtime.clone());
+        let admin = Admin { runtime: own, handle, front, hosting, documents, who, turns };
+        let admin = Arc::new(admin);
         let root_key = setup.root_key;
-        Ok(Self { runtime, listener, address, driver, root_key, admin, socket, calls, data })
+        let connections_max = config.limits.connections_max;
+        Ok(Self {
+            runtime,
+            listener,
+            address,
+            driver,
+            root_key,
+            admin,
+            socket,
+            calls,
+            connections_max,
+            data,
+        })
     }
 
     /// The way to the gateway, for the service.
     pub fn front(&self) -> Front {
         self.admin.front.clone()
+    }
+
+    /// Room for documents, for the service.
+    pub fn documents(&self) -> Room {
+        self.admin.documents.clone()
     }
 
     /// Where it listens.
@@ -176,8 +200,8 @@ impl<R: Runtime> Process<R> {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { runtime, listener, address, driver, root_key: _, admin, socket, calls, data } =
-            self;
+        let connections_max = self.connections_max;
+        let Self { runtime, listener, address, driver, admin, socket, calls, data, .. } = self;
         let (ended_sender, mut ended) = oneshot::channel();
         drive(Box::pin(async move {
             // Who waits for the end may be gone.
@@ -187,7 +211,9 @@ impl<R: Runtime> Process<R> {
         let (switch, stopped) = StopSwitch::new();
         let stopped_too = stopped.clone();
         let (served_sender, served) = oneshot::channel();
-        let server = http::serve(runtime.clone(), listener, service, stopped, Patience::new(GRACE));
+        let patience = Patience::new(GRACE);
+        let server =
+            http::serve(runtime.clone(), listener, service, stopped, patience, connections_max);
         runtime.spawn("http server", async move {
             // Likewise.
             let _ = served_sender.send(server.await);
@@ -322,8 +348,8 @@ async fn node<R: Runtime>(
     let data = NodeDirectory::open(&config.data, plan)?;
     let zone = plan.own().zone;
     let place = |store: &KeptStore| {
-        let spec = plan.own().stores.iter().find(|spec| spec.id == store.id());
-        let geometry = spec.and_then(|spec| spec.geometry).unwrap_or(config.geometry);
+        let replaces = |id| data.store(id).and_then(KeptStore::replaces);
+        let geometry = plan.geometry_of(store.id(), replaces).unwrap_or(config.geometry);
         let absent = match store.state {
             _ if data.is_lost(store) => Some(Absent::Lost),
             KeptState::BeingMade if store.replaces().is_some() => Some(Absent::Waits),
@@ -343,7 +369,7 @@ async fn node<R: Runtime>(
         places,
         who: Who::Node {
             plan: Box::new(plan.clone()),
-            data: tokio::sync::Mutex::new(data),
+            data: Arc::new(tokio::sync::Mutex::new(data)),
             geometry: config.geometry,
         },
         data: None,
@@ -357,7 +383,7 @@ async fn node<R: Runtime>(
 async fn open_stores<R: Runtime>(
     hosting: &Hosting<R>,
     completions: &Completions,
-    who: &mut Who,
+    who: &Who,
 ) -> Result<Vec<StorePart<R, Store>>, AppError> {
     let mut parts = Vec::new();
     for (id, place) in hosting.places() {
@@ -378,7 +404,7 @@ async fn open_stores<R: Runtime>(
             parts.push(hosting.part(id, completions.sink(id))?);
             continue;
         };
-        let data = data.get_mut();
+        let mut data = data.lock().await;
         let new = data.store(id).is_some_and(|store| store.state == KeptState::BeingMade);
         if let Some(folder) = place.path.parent().filter(|_| new) {
             files::create_directory(folder, 0o700).map_err(|error| DataError::Io {
@@ -408,6 +434,7 @@ fn gateway_config(
     gateway: GatewayId,
     zone: Option<ZoneId>,
     map: ClusterMap,
+    limits: &Limits,
 ) -> Result<GatewayConfig, AppError> {
     let mut nonce = [0; 16];
     runtime.random(&mut nonce).map_err(AppError::Random)?;
@@ -417,8 +444,9 @@ fn gateway_config(
         zone,
         map,
         cut: Cut::PRODUCTION,
-        body_budget_bytes: BODY_BUDGET_BYTES,
-        requests_max: REQUESTS_MAX,
+        body_budget_bytes: limits.body_budget_bytes,
+        body_wait: BODY_WAIT,
+        requests_max: limits.requests_max,
         call_timeout: CALL_TIMEOUT,
         hedge_after: HEDGE_AFTER,
         request_timeout: REQUEST_TIMEOUT,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use trine_node::app::Announcement;
-use trine_node::config::{Config, RootKey};
+use trine_node::config::{Config, RootKey, SecretPlace};
 
 /// Print where the endpoint is and what to paste to use it.
 pub(crate) fn print(announcement: &Announcement, config: &Config, key: &RootKey) {
@@ -30,9 +30,12 @@ fn text(announcement: &Announcement, config: &Config, key: &RootKey) -> String {
         )
     };
     // A secret that the operator set is known to them, and does not belong on a terminal.
-    let secret = match config.root_key {
-        None => &key.secret,
-        Some(_) => "(as configured)",
+    let (secret, export) = match &config.secret {
+        SecretPlace::Kept => (key.secret.clone(), key.secret.clone()),
+        SecretPlace::Environment => {
+            ("(as in the environment)".to_owned(), "\"$TRINE_ROOT_SECRET_KEY\"".to_owned())
+        }
+        SecretPlace::File(place) => (format!("(as in {place})"), format!("…   # see {place}")),
     };
     let data = config.data.display();
     let RootKey { access, .. } = key;
@@ -48,16 +51,12 @@ fn text(announcement: &Announcement, config: &Config, key: &RootKey) -> String {
          To use it, paste:\n\
          \n\
          \x20 export AWS_ACCESS_KEY_ID={access}\n\
-         \x20 export AWS_SECRET_ACCESS_KEY={quoted}\n\
+         \x20 export AWS_SECRET_ACCESS_KEY={export}\n\
          \x20 export AWS_DEFAULT_REGION={region}\n\
          \x20 aws --endpoint-url {endpoint} s3 mb s3://demo\n\
          \x20 aws --endpoint-url {endpoint} s3 cp README.md s3://demo/\n\
          \x20 aws --endpoint-url {endpoint} s3 ls s3://demo/\n\
          \n\
-         Ctrl-C stops it; what was stored stays in {data}.\n",
-        quoted = match config.root_key {
-            None => key.secret.as_str(),
-            Some(_) => "\"$TRINE_ROOT_SECRET_KEY\"",
-        },
+         Ctrl-C stops it; what was stored stays in {data}.\n"
     )
 }

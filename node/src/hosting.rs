@@ -1,6 +1,6 @@
 //! The stores of a process: which there are, how their machines are made, stopped and started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -10,8 +10,17 @@ use trine_core::cluster::{ClusterMap, Geometry, StoreConfig, StoreLimits, StoreT
 use trine_core::ids::{ClusterId, StoreId, ZoneId};
 use trine_core::store::Store;
 
-use crate::driver::{Handle, StartError, StopError, StorePart};
+use trine_core::time::Duration;
+
+use crate::driver::{Handle, StartError, StopError, StoreLife, StorePart};
 use crate::runtime::{DiskOpenError, DiskSink, Runtime};
+
+/// How often a file that was closed just now is tried, and the pause between.
+const REOPENS_MAX: u32 = 40;
+const REOPEN_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a disk may take to finish what is in flight before its store is started anew.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// The stores of a process.
 #[derive(Debug)]
@@ -20,7 +29,10 @@ pub struct Hosting<R: Runtime> {
     cluster: ClusterId,
     map: ClusterMap,
     timing: StoreTiming,
+    limits: StoreLimits,
     places: Mutex<BTreeMap<StoreId, Place>>,
+    /// Stores that are being started or stopped.
+    turning: Mutex<BTreeSet<StoreId>>,
 }
 
 /// Where a store is.
@@ -51,8 +63,14 @@ pub enum Absent {
 
 impl<R: Runtime> Hosting<R> {
     /// None yet; each starts with `map`, the cluster's first.
-    pub fn new(runtime: R, cluster: ClusterId, map: ClusterMap, timing: StoreTiming) -> Self {
-        Self { runtime, cluster, map, timing, places: Mutex::new(BTreeMap::new()) }
+    pub fn new(
+        runtime: R,
+        cluster: ClusterId,
+        map: ClusterMap,
+        (timing, limits): (StoreTiming, StoreLimits),
+    ) -> Self {
+        let (places, turning) = (Mutex::default(), Mutex::default());
+        Self { runtime, cluster, map, timing, limits, places, turning }
     }
 
     /// Where each store is.
@@ -70,26 +88,51 @@ impl<R: Runtime> Hosting<R> {
         self.lock().remove(&id);
     }
 
-    /// A store's machine and its open disk.
+    /// A store's machine and its open disk. This blocks: it is for the start of a process.
     ///
     /// # Errors
     /// [`HostError`].
     pub fn part(&self, id: StoreId, sink: DiskSink) -> Result<StorePart<R, Store>, HostError> {
+        self.opening(id)?.open(sink)
+    }
+
+    /// The same beside a running driver. The file may still be held by an attempt just before.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub async fn open(
+        &self,
+        handle: &Handle<R, Store>,
+        id: StoreId,
+    ) -> Result<StorePart<R, Store>, HostError> {
+        let mut tries = 1;
+        loop {
+            let (opening, sink) = (self.opening(id)?, handle.sink(id));
+            match self.runtime.blocking(move || opening.open(sink)).await {
+                Err(HostError::Disk(DiskOpenError::Locked { .. })) if tries < REOPENS_MAX => {
+                    tries += 1;
+                }
+                result => return result,
+            }
+            self.runtime.sleep_until(self.runtime.now() + REOPEN_PAUSE).await;
+        }
+    }
+
+    fn opening(&self, id: StoreId) -> Result<Opening<R>, HostError> {
         let place = self.lock().get(&id).cloned().ok_or(HostError::Unknown(id))?;
         let mut seed = [0; 8];
         self.runtime.random(&mut seed).map_err(HostError::Random)?;
-        let disk = self.runtime.open_disk(&place.path, place.geometry.capacity, sink)?;
-        let machine = Store::new(StoreConfig {
+        let config = StoreConfig {
             cluster: self.cluster,
             store: id,
             zone: place.zone,
             map: self.map.clone(),
             geometry: place.geometry,
-            limits: StoreLimits::PRODUCTION,
+            limits: self.limits,
             timing: self.timing,
             seed: u64::from_le_bytes(seed),
-        });
-        Ok(StorePart { id, machine, disk })
+        };
+        Ok(Opening { runtime: self.runtime.clone(), path: place.path, config })
     }
 
     /// Note down why a store does not run, or that it does.
@@ -99,14 +142,18 @@ impl<R: Runtime> Hosting<R> {
         }
     }
 
-    /// Start a store in the running driver, if it does not run. A lost one is not started.
+    /// Start a store in the running driver, if it does not run or has halted. A lost one is not
+    /// started.
     ///
     /// # Errors
     /// [`HostError`]; the store is then absent, for that reason.
     pub async fn start(&self, handle: &Handle<R, Store>, id: StoreId) -> Result<(), HostError> {
+        let _turn = Turn::take(&self.turning, id)?;
         let place = self.lock().get(&id).cloned().ok_or(HostError::Unknown(id))?;
+        let path = place.path.clone();
+        let exists = self.runtime.blocking(move || path.exists()).await;
         // Made it was: opening it would make an empty one in its place.
-        if place.absent == Some(Absent::Lost) || !place.path.exists() {
+        if place.absent == Some(Absent::Lost) || !exists {
             self.set_absent(id, Some(Absent::Lost));
             return Err(HostError::Lost(id));
         }
@@ -114,23 +161,39 @@ impl<R: Runtime> Hosting<R> {
             // It starts by itself when the cluster's map has it.
             return Ok(());
         }
-        // A process that ran would hold the file's lock: ask before it is opened.
-        let running = |status: &crate::driver::Status| status.stores.iter().any(|s| s.id == id);
-        match handle.status().await {
-            Some(status) if running(&status) && place.absent.is_none() => return Ok(()),
-            Some(_) => {}
-            None => return Err(HostError::Start(StartError::DriverGone)),
-        }
-        match self.part(id, handle.sink(id)) {
-            Ok(part) => {
-                handle.start_store(part).await?;
+        match life(handle, id).await? {
+            Some(StoreLife::Opening | StoreLife::Serving) => {
                 self.set_absent(id, None);
-                Ok(())
+                return Ok(());
             }
-            Err(error) => {
-                self.set_absent(id, Some(Absent::Failed(error.to_string())));
-                Err(error)
-            }
+            // Its old disk must be closed before its file is opened again.
+            Some(StoreLife::Halted(_) | StoreLife::Stopping) => self.closed(handle, id).await?,
+            None => {}
+        }
+        let error = match self.open(handle, id).await {
+            Ok(part) => match handle.start_store(part).await {
+                Ok(()) => {
+                    self.set_absent(id, None);
+                    return Ok(());
+                }
+                Err(error) => HostError::Start(error),
+            },
+            Err(error) => error,
+        };
+        self.set_absent(id, Some(Absent::Failed(error.to_string())));
+        Err(error)
+    }
+
+    /// Wait until the disk of a store that runs no more is closed.
+    async fn closed(&self, handle: &Handle<R, Store>, id: StoreId) -> Result<(), HostError> {
+        let until = self.runtime.sleep_until(self.runtime.now() + CLOSE_MAX);
+        tokio::select! {
+            biased;
+            stopped = handle.stop_store(id) => match stopped {
+                Ok(()) | Err(StopError::NotRunning(_)) => Ok(()),
+                Err(error) => Err(HostError::Stop(error)),
+            },
+            () = until => Err(HostError::NotClosed(id)),
         }
     }
 
@@ -139,6 +202,7 @@ impl<R: Runtime> Hosting<R> {
     /// # Errors
     /// [`HostError`].
     pub async fn stop(&self, handle: &Handle<R, Store>, id: StoreId) -> Result<(), HostError> {
+        let _turn = Turn::take(&self.turning, id)?;
         match handle.stop_store(id).await {
             Ok(()) | Err(StopError::NotRunning(_)) => {}
             Err(error) => return Err(HostError::Stop(error)),
@@ -157,6 +221,52 @@ impl<R: Runtime> Hosting<R> {
     }
 }
 
+/// All it takes to open a store.
+struct Opening<R> {
+    runtime: R,
+    path: PathBuf,
+    config: StoreConfig,
+}
+
+impl<R: Runtime> Opening<R> {
+    /// This blocks.
+    fn open(self, sink: DiskSink) -> Result<StorePart<R, Store>, HostError> {
+        let Self { runtime, path, config } = self;
+        let disk = runtime.open_disk(&path, config.geometry.capacity, sink)?;
+        Ok(StorePart { id: config.store, machine: Store::new(config), disk })
+    }
+}
+
+/// Held while a store is started or stopped: two at a time would take each other's disk for closed.
+struct Turn<'a> {
+    turning: &'a Mutex<BTreeSet<StoreId>>,
+    id: StoreId,
+}
+
+impl<'a> Turn<'a> {
+    fn take(turning: &'a Mutex<BTreeSet<StoreId>>, id: StoreId) -> Result<Self, HostError> {
+        match turning.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+            true => Ok(Self { turning, id }),
+            false => Err(HostError::Turning(id)),
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turning.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// How far a store has come in the driver, if that has it.
+async fn life<R: Runtime>(
+    handle: &Handle<R, Store>,
+    id: StoreId,
+) -> Result<Option<StoreLife>, HostError> {
+    let status = handle.status().await.ok_or(HostError::Start(StartError::DriverGone))?;
+    Ok(status.stores.into_iter().find(|store| store.id == id).map(|store| store.life))
+}
+
 /// Why a store cannot be started or stopped, for the operator.
 #[derive(Debug)]
 pub enum HostError {
@@ -164,6 +274,10 @@ pub enum HostError {
     Unknown(StoreId),
     /// Its file was made and is gone.
     Lost(StoreId),
+    /// It is being started or stopped.
+    Turning(StoreId),
+    /// It halted or was stopped, and its disk still has something in flight.
+    NotClosed(StoreId),
     /// Its disk cannot be opened.
     Disk(DiskOpenError),
     /// The operating system has no randomness to give.
@@ -194,6 +308,16 @@ impl fmt::Display for HostError {
                 f,
                 "the file of {id} is gone: put it back and restart this node, or give its place to \
                  a new store with `trine admin store replace {}`",
+                id.0
+            ),
+            Self::Turning(id) => {
+                write!(f, "{id} is being started or stopped already: try again when that is done")
+            }
+            Self::NotClosed(id) => write!(
+                f,
+                "{id} does not run, and its disk has not finished within {CLOSE_MAX:?} what it was \
+                 given before: a disk that hangs. Restart its node once that is mended, or give its \
+                 place to a new store with `trine admin store replace {}`",
                 id.0
             ),
             Self::Disk(error) => error.fmt(f),

@@ -19,17 +19,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use trine_core::time::Instant;
 
-use crate::runtime::{Listener, Runtime};
+use crate::runtime::{Runtime, accept_within};
 
 mod linger;
 mod progress;
 
 use linger::Lingering;
 use progress::Counted;
-
-/// Connections at a time. More wait in the kernel's backlog. Each costs two tasks' memory and up to
-/// [`BUFFER_MAX`], so that all of them together stay below 1 GiB.
-const CONNECTIONS_MAX: u32 = 4096;
 
 /// Bytes of a connection's read buffer, and so of a request's head.
 const BUFFER_MAX: usize = 128 << 10;
@@ -92,7 +88,8 @@ impl Stopped {
 }
 
 /// Serve connections until `stopped`, then let requests in progress finish for as long as `patience`
-/// says.
+/// says. At most `connections_max` at a time: more wait in the kernel's backlog. Each costs two tasks'
+/// memory, and up to [`BUFFER_MAX`].
 ///
 /// Returns the number of connections that were still busy after that.
 pub async fn serve<R, S, B>(
@@ -101,6 +98,7 @@ pub async fn serve<R, S, B>(
     service: S,
     mut stopped: Stopped,
     patience: Patience,
+    connections_max: u32,
 ) -> usize
 where
     R: Runtime,
@@ -111,17 +109,9 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
-    loop {
-        let accepted = async {
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place.expect("the semaphore is never closed"))
-        };
-        let (accepted, place) = tokio::select! {
-            biased;
-            () = stopped.wait() => break,
-            accepted = accepted => accepted,
-        };
+    let places = Arc::new(Semaphore::new(connections_max as usize));
+    while let Some((accepted, place)) = accept_within(&mut listener, &places, stopped.wait()).await
+    {
         match accepted {
             Ok((stream, _peer)) => {
                 let (stream, moves) = Counted::new(stream);
@@ -147,9 +137,9 @@ where
     drop(listener);
     tokio::select! {
         biased;
-        _ = places.acquire_many(CONNECTIONS_MAX) => 0,
+        _ = places.acquire_many(connections_max) => 0,
         () = runtime.sleep_until(runtime.now() + patience.stop) => {
-            CONNECTIONS_MAX as usize - places.available_permits()
+            connections_max as usize - places.available_permits()
         }
     }
 }

@@ -8,7 +8,8 @@
 //! [`runtime`] (the outside world and its tokio implementation) → [`transport`] (links to other
 //! processes) → [`driver`] (the loop of the core's calling contract) → [`http`], [`ready`] → [`config`],
 //! [`files`], [`data`] (settings and what is in the data directory) → [`hosting`] (the stores of a
-//! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop).
+//! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop). [`bench`] stands beside all
+//! of it: it is a client, which shares nothing with the server but the command line.
 //!
 //! # What is deliberately absent
 //!
@@ -17,6 +18,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod bench;
 pub mod config;
 pub mod data;
 pub mod driver;

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use trine_node::admin;
 use trine_node::app::{Announcement, DriverTask, Process};
+use trine_node::bench;
 use trine_node::config::{AdminCli, Arguments, Command, Config};
 use trine_node::ready::Ready;
 use trine_node::runtime::Runtime;
@@ -43,6 +44,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Some(Command::Node(cli)) if cli.new_cluster_id => return new_cluster_id(),
         Some(Command::Node(cli)) => Config::resolve_node(cli, std::env::vars_os())?,
         Some(Command::Admin(cli)) => return operate(cli),
+        Some(Command::Bench(cli)) => return Ok(bench::run(*cli)?),
     };
     tracing_subscriber::fmt()
         .with_env_filter(log_filter(&config.log)?)
@@ -83,7 +85,7 @@ async fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let runtime = TokioRuntime::new();
     let process = Process::open(runtime.clone(), config).await?;
     let key = process.root_key().clone();
-    let service = Ready::new(service::s3(&runtime, process.front(), config, &key)?);
+    let service = Ready::new(service::s3(&runtime, &process, config, &key)?);
     let (told, mut told_twice) = tokio::sync::oneshot::channel();
     let stop = async move {
         signals.next().await;

@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use trine_core::ids::TenantId;
 use trine_core::object::Owner;
-use trine_node::app::AppError;
+use trine_node::app::{AppError, Process};
 use trine_node::config::{Config, RootKey};
 use trine_node::runtime::Runtime;
-use trine_s3::front::Front;
 use trine_s3::{Key, S3Config, S3Http, StaticKeys};
 
 /// S3 for whoever signs with the root key pair, in the default tenant.
@@ -17,7 +16,7 @@ use trine_s3::{Key, S3Config, S3Http, StaticKeys};
 /// If the operating system has no randomness to give.
 pub(crate) fn s3(
     runtime: &impl Runtime,
-    front: Front,
+    process: &Process<impl Runtime>,
     config: &Config,
     key: &RootKey,
 ) -> Result<S3Http, AppError> {
@@ -31,5 +30,6 @@ pub(crate) fn s3(
     let request_id = move || next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     let mut s3 = S3Config::new(Arc::new(keys), Arc::new(request_id));
     s3.region.clone_from(&config.region);
-    Ok(trine_s3::service(front, s3))
+    s3.documents = process.documents();
+    Ok(trine_s3::service(process.front(), s3))
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 mod support;
 
 use support::cluster::admin;
+use support::disk::{COPIES, COPY_LEN, damage, store};
 use support::{Server, data_directory};
 
 fn status(data: &std::path::Path) -> serde_json::Value {
@@ -82,6 +83,34 @@ fn a_zone_is_stopped_and_started_while_clients_write() {
         let answer = client.request("GET", &format!("/demo/{number}"), b"").unwrap();
         assert_eq!(answer.body, vec![number.to_le_bytes()[0]; 20_000]);
     }
+}
+
+/// A store that had halted counted as one that runs: only a restart of the process brought it back.
+#[test]
+fn a_store_that_has_halted_is_started_with_its_zone() {
+    let (_directory, data) = data_directory();
+    let server = Server::start(&data);
+    wait(&data, full);
+    assert!(admin(&data, &["zone", "stop", "b"]).status.success());
+    let break_or_mend = || {
+        let file = store(&data, "zone-b");
+        COPIES.iter().for_each(|at| damage(&file, *at, COPY_LEN));
+    };
+    break_or_mend();
+    assert!(admin(&data, &["zone", "start", "b"]).status.success());
+    let halted = wait(&data, |status| status["stores"][1]["life"] == "halted");
+    let reason = halted["stores"][1]["reason"].as_str().unwrap();
+    assert!(reason.contains("none of its 4 superblock copies is whole"), "{reason}");
+    assert!(reason.contains("`trine admin zone start b`"), "{reason}");
+    break_or_mend();
+    assert!(admin(&data, &["zone", "start", "b"]).status.success());
+    wait(&data, full);
+    // What runs is left alone.
+    let life = |status: &serde_json::Value| status["stores"][1]["incarnation"].clone();
+    let before = life(&status(&data));
+    assert!(admin(&data, &["zone", "start", "b"]).status.success());
+    assert_eq!(life(&wait(&data, full)), before);
+    drop(server);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 mod support;
 
@@ -72,6 +75,79 @@ fn three_processes_serve_while_one_dies_and_a_lost_store_is_replaced() {
     cluster.spawn(1);
     cluster.wait_ready(1);
     cluster.wait_status(1, "whole after a restart", full);
+}
+
+/// A replacement was dropped with the connection of whoever had asked for it, and stood still until its
+/// node was restarted. Its store had the capacity of all, not that of the one in whose place it came.
+#[test]
+fn a_replacement_goes_on_when_the_client_leaves_and_is_as_large_as_its_store_was() {
+    let mut cluster = Cluster::start_with(|config| {
+        config.replace("stores = [2]", "stores = [{ id = 2, capacity = \"2GiB\" }]")
+    });
+    cluster.wait_status(0, "whole", full);
+    cluster.kill(1);
+    fs::remove_file(cluster.data(1).join("store-2")).unwrap();
+    cluster.spawn(1);
+    cluster.wait_ready(1);
+    cluster.wait_status(1, "lost", |status| status["stores"][1]["life"] == "lost");
+
+    let mut client = UnixStream::connect(cluster.data(1).join("admin.sock")).unwrap();
+    client
+        .write_all(
+            b"POST /v1/store/replace HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{\"old\":2}",
+        )
+        .unwrap();
+    // It is begun: now nobody waits for it any more.
+    let until = Instant::now() + Duration::from_secs(60);
+    let kept = cluster.data(1).join("node.toml");
+    while !fs::read_to_string(&kept).unwrap().contains("replaces = 2") {
+        assert!(Instant::now() < until, "{}", cluster.logs());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(client);
+    let status = cluster.wait_status(0, "whole again", full);
+    assert_eq!(status["map"]["zones"]["b"], serde_json::json!([1002]));
+    let length =
+        |cluster: &Cluster| fs::metadata(cluster.data(1).join("store-1002")).unwrap().len();
+    assert_eq!(length(&cluster), 2 << 30);
+    cluster.kill(1);
+    cluster.spawn(1);
+    cluster.wait_ready(1);
+    cluster.wait_status(0, "whole after a restart", full);
+    assert_eq!(length(&cluster), 2 << 30);
+}
+
+/// The first replacement that could not go on was tried again for ever, and the others never.
+#[test]
+fn a_replacement_that_cannot_go_on_holds_up_no_other() {
+    let mut cluster =
+        Cluster::start_with(|config| config.replace("stores = [2]", "stores = [2, 4]"));
+    cluster.wait_status(0, "whole", full);
+    cluster.kill(1);
+    let data = cluster.data(1);
+    for store in ["store-2", "store-4"] {
+        fs::remove_file(data.join(store)).unwrap();
+    }
+    // Begun, and broken off by a crash; the directory of the first cannot be made.
+    let mut kept = fs::read_to_string(data.join("node.toml")).unwrap();
+    for (old, new, path) in [(2, 1002, "blocked/store"), (4, 2002, "store-2002")] {
+        kept += &format!(
+            "\n[[stores]]\nid = {new}\npath = \"{path}\"\nstate = \"being made\"\nreplaces = {old}\n"
+        );
+    }
+    fs::write(data.join("node.toml"), kept).unwrap();
+    fs::write(data.join("blocked"), b"").unwrap();
+    cluster.spawn(1);
+    cluster.wait_ready(1);
+    let status = cluster.wait_status(0, "the second is placed", |status| {
+        status["map"]["retired"] == serde_json::json!([4])
+    });
+    assert_eq!(status["map"]["zones"]["b"], serde_json::json!([2, 2002]), "{status:#}");
+    assert!(cluster.logs().contains("cannot make the directory"), "{}", cluster.logs());
+    // What was in the way is gone: the first goes on by itself.
+    fs::remove_file(data.join("blocked")).unwrap();
+    let status = cluster.wait_status(0, "whole again", full);
+    assert_eq!(status["map"]["zones"]["b"], serde_json::json!([1002, 2002]));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -33,6 +33,15 @@ struct Written {
     overwritten: (u64, u64),
 }
 
+/// What the writers and whoever kills tell each other.
+#[derive(Default)]
+struct Kill {
+    /// Set before the signal is sent: what fails before that, fails while the server lives.
+    begun: AtomicBool,
+    /// Puts in this round.
+    acknowledged: AtomicU64,
+}
+
 #[test]
 fn twenty_kills_lose_nothing_that_was_acknowledged() {
     let (_directory, data) = data_directory();
@@ -43,19 +52,22 @@ fn twenty_kills_lose_nothing_that_was_acknowledged() {
     // Where each writer's overwritten key stood at the end of the last round.
     let mut stands = vec![0; usize::try_from(WRITERS).unwrap()];
     for round in 0..KILLS {
-        let dead = AtomicBool::new(false);
+        let kill = Kill::default();
         let done: Vec<Written> = thread::scope(|scope| {
-            let (server_now, dead, stands) = (&server, &dead, &stands);
+            let (server_now, kill, stands) = (&server, &kill, &stands);
             let write = |writer| {
                 let client = server_now.client();
                 let stand = stands[usize::try_from(writer).unwrap()];
-                scope.spawn(move || write_until(dead, client, round, writer, stand))
+                scope.spawn(move || write_until(kill, client, round, writer, stand))
             };
             let writers: Vec<_> = (0..WRITERS).map(write).collect();
-            // Somewhere else in the course of things each time.
+            // Somewhere else in the course of things each time; but each round has two.
             thread::sleep(Duration::from_millis(100 + round * 37 % 150));
+            while kill.acknowledged.load(Ordering::SeqCst) < 2 && !writers[0].is_finished() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            kill.begun.store(true, Ordering::SeqCst);
             server_now.signal("KILL");
-            dead.store(true, Ordering::Relaxed);
             writers.into_iter().map(|writer| writer.join().unwrap()).collect()
         });
         server.wait();
@@ -98,13 +110,7 @@ fn a_process_killed_in_its_first_start_starts_again() {
 }
 
 /// Put new keys, and overwrite one, until the server is dead.
-fn write_until(
-    dead: &AtomicBool,
-    mut client: Client,
-    round: u64,
-    writer: u64,
-    stand: u64,
-) -> Written {
+fn write_until(kill: &Kill, mut client: Client, round: u64, writer: u64, stand: u64) -> Written {
     let mut written = Written { puts: BTreeMap::new(), overwritten: (stand, stand) };
     for number in 0.. {
         let key = format!("{round}-{writer}-{number}");
@@ -112,6 +118,7 @@ fn write_until(
         let well = put.as_ref().is_ok_and(|response| response.status == 200);
         written.puts.insert(key, well);
         if well {
+            kill.acknowledged.fetch_add(1, Ordering::SeqCst);
             let (_, tried) = &mut written.overwritten;
             *tried += 1;
             let value = *tried;
@@ -123,8 +130,7 @@ fn write_until(
             }
         }
         // Nothing but the kill is an excuse.
-        thread::sleep(Duration::from_millis(50));
-        assert!(dead.load(Ordering::Relaxed), "a put failed while the server lived: {put:?}");
+        assert!(kill.begun.load(Ordering::SeqCst), "a put failed while the server lived: {put:?}");
         break;
     }
     written

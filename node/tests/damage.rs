@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,10 @@ use trine_core::hash::Checksum;
 
 mod support;
 
+use support::disk::{COPIES, COPY_LEN, damage, store};
 use support::{Server, data_directory, refusal, trine};
 
 const ZONES: [&str; 3] = ["zone-a", "zone-b", "zone-c"];
-
-/// Where the superblock's copies are, and how long each is (`docs/disk-format.md`).
-const COPIES: [u64; 4] = [0, 65_536, 131_072, 196_608];
-const COPY_LEN: usize = 4096;
 
 /// Where the journal begins.
 const JOURNAL: u64 = 262_144;
@@ -55,19 +52,6 @@ fn serves_all(data: &Path) -> String {
     let (status, log) = server.stop("TERM");
     assert!(status.success(), "{log}");
     log
-}
-
-fn store(data: &Path, zone: &str) -> File {
-    let path = data.join(zone).join("store");
-    fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
-}
-
-/// Invert bytes, so that they differ from what was there, whatever it was.
-fn damage(file: &File, at: u64, len: usize) {
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, at).unwrap();
-    bytes.iter_mut().for_each(|byte| *byte = !*byte);
-    file.write_all_at(&bytes, at).unwrap();
 }
 
 #[test]

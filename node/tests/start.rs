@@ -46,9 +46,28 @@ fn a_configured_key_pair_is_used_and_its_secret_neither_shown_nor_stored() {
     let server = Server::from_command(command);
     assert_eq!(server.told("access key"), "operator");
     assert!(!server.banner.contains("hunter2"));
+    assert!(server.banner.contains("=\"$TRINE_ROOT_SECRET_KEY\"\n"), "{}", server.banner);
     assert!(!data.join("root-key.toml").exists());
     let log = server.kill();
     assert!(!log.contains("hunter2"), "{log}");
+}
+
+/// The banner said to take the secret from a variable that nobody had set.
+#[test]
+fn a_key_pair_in_the_file_is_said_to_be_there() {
+    let (directory, data) = data_directory();
+    let file = directory.path().join("trine.toml");
+    fs::write(&file, "root_access_key = \"operator\"\nroot_secret_key = \"hunter2hunter2\"\n")
+        .unwrap();
+    let mut command = trine(&data, "127.0.0.1:0");
+    command.arg("--config").arg(&file);
+    let server = Server::from_command(command);
+    assert_eq!(server.told("access key"), "operator");
+    let place = format!("{}: root_secret_key", file.display());
+    assert_eq!(server.told("secret key"), format!("(as in {place})"));
+    assert!(server.banner.contains(&format!("=…   # see {place}\n")), "{}", server.banner);
+    assert!(!server.banner.contains("TRINE_ROOT_SECRET_KEY"), "{}", server.banner);
+    assert!(!server.banner.contains("hunter2"));
 }
 
 #[test]

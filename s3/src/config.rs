@@ -8,10 +8,14 @@ use trine_core::ids::TenantId;
 use trine_core::object::Owner;
 
 use crate::domains::Domains;
+use crate::room::Room;
 
 /// Largest XML document of a request, in bytes: 10,000 parts of a CompleteMultipartUpload with a
 /// checksum each, or 1,000 keys of a DeleteObjects, all of them at their longest.
 pub const XML_BYTES_MAX: usize = 4 << 20;
+/// Bytes of documents in hand, if nothing else is said: eight of the largest, each with what it is taken
+/// apart into.
+pub const DOCUMENT_BYTES_MAX: u64 = 96 << 20;
 /// Largest header section of a request, names and values, in bytes (Amazon allows 8 KiB of which
 /// 2 KiB are user metadata; signatures and proxies add to it).
 pub const HEADER_BYTES_MAX: usize = 16 << 10;
@@ -79,6 +83,8 @@ pub struct S3Config {
     pub keys: Arc<dyn Keys>,
     /// Base domains, under which a host names a bucket.
     pub domains: Domains,
+    /// Room for documents.
+    pub documents: Room,
     /// Gives each request its id: unique in the process, from a seed in simulations.
     pub request_id: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -86,7 +92,9 @@ pub struct S3Config {
 impl S3Config {
     /// The defaults: region `us-east-1`, path-style addresses only.
     pub fn new(keys: Arc<dyn Keys>, request_id: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {
-        Self { region: "us-east-1".to_owned(), keys, domains: Domains::default(), request_id }
+        let documents = Room::new(DOCUMENT_BYTES_MAX);
+        let (region, domains) = ("us-east-1".to_owned(), Domains::default());
+        Self { region, keys, domains, documents, request_id }
     }
 }
 

@@ -10,6 +10,9 @@ use trine_core::request::ApiError;
 use crate::text;
 use crate::xml::Writer;
 
+/// When a client that is told to slow down may come again: what is in hand has moved on by then.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
 /// Why a request gets no success.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -41,6 +44,11 @@ pub(crate) fn refuse(
     let message = message.into();
     let refusal = Refusal { code, status, message, details: Vec::new(), headers: Vec::new() };
     Failure::Refused(Box::new(refusal))
+}
+
+/// 503 `SlowDown`: over a limit; nothing was done.
+pub(crate) fn slow_down(message: &'static str) -> Failure {
+    ApiError::SlowDown(message.to_owned()).into()
 }
 
 /// 400 `InvalidArgument`.
@@ -100,7 +108,10 @@ impl From<ApiError> for Failure {
             ApiError::EntityTooLarge => (StatusCode::BAD_REQUEST, "EntityTooLarge"),
             ApiError::InvalidArgument(_) => (StatusCode::BAD_REQUEST, "InvalidArgument"),
             ApiError::IncompleteBody => (StatusCode::BAD_REQUEST, "IncompleteBody"),
-            ApiError::SlowDown(_) => (StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
+            ApiError::SlowDown(_) => {
+                headers.push(("retry-after", RETRY_AFTER_SECONDS.to_string()));
+                (StatusCode::SERVICE_UNAVAILABLE, "SlowDown")
+            }
             ApiError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             ApiError::StorageFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
             ApiError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),

@@ -20,6 +20,7 @@ mod error;
 pub mod front;
 mod ops;
 pub mod outer;
+mod room;
 mod text;
 mod transfer;
 mod xml;
@@ -27,5 +28,6 @@ mod xml;
 pub use config::{Key, Keys, S3Config, StaticKeys};
 pub use domains::{DomainError, Domains};
 pub use outer::{S3Http, ServeError, service};
+pub use room::Room;
 /// The body of a response. Its error type converts into a boxed error, as hyper wants it.
 pub use s3s::Body as ResponseBody;

@@ -18,8 +18,6 @@ const KEY: &AsciiSet =
 const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
 );
-const XML_DATE: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// A key under `encoding-type=url`.
 pub(crate) fn url_encode(key: &str) -> String {
@@ -55,9 +53,29 @@ pub(crate) fn http_date(time: WallTime) -> String {
     moment(time).format(HTTP_DATE).unwrap_or_default()
 }
 
-/// A time in a document.
+/// A time in a document: `2015-10-21T07:28:00.000Z`. By hand, since a listing prints a thousand.
 pub(crate) fn xml_date(time: WallTime) -> String {
-    moment(time).format(XML_DATE).unwrap_or_default()
+    let time = moment(time);
+    let (year, month, day) = time.to_calendar_date();
+    let (hour, minute, second, milli) = time.to_hms_milli();
+    let mut text = String::with_capacity(24);
+    let mut digits = |mut number: u32, count: u32, behind: char| {
+        let mut unit = 10u32.pow(count - 1);
+        while unit > 0 {
+            text.push(char::from_digit(number / unit % 10, 10).unwrap_or('0'));
+            number %= unit;
+            unit /= 10;
+        }
+        text.push(behind);
+    };
+    digits(year.unsigned_abs(), 4, '-');
+    digits(u32::from(u8::from(month)), 2, '-');
+    digits(day.into(), 2, 'T');
+    digits(hour.into(), 2, ':');
+    digits(minute.into(), 2, ':');
+    digits(second.into(), 2, '.');
+    digits(milli.into(), 3, 'Z');
+    text
 }
 
 /// A date of a condition; `None`, which means "ignore it", if it is malformed or before 1970.

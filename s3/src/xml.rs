@@ -35,12 +35,17 @@ impl Writer {
 
     /// An opening tag.
     pub(crate) fn open(&mut self, name: &str) {
-        let _ = write!(self.out, "<{name}>");
+        // Listings have thousands of tags: pieces are pushed, not formatted.
+        self.out.push('<');
+        self.out.push_str(name);
+        self.out.push('>');
     }
 
     /// A closing tag.
     pub(crate) fn close(&mut self, name: &str) {
-        let _ = write!(self.out, "</{name}>");
+        self.out.push_str("</");
+        self.out.push_str(name);
+        self.out.push('>');
     }
 
     /// An element with text.
@@ -57,7 +62,9 @@ impl Writer {
 
     /// An element with something that prints as harmless ASCII.
     pub(crate) fn plain(&mut self, name: &str, value: impl std::fmt::Display) {
-        let _ = write!(self.out, "<{name}>{value}</{name}>");
+        self.open(name);
+        let _ = write!(self.out, "{value}");
+        self.close(name);
     }
 
     /// The document.
@@ -68,19 +75,27 @@ impl Writer {
 
 /// Append `text` as character data.
 pub(crate) fn escape(text: &str, out: &mut String) {
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
+    let mut plain = 0;
+    for (at, character) in text.char_indices() {
+        let escaped = match character {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '"' => "&quot;",
             // A raw carriage return or line feed would be normalised by the reader.
-            '\0'..='\u{1f}' | '\u{7f}' | '\u{fffe}' | '\u{ffff}' => {
+            '\0'..='\u{1f}' | '\u{7f}' | '\u{fffe}' | '\u{ffff}' => "",
+            _ => continue,
+        };
+        out.push_str(&text[plain..at]);
+        plain = at + character.len_utf8();
+        match escaped {
+            "" => {
                 let _ = write!(out, "&#x{:x};", u32::from(character));
             }
-            _ => out.push(character),
+            entity => out.push_str(entity),
         }
     }
+    out.push_str(&text[plain..]);
 }
 
 /// A document that is not what the operation takes.

@@ -9,7 +9,7 @@ use support::client::{Answer, UNSIGNED, memory, plan, service, under};
 use trine_core::effects::GatewayEvent;
 use trine_core::request::{ApiError, Reply, Request};
 use trine_s3::front::{Front, FrontCall, FrontReply};
-use trine_s3::{Domains, S3Http};
+use trine_s3::{Domains, Room, S3Http};
 
 async fn with_bucket() -> S3Http {
     let service = memory();
@@ -252,6 +252,50 @@ async fn the_body_is_asked_for_only_when_the_gateway_has_room() {
     assert!(matches!(end, Some(FrontCall::Event(GatewayEvent::BodyEnd { .. }))), "{end:?}");
     replies.send(FrontReply::Reply(Err(ApiError::StorageFull("full".to_owned())))).unwrap();
     is_error(&sent.await.unwrap().unwrap(), 507, "InsufficientStorage");
+}
+
+#[tokio::test]
+async fn who_is_told_to_slow_down_hears_when_to_come_again() {
+    let (front, mut calls) = Front::new();
+    let service = service(front);
+    let put = plan("PUT", "/bucket/k", "").unsigned("expect", "100-continue").body(b"hello");
+    let sent = tokio::spawn(async move { put.send(&service).await });
+    let Some(FrontCall::Open { replies, .. }) = calls.recv().await else { panic!("no request") };
+    replies.send(FrontReply::Reply(Err(ApiError::SlowDown("no room".to_owned())))).unwrap();
+    let answer = sent.await.unwrap().unwrap();
+    is_error(&answer, 503, "SlowDown");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(!answer.head.contains("100 Continue"), "{}", answer.head);
+}
+
+#[tokio::test]
+async fn documents_beyond_their_room_are_refused_and_the_room_is_given_back() {
+    let (front, calls) = Front::new();
+    tokio::spawn(support::run(calls));
+    let documents = Room::new(3 * 600);
+    let service = support::client::with_room(front, documents.clone());
+    plan("PUT", "/bucket", "").expect(&service).await;
+    let delete = |keys: usize| {
+        let key = "<Object><Key>k</Key></Object>";
+        let xml = format!("<Delete>{}</Delete>", key.repeat(keys));
+        plan("POST", "/bucket", "delete=").body(xml.as_bytes())
+    };
+    // One whose gateway does not answer has some of the room; alone a document may exceed it.
+    let (silent, gateway) = Front::new();
+    let silent = support::client::with_room(silent, documents.clone());
+    let one = delete(1);
+    let held = tokio::spawn(async move { one.send(&silent).await });
+    while documents.bytes().0 == 0 {
+        tokio::task::yield_now().await;
+    }
+    let answer = delete(100).send(&service).await.unwrap();
+    is_error(&answer, 503, "SlowDown");
+    // It is given back when the gateway is gone, and with it the request.
+    drop(gateway);
+    assert!(held.await.unwrap().is_none());
+    let answer = delete(5).send(&service).await.unwrap();
+    assert_ne!(answer.status, 503, "{}", answer.text());
+    assert_eq!(documents.bytes(), (0, 3 * 600));
 }
 
 #[tokio::test]

@@ -24,8 +24,10 @@ pub(crate) struct Table {
     operations: u64,
     served: u64,
     undecided: u64,
+    journal_rounds: u64,
     gaps: Vec<Nanos>,
     redundant_after: Vec<Nanos>,
+    merges: [u64; 3],
     hits: Hits,
     enabled: Vec<u64>,
     slowest: Vec<(Duration, u64)>,
@@ -43,9 +45,13 @@ impl Table {
         self.operations += report.counts.operations;
         self.served += report.counts.served;
         self.undecided += report.counts.undecided;
+        self.journal_rounds += report.counts.journal_rounds;
         self.hits.add(&report.counts.hits);
         if report.swarm.flavour == Flavour::OneZone {
             self.gaps.push(report.counts.gap_max);
+        }
+        for (sum, count) in self.merges.iter_mut().zip(report.counts.merges) {
+            *sum += count;
         }
         self.redundant_after.extend(report.counts.redundant_after);
         self.enabled.resize(FaultKind::ALL.len(), 0);
@@ -97,6 +103,7 @@ impl Table {
         line("operations", self.operations.to_string());
         line("  served", self.served.to_string());
         line("  keys not decided", self.undecided.to_string());
+        line("rounds of journals", self.journal_rounds.to_string());
         let mut gaps = self.gaps.clone();
         gaps.sort_unstable();
         let gap = |at: usize| format!("{} ms", gaps.get(at).unwrap_or(&0) / MILLISECOND);
@@ -113,6 +120,11 @@ impl Table {
         line("  after faults, median", after_ms(50));
         line("  after faults, p99", after_ms(99));
         line("  after faults, worst", after_ms(100));
+        for (name, count) in
+            ["merges of runs", "  values moved", "  segments freed"].into_iter().zip(self.merges)
+        {
+            line(name, count.to_string());
+        }
         writeln!(text, "\n{:<24} {:>14} {:>10}", "fault", "happened", "seeds on")
             .expect("a String takes everything");
         for (kind, enabled) in FaultKind::ALL.iter().zip(&self.enabled) {

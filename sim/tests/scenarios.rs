@@ -2,6 +2,7 @@
 //! must hold then.
 
 use trine_core::cluster::Geometry;
+use trine_core::disk::Room;
 use trine_core::storage::layout::{JOURNAL_START, SUPERBLOCK_COPIES, superblock_offset};
 use trine_sim::faults::FaultKind;
 use trine_sim::faults::plan::{Episode, Victim};
@@ -157,6 +158,49 @@ fn all_processes_killed_twenty_times_during_writes_lose_nothing() {
     assert_clean(&report);
 }
 
+/// A first voter's whole disk is emptied while nobody who could remember it runs, and it comes back
+/// with the same identity before the only store that has the newest writes.
+#[test]
+fn an_emptied_first_voter_loses_no_acknowledged_write() {
+    for (seed, [emptied, lagging, away]) in
+        (0..).zip([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+    {
+        let of = |at, until, kind, store| {
+            episode(at * MILLISECOND, (until - at) * MILLISECOND, kind, Victim::Store(store))
+        };
+        let mut plan = vec![
+            of(3_000, 5_200, FaultKind::StoreKilled, lagging),
+            of(5_000, 8_000, FaultKind::StorePowerLoss, away),
+            of(5_050, 5_300, FaultKind::StoreEmptied, emptied),
+        ];
+        plan.sort_by_key(|episode| episode.at);
+        let setup = Setup { seed, swarm: busy(12 * SECOND), plan, geometry: GEOMETRY };
+        let report = run(Real, setup, None, World::run);
+        assert_clean(&report);
+        assert_hit(&report, FaultKind::StoreEmptied);
+    }
+}
+
+/// The cluster begins when its last zone is there; a disk that is emptied before that is no loss.
+#[test]
+fn a_cluster_begins_with_its_last_zone_though_disks_are_emptied_meanwhile() {
+    for late in 0..3 {
+        let mut swarm = busy(10 * SECOND);
+        swarm.late = Some((late, 3 * SECOND));
+        let other = (late + 1) % 3;
+        let empty = |at| {
+            let (at, lasts) = (at * MILLISECOND, 100 * MILLISECOND);
+            episode(at, lasts, FaultKind::StoreEmptied, Victim::Store(other))
+        };
+        // At last while it begins.
+        let plan = vec![empty(500), empty(1_500), empty(3_002)];
+        let setup = Setup { seed: late as u64, swarm, plan, geometry: GEOMETRY };
+        let report = run(Real, setup, None, World::run);
+        assert_clean(&report);
+        assert_hit(&report, FaultKind::StoreLate);
+    }
+}
+
 /// The clients read everything back, however late their bucket was made.
 #[test]
 fn faults_that_end_before_anything_was_served_do_not_hold_up_the_end() {
@@ -234,20 +278,38 @@ fn zones_one_and_eighty_milliseconds_apart_work_with_a_zone_dark() {
 }
 
 /// Stop `store` in the middle of a busy run, damage what `choose` finds, start it, run on.
-fn damage(store: usize, choose: impl Fn(&mut World<Real>, usize) -> u64) {
+fn damage(store: usize, choose: impl Fn(&mut World<Real>, usize, &str) -> u64) {
     let mut swarm = busy(12 * SECOND);
     swarm.cold_keys = 200;
     let geometry = GEOMETRY;
     let setup = Setup { seed: 40 + store as u64, swarm, plan: Vec::new(), geometry };
     let report = run(Real, setup, None, |world| {
         world.run_until(6 * SECOND)?;
+        let status = world.store_status(store);
         world.stop_store(store);
-        let offset = choose(world, store);
+        let offset = choose(world, store, &status);
         world.disk(store).flip(offset);
         world.start_damaged_store(store);
         world.run()
     });
     assert_clean(&report);
+}
+
+/// Two numbers with two dots between them behind `name` in what a store says of itself.
+fn span_of(status: &str, name: &str) -> (u64, u64) {
+    let (_, rest) = status.split_once(name).unwrap_or_else(|| panic!("no {name} in {status}"));
+    let numbers = rest.split(' ').next().expect("something follows");
+    let (from, to) = numbers.split_once("..").expect("a span");
+    let number = |text: &str| text.trim_start_matches('i').parse().expect("a number");
+    (number(from), number(to))
+}
+
+/// The sector of a store's journal so many eighths of the way from its tail to its head.
+fn sector_of_journal(status: &str, eighths: u64) -> u64 {
+    let (tail, head) = span_of(status, "journal ");
+    assert!(tail > 0, "nothing was given up yet: {status}");
+    let position = tail + (head - 1 - tail) * eighths / 8;
+    JOURNAL_START + position % GEOMETRY.journal
 }
 
 /// The middle one of the sectors of `store` in which an object's key stands.
@@ -258,20 +320,62 @@ fn sector_with_key(world: &mut World<Real>, store: usize, place: impl Fn(u64) ->
     found[found.len() / 2]
 }
 
+/// Before, in or behind the checkpoint: with the first frame all is lost.
 #[test]
-fn damaged_middle_of_a_journal_is_repaired_from_the_other_voters() {
+fn damaged_journal_is_repaired_from_the_other_voters() {
     for store in 0..3 {
-        damage(store, |world, store| {
-            let end = JOURNAL_START + GEOMETRY.journal;
-            sector_with_key(world, store, |offset| offset < end) + 100
+        for eighths in [0, 2, 4, 6, 7] {
+            damage(store, |_, _, status| sector_of_journal(status, eighths) + 100);
+        }
+    }
+}
+
+/// The store finds that the log has gone on without what it lacks, and takes rows.
+#[test]
+fn a_store_that_was_away_until_its_place_in_the_log_was_gone_gets_rows() {
+    for store in 0..3 {
+        let mut swarm = busy(16 * SECOND);
+        swarm.cold_keys = 200;
+        let setup = Setup { seed: 90 + store as u64, swarm, plan: Vec::new(), geometry: GEOMETRY };
+        let report = run(Real, setup, None, |world| {
+            world.run_until(3 * SECOND)?;
+            let (_, held) = span_of(&world.store_status(store), "log=");
+            world.stop_store(store);
+            world.run_until(14 * SECOND)?;
+            for other in (0..3).filter(|other| *other != store) {
+                let (base, _) = span_of(&world.store_status(other), "log=");
+                if base <= held {
+                    return Err(format!("store {other} still has what store {store} lacks"));
+                }
+            }
+            world.start_store(store);
+            world.run()
         });
+        assert_clean(&report);
+    }
+}
+
+/// A ring so short that checkpoints and superblocks are written all the time.
+#[test]
+fn power_loss_everywhere_while_a_short_journal_wraps_loses_nothing() {
+    for seed in 0..8 {
+        let dark = |n: u64| {
+            let at = SECOND + n * 437 * MILLISECOND;
+            episode(at, 100 * MILLISECOND, FaultKind::PowerLossEverywhere, Victim::All)
+        };
+        let geometry = Geometry { journal: 640 << 10, ..GEOMETRY };
+        let plan = (0..20).map(dark).collect();
+        let setup = Setup { seed: 100 + seed, swarm: busy(11 * SECOND), plan, geometry };
+        let report = run(Real, setup, None, World::run);
+        assert_eq!(report.failure, None, "seed {seed}");
+        assert!(report.counts.journal_rounds >= 3, "{} rounds", report.counts.journal_rounds);
     }
 }
 
 #[test]
 fn damaged_superblock_copy_is_outvoted_by_another() {
     for store in 0..3 {
-        damage(store, |world, store| {
+        damage(store, |world, store, _| {
             world.disk(store).written().next().expect("it is formatted") + 8
         });
     }
@@ -309,13 +413,13 @@ fn store_without_any_superblock_refuses_to_start_while_the_others_serve() {
 #[test]
 fn damaged_tree_block_ends_in_recovery() {
     let end = JOURNAL_START + GEOMETRY.journal;
-    damage(1, |world, store| sector_with_key(world, store, |offset| offset >= end) + 100);
+    damage(1, |world, store, _| sector_with_key(world, store, |offset| offset >= end) + 100);
 }
 
 #[test]
 fn damaged_chunk_is_served_from_another_zone() {
     for store in 0..3 {
-        damage(store, |world, store| {
+        damage(store, |world, store, _| {
             let workload = world.workload();
             let bodies: Vec<_> = (0..workload.values())
                 .filter_map(|value| workload.body_of(value))
@@ -330,21 +434,32 @@ fn damaged_chunk_is_served_from_another_zone() {
     }
 }
 
-/// Clients write until nothing more fits; then they are told so, and go on reading.
-fn filled(geometry: Geometry) {
+/// Whether space comes back when objects are deleted: once the tree is compacted and the journal
+/// truncated. Then [`room_comes_back`] holds.
+const SPACE_COMES_BACK: bool = false;
+
+/// Clients write until nothing more fits; then they are told so, and go on reading and deleting.
+///
+/// `deletes`: whether they must succeed. A journal that is not truncated has no room for them either.
+fn filled(geometry: Geometry, deletes: bool) {
     let mut swarm = busy(20 * SECOND);
     swarm.body_max = 70_000;
     swarm.cold_keys = 200;
     let report = run(Real, Setup { seed: 60, swarm, plan: Vec::new(), geometry }, None, |world| {
-        world.run_until(14 * SECOND)?;
-        let (full, served) = (world.counts().refused_full, world.counts().served);
-        if full == 0 {
-            return Err(format!("nothing is full:\n{}", world.status().join("\n")));
-        }
-        world.run_until(19 * SECOND)?;
+        let before = until_full(world, 14 * SECOND)?;
+        let (served, deleted) = (world.counts().served, world.counts().deletes_done);
+        world.run_until(before + 4 * SECOND)?;
         let more = world.counts().served - served;
         if more < 100 {
             return Err(format!("only {more} requests were served when full"));
+        }
+        let deleted = world.counts().deletes_done - deleted;
+        if deletes && deleted < 10 {
+            let refused = world.counts().deletes_refused;
+            return Err(format!("only {deleted} deletes were done when full, {refused} refused"));
+        }
+        if SPACE_COMES_BACK {
+            room_comes_back(world)?;
         }
         world.run()
     });
@@ -352,12 +467,77 @@ fn filled(geometry: Geometry) {
 }
 
 #[test]
-fn full_journal_refuses_writes_and_serves_reads() {
-    filled(Geometry { journal: 2 << 20, ..GEOMETRY });
+fn a_journal_many_times_shorter_than_what_is_written_refuses_nothing() {
+    let geometry = Geometry { journal: 640 << 10, ..GEOMETRY };
+    let mut swarm = busy(20 * SECOND);
+    swarm.cold_keys = 200;
+    let setup = Setup { seed: 60, swarm, plan: Vec::new(), geometry };
+    let report = run(Real, setup, None, World::run);
+    assert_clean(&report);
+    assert_eq!(report.counts.refused_full, 0);
+    assert!(report.counts.journal_rounds >= 9, "{} rounds", report.counts.journal_rounds);
+}
+
+/// Run until writes are refused; the time then.
+fn until_full(world: &mut World<Real>, latest: Nanos) -> Result<Nanos, String> {
+    let mut at = SECOND;
+    while world.counts().refused_full < 3 {
+        if at > latest {
+            return Err(format!("nothing is full:\n{}", world.status().join("\n")));
+        }
+        world.run_until(at)?;
+        at += 100 * MILLISECOND;
+    }
+    Ok(at)
+}
+
+/// What deletes have freed takes new objects.
+fn room_comes_back(world: &mut World<Real>) -> Result<(), String> {
+    let puts = world.counts().puts_done;
+    world.run_until(19 * SECOND)?;
+    let more = world.counts().puts_done - puts;
+    if more < 10 {
+        return Err(format!("only {more} puts since the disks were full"));
+    }
+    Ok(())
 }
 
 #[test]
-fn full_disk_refuses_writes_and_serves_reads() {
+fn full_disk_refuses_writes_and_serves_reads_and_deletes() {
     let segments = 40 * GEOMETRY.segment;
-    filled(Geometry { capacity: JOURNAL_START + GEOMETRY.journal + segments, ..GEOMETRY });
+    let capacity = JOURNAL_START + GEOMETRY.journal + segments;
+    filled(Geometry { capacity, ..GEOMETRY }, true);
+}
+
+/// The disk of one zone is smaller than the others: it fills up, and nobody is refused anything. If
+/// its store led, it hands over.
+#[test]
+fn one_full_zone_refuses_nothing() {
+    for zone in 0..3 {
+        let mut swarm = busy(14 * SECOND);
+        swarm.body_max = 70_000;
+        swarm.cold_keys = 200;
+        // The full zone can never have all copies.
+        swarm.redundancy = false;
+        let store = usize::try_from(zone).expect("a small number");
+        let capacity = JOURNAL_START + GEOMETRY.journal + 40 * GEOMETRY.segment;
+        swarm.small_disk = Some((store, capacity));
+        let setup = Setup { seed: 70 + zone, swarm, plan: Vec::new(), geometry: GEOMETRY };
+        let report = run(Real, setup, None, |world| {
+            world.run_until(13 * SECOND)?;
+            let counts = world.counts();
+            if counts.refused_full > 0 {
+                return Err(format!("{} requests were refused", counts.refused_full));
+            }
+            if world.room(store) == Some(Room::Data) {
+                return Err(format!("the disk is not full: {}", world.store_status(store)));
+            }
+            let puts = counts.puts_done;
+            if puts < 100 {
+                return Err(format!("only {puts} puts were done"));
+            }
+            world.run()
+        });
+        assert_clean(&report);
+    }
 }

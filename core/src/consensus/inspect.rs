@@ -42,6 +42,11 @@ impl Raft {
         self.commit
     }
 
+    /// Bytes of log entries held in memory.
+    pub fn entries_in_memory_bytes(&self) -> u64 {
+        self.log.bytes_in_memory()
+    }
+
     /// The end of the log, durable or not.
     pub fn last_index(&self) -> LogIndex {
         self.log.last_index()
@@ -55,6 +60,11 @@ impl Raft {
     /// The log is durable up to here.
     pub fn durable_index(&self) -> LogIndex {
         self.durable
+    }
+
+    /// What the state machine is known to have applied: no more can be given up of the log.
+    pub fn applied_index(&self) -> LogIndex {
+        self.applied
     }
 
     /// The term of an entry; `None` outside the log.

@@ -146,6 +146,11 @@ impl Log {
         Cached::Entries(entries)
     }
 
+    /// Bytes of all entries that are in memory.
+    pub(super) fn bytes_in_memory(&self) -> u64 {
+        self.cache_bytes
+    }
+
     /// Bytes of the entries `from..=to` as far as they are in memory.
     pub(super) fn cached_bytes(&self, from: LogIndex, to: LogIndex) -> u64 {
         let newest_first = self.cache.iter().rev().skip_while(|entry| entry.index > to);

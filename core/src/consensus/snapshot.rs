@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::membership::Membership;
 use super::message::{MessageBody, SNAPSHOT_BYTES_MAX};
 use super::mutants::Mutant;
 use super::output::{Action, Output};
@@ -60,6 +61,25 @@ impl Raft {
             self.log.compact(through);
             self.members.compact(through);
         }
+    }
+
+    /// The owner has a snapshot that no leader sent: the state of another replica after an entry that
+    /// it has applied, which this log does not reach. It takes the place of the log as if the leader
+    /// had sent it: what it covers is committed, whoever gives it. The owner goes on as after
+    /// [`Action::InstallSnapshot`]. `false`, and nothing happens, if the log reaches it, or another
+    /// one is being installed.
+    pub fn adopt_snapshot(
+        &mut self,
+        last_index: LogIndex,
+        last_term: Term,
+        membership: Membership,
+    ) -> bool {
+        let is_new = last_index > self.log.last_index() && last_index > self.commit;
+        if !is_new || self.installing.is_some() || self.poisoned.is_some() {
+            return false;
+        }
+        self.installing = Some(Installing { last_index, last_term, membership });
+        true
     }
 
     /// The snapshot of [`Action::InstallSnapshot`] is durable, in place of log and state machine;

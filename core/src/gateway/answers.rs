@@ -54,6 +54,11 @@ pub(super) fn replaced(
     Err(ApiError::InvalidArgument(reason))
 }
 
+/// There is no room for the body, and too many wait for it already.
+pub(super) fn crowded() -> ApiError {
+    ApiError::SlowDown("too many bodies are in hand; nothing was done".to_owned())
+}
+
 /// An answer of the right kind with contents that do not fit the question.
 pub(super) fn unexpected() -> ApiError {
     ApiError::Internal("the range answered something else than was asked".to_owned())
@@ -61,7 +66,10 @@ pub(super) fn unexpected() -> ApiError {
 
 fn failed(failure: Failure) -> ApiError {
     match failure {
-        Failure::Full => ApiError::StorageFull("the metadata stores take no new data".to_owned()),
+        Failure::Full { by } => ApiError::StorageFull(format!(
+            "{by}, which leads the range, has no room left for new data, and no store of another \
+             zone with room can lead in its place; nothing was done. Objects can be deleted"
+        )),
         Failure::Fenced => ApiError::Unavailable("the gateway's session was fenced".to_owned()),
     }
 }

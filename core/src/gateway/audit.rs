@@ -7,6 +7,9 @@
 //!
 //! Bytes that are kept inline are rows of the range, which its replicas compare among themselves by
 //! their state hash; nothing of them is compared here.
+//!
+//! A page is bounded in chunks, because somebody waits for it: it may end within an object, and the next
+//! one goes on there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,6 +18,7 @@ use bytes::Bytes;
 use super::answers;
 use super::calls::backoff;
 use super::context::{ChunkFailure, Context, Input};
+use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::ids::{CallId, ChunkId, StoreId};
 use crate::message::{ChunkAsk, ChunkError, ChunkSummary};
 use crate::object::BlobRef;
@@ -24,7 +28,10 @@ use crate::time::Instant;
 
 /// Copies that are checked at a time: enough to keep a few disks busy beside their clients.
 const CHECKS_MAX: usize = 24;
-/// Findings of one page. It ends behind the object that reaches them.
+/// Chunks of one page. At 1 MiB each, a disk that reads 20 MB/s has its copies of them read within half a
+/// minute.
+const PAGE_CHUNKS_MAX: u64 = 512;
+/// No chunk is begun on a page that has so many findings.
 const FINDINGS_MAX: usize = 1000;
 /// A store that does not answer so many checks in a row is listed as unreachable.
 const SILENT_MAX: u32 = 3;
@@ -33,7 +40,7 @@ const SILENT_MAX: u32 = 3;
 #[derive(Debug)]
 pub(super) enum Audit {
     /// The range is asked what there is.
-    Reading,
+    Reading(Cursor),
     /// Stores are asked what they have.
     Checking(Box<Checking>),
 }
@@ -42,13 +49,15 @@ pub(super) enum Audit {
 #[derive(Debug)]
 pub(super) struct Checking {
     page: AuditPage,
+    /// What is done before this page, and then by it.
+    done: Cursor,
     /// Not begun yet.
     rows: VecDeque<AuditRow>,
     /// What the page leads to, if all its rows are done.
     end: Option<Bytes>,
     /// The present row, and its chunks that are not begun.
     row: Option<AuditRow>,
-    left: VecDeque<(ChunkId, u64)>,
+    left: Chunks,
     open: BTreeMap<ChunkId, Compared>,
     silent: BTreeMap<StoreId, u32>,
     unreachable: BTreeSet<StoreId>,
@@ -76,33 +85,43 @@ enum CopyState {
 }
 
 impl Audit {
-    /// Begin.
-    pub(super) fn new(cx: &mut Context<'_>, after: Option<Bytes>, limit: u32) -> Self {
-        cx.read(0, Read::Audit { after, limit });
-        Self::Reading
+    /// Begin; `None` if the request has been answered.
+    pub(super) fn new(cx: &mut Context<'_>, after: Option<&Bytes>, limit: u32) -> Option<Self> {
+        match after.map_or_else(|| Ok(Cursor::default()), Cursor::from_bytes) {
+            Ok(cursor) => {
+                cx.read(0, Read::Audit { after: cursor.row.clone(), limit });
+                Some(Self::Reading(cursor))
+            }
+            Err(error) => {
+                let text = format!("`after` is not the `next` of an audit's page: {error}");
+                refuse(cx, ApiError::InvalidArgument(text))
+            }
+        }
     }
 
     /// Go on; `None` if the request has been answered.
     pub(super) fn on(self, cx: &mut Context<'_>, input: Input) -> Option<Self> {
         match (self, input) {
-            (Self::Reading, Input::Answer { tag: 0, result }) => match answers::read(result) {
-                Ok(ReadReply::Audit(found)) => {
-                    let page = AuditPage::default();
-                    let checking = Checking {
-                        page,
-                        rows: found.rows.into(),
-                        end: found.next,
-                        row: None,
-                        left: VecDeque::new(),
-                        open: BTreeMap::new(),
-                        silent: BTreeMap::new(),
-                        unreachable: BTreeSet::new(),
-                    };
-                    Box::new(checking).advance(cx)
+            (Self::Reading(done), Input::Answer { tag: 0, result }) => {
+                match answers::read(result) {
+                    Ok(ReadReply::Audit(found)) => {
+                        let checking = Checking {
+                            page: AuditPage::default(),
+                            done,
+                            rows: found.rows.into(),
+                            end: found.next,
+                            row: None,
+                            left: Chunks::default(),
+                            open: BTreeMap::new(),
+                            silent: BTreeMap::new(),
+                            unreachable: BTreeSet::new(),
+                        };
+                        Box::new(checking).advance(cx)
+                    }
+                    Ok(_) => refuse(cx, answers::unexpected()),
+                    Err(error) => refuse(cx, error),
                 }
-                Ok(_) => refuse(cx, answers::unexpected()),
-                Err(error) => refuse(cx, error),
-            },
+            }
             (Self::Checking(mut checking), input) => {
                 if let Input::Checked { chunk, store, call, result } = input {
                     checking.checked(cx, chunk, store, call, result);
@@ -180,9 +199,10 @@ impl Checking {
                 break;
             }
         }
-        if !self.open.is_empty() || self.row.is_some() {
+        if !self.open.is_empty() {
             return Some(Audit::Checking(self));
         }
+        self.page.next = self.next();
         self.page.unreachable = self.unreachable.into_iter().collect();
         cx.reply(Ok(Reply::Audit(Box::new(self.page))));
         None
@@ -208,24 +228,47 @@ impl Checking {
         again || (self.open.is_empty() && self.row.is_none() && self.begin_row())
     }
 
+    /// Where the next page begins, once nothing of this one is open.
+    fn next(&mut self) -> Option<Bytes> {
+        if let (Some(row), Some((chunk, _))) = (&self.row, self.left.first()) {
+            let done = self.left.begun;
+            self.done.within = Some(Within { at: row.at.clone(), done, chunk });
+        } else if self.rows.is_empty() {
+            let end = self.end.take()?;
+            self.done = Cursor { row: Some(end), within: None };
+        }
+        Some(self.done.to_bytes())
+    }
+
+    /// Whether nothing more is begun on this page.
+    fn is_full(&self) -> bool {
+        self.page.chunks >= PAGE_CHUNKS_MAX || self.page.bad.len() >= FINDINGS_MAX
+    }
+
     /// Begin the next row, unless the page is full.
     fn begin_row(&mut self) -> bool {
-        if self.page.bad.len() >= FINDINGS_MAX {
+        if self.is_full() {
             return false;
         }
-        let Some(row) = self.rows.pop_front() else {
-            self.page.next = self.end.take();
-            return false;
-        };
-        self.page.objects += 1;
-        self.page.next = Some(row.at.clone());
-        self.left = row.blobs.iter().flat_map(chunks_of).collect();
+        let Some(row) = self.rows.pop_front() else { return false };
+        self.left = Chunks::of(&row);
+        // It may have been changed since the page that began it: then it is read from its beginning.
+        let begun = self.done.within.take().filter(|within| within.at == row.at);
+        let goes_on = begun.is_some_and(|within| self.left.go_to(within.done, within.chunk));
+        if !goes_on {
+            self.left = Chunks::of(&row);
+            self.page.objects += 1;
+        }
         self.row = Some(row);
         true
     }
 
     fn begin_chunk(&mut self, cx: &Context<'_>) -> bool {
-        let Some((chunk, length)) = self.left.pop_front() else { return false };
+        if self.is_full() {
+            return false;
+        }
+        let Some((chunk, length)) = self.left.first() else { return false };
+        self.left.pass();
         let state = CopyState::AskAt { at: cx.now, pauses: 0 };
         let places = cx.map().places(chunk);
         let copies = places.iter().map(|place| Copy { store: place.store, state }).collect();
@@ -255,8 +298,11 @@ impl Checking {
                 }
             }
         }
-        if self.open.is_empty() && self.left.is_empty() {
-            self.row = None;
+        if self.open.is_empty()
+            && self.left.first().is_none()
+            && let Some(row) = self.row.take()
+        {
+            self.done = Cursor { row: Some(row.at), within: None };
         }
     }
 }
@@ -300,14 +346,117 @@ impl Compared {
     }
 }
 
-/// The chunks of a blob and their lengths in bytes.
-fn chunks_of(blob: &BlobRef) -> impl Iterator<Item = (ChunkId, u64)> + use<> {
-    let (id, length, size) = (blob.blob, blob.length, u64::from(blob.chunk_size.max(1)));
-    let count = u32::try_from(length.div_ceil(size)).unwrap_or(u32::MAX);
-    (0..count).map(move |number| {
-        let length = size.min(length - u64::from(number) * size);
-        (ChunkId { blob: id, number }, length)
-    })
+/// How far an audit has come, as the text between its pages says.
+#[derive(Debug, Default)]
+pub(super) struct Cursor {
+    /// The last row that is done; `None` at the beginning.
+    row: Option<Bytes>,
+    /// How far the next one is done.
+    within: Option<Within>,
+}
+
+/// A place in a row.
+#[derive(Debug)]
+struct Within {
+    /// Which row.
+    at: Bytes,
+    /// Chunks of it that are done.
+    done: u64,
+    /// The one behind them, by which a row is known again.
+    chunk: ChunkId,
+}
+
+/// Bytes of a row's place: longer than any key of the range.
+const PLACE_BYTES_MAX: usize = 8 << 10;
+
+impl Wire for Cursor {
+    fn encode(&self, out: &mut Encoder) {
+        self.row.is_some().encode(out);
+        if let Some(row) = &self.row {
+            out.bytes(row);
+        }
+        self.within.is_some().encode(out);
+        if let Some(Within { at, done, chunk }) = &self.within {
+            out.bytes(at);
+            out.u64(*done);
+            chunk.encode(out);
+        }
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let row = match bool::decode(input)? {
+            true => Some(input.bytes("row of an audit", PLACE_BYTES_MAX)?),
+            false => None,
+        };
+        let within = match bool::decode(input)? {
+            true => Some(Within {
+                at: input.bytes("row of an audit", PLACE_BYTES_MAX)?,
+                done: input.u64()?,
+                chunk: ChunkId::decode(input)?,
+            }),
+            false => None,
+        };
+        Ok(Self { row, within })
+    }
+}
+
+/// The chunks of a row that are not begun, in order. An object may have millions: they are not listed.
+#[derive(Debug, Default)]
+struct Chunks {
+    blobs: VecDeque<BlobRef>,
+    /// Of the first blob.
+    number: u32,
+    /// Chunks before this place.
+    begun: u64,
+}
+
+impl Chunks {
+    fn of(row: &AuditRow) -> Self {
+        let has_any = |blob: &&BlobRef| blob.length > 0;
+        let blobs = row.blobs.iter().filter(has_any).cloned().collect();
+        Self { blobs, number: 0, begun: 0 }
+    }
+
+    /// The first chunk, and its length in bytes.
+    fn first(&self) -> Option<(ChunkId, u64)> {
+        let blob = self.blobs.front()?;
+        let size = u64::from(blob.chunk_size.max(1));
+        let length = size.min(blob.length - u64::from(self.number) * size);
+        Some((ChunkId { blob: blob.blob, number: self.number }, length))
+    }
+
+    /// Go over the first chunk.
+    fn pass(&mut self) {
+        self.skip(1);
+    }
+
+    /// Go over so many chunks, or to the end.
+    fn skip(&mut self, count: u64) {
+        let mut left = count;
+        while let Some(blob) = self.blobs.front() {
+            let more = u64::from(chunk_count(blob) - self.number);
+            if left < more {
+                self.number += u32::try_from(left).expect("it is less than a blob's chunks");
+                self.begun += left;
+                return;
+            }
+            left -= more;
+            self.begun += more;
+            self.number = 0;
+            self.blobs.pop_front();
+        }
+    }
+
+    /// Go over so many chunks to this one; `false` if it is not there.
+    fn go_to(&mut self, done: u64, chunk: ChunkId) -> bool {
+        self.skip(done);
+        self.first().is_some_and(|(first, _)| first == chunk)
+    }
+}
+
+fn chunk_count(blob: &BlobRef) -> u32 {
+    let count = blob.length.div_ceil(u64::from(blob.chunk_size.max(1)));
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// As operators know it.

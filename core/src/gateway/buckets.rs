@@ -42,6 +42,11 @@ impl BucketCache {
         self.buckets.remove(path);
     }
 
+    /// Names that are known, and how many may be.
+    pub(super) fn names(&self) -> (usize, usize) {
+        (self.buckets.len(), CACHED_MAX)
+    }
+
     pub(super) fn check(&self) {
         assert!(self.buckets.len() <= CACHED_MAX, "the bucket cache is bounded");
     }

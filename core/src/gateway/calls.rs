@@ -60,7 +60,10 @@ pub(super) enum Failure {
     /// The session is not live.
     Fenced,
     /// The range takes nothing new. Only said of a command that is in no log.
-    Full,
+    Full {
+        /// Who leads it.
+        by: StoreId,
+    },
 }
 
 /// A call that came to its end.
@@ -124,6 +127,8 @@ pub(super) struct Calls {
     /// Commands that were never sent, because they are too far ahead of the watermark; in order.
     held: VecDeque<(CommitSequence, Ticket)>,
     background: usize,
+    /// Bytes of all commands that are open.
+    command_bytes: u64,
 }
 
 /// What sending needs from outside.
@@ -153,6 +158,7 @@ impl Calls {
             unanswered: BTreeSet::new(),
             held: VecDeque::new(),
             background: 0,
+            command_bytes: 0,
         }
     }
 
@@ -173,6 +179,7 @@ impl Calls {
         self.unanswered.clear();
         self.held.clear();
         self.background = 0;
+        self.command_bytes = 0;
         self.session = SessionId(0);
     }
 
@@ -226,6 +233,7 @@ impl Calls {
         let sequence = CommitSequence(self.next_sequence);
         self.next_sequence += 1;
         self.unanswered.insert(sequence);
+        self.command_bytes += body.weight();
         self.start(wires, Owner::Request(id, tag), What::Command(sequence, body));
     }
 
@@ -254,6 +262,11 @@ impl Calls {
         for ticket in reads {
             self.end(timers, ticket);
         }
+    }
+
+    /// Bytes of commands without an answer.
+    pub(super) fn command_bytes(&self) -> u64 {
+        self.command_bytes
     }
 
     /// Commands that nobody waits for.
@@ -290,7 +303,7 @@ impl Calls {
                 return Some(Finished { owner: call.owner, result: Ok(answer) });
             }
             Err(Refusal::Fenced) => Failure::Fenced,
-            Err(Refusal::Full) if is_last && call.gives_up_when_full() => Failure::Full,
+            Err(Refusal::Full) if is_last && call.gives_up_when_full() => Failure::Full { by },
             Err(refusal) => {
                 let refused = Refused { ticket, from, by, is_last };
                 self.refused(wires, &refused, &refusal);
@@ -355,11 +368,13 @@ impl Calls {
     pub(super) fn check(&self, is_open: impl Fn(RequestId) -> bool) {
         let mut background = 0;
         let mut commands = BTreeSet::new();
+        let mut command_bytes = 0;
         for (ticket, call) in &self.open {
             assert!(call.attempts.len() <= ATTEMPTS_MAX, "attempts are bounded");
             assert!(call.attempts.iter().all(|id| self.attempts.get(id) == Some(ticket)));
-            if let What::Command(sequence, _) = &call.what {
+            if let What::Command(sequence, body) = &call.what {
                 commands.insert(*sequence);
+                command_bytes += body.weight();
             }
             match call.owner {
                 Owner::Session | Owner::Directory => {}
@@ -381,6 +396,7 @@ impl Calls {
         assert!(!parked || self.seeker.is_some(), "what is parked waits for a seeker");
         assert!(self.seeker.is_none_or(|seeker| self.open.contains_key(&seeker)));
         assert_eq!(background, self.background);
+        assert_eq!(command_bytes, self.command_bytes, "bytes of commands are counted right");
     }
 
     fn start(&mut self, wires: &mut Wires<'_>, owner: Owner, what: What) {
@@ -609,7 +625,8 @@ impl Calls {
         for attempt in &call.attempts {
             self.attempts.remove(attempt);
         }
-        if let What::Command(sequence, _) = &call.what {
+        if let What::Command(sequence, body) = &call.what {
+            self.command_bytes -= body.weight();
             self.unanswered.remove(sequence);
         }
         if call.owner == Owner::Background {
@@ -697,6 +714,7 @@ mod tests {
             map: ClusterMap { voters: VOTERS.to_vec(), ..ClusterMap::bootstrap(64, Vec::new()) },
             cut: Cut::SIMULATION,
             body_budget_bytes: 0,
+            body_wait: Duration::from_secs(2),
             requests_max: 1,
             call_timeout: Duration::from_secs(1),
             hedge_after: Duration::from_secs(1),

@@ -16,6 +16,8 @@ use crate::time::{Duration, Instant};
 /// Late bytes that one store may have in flight, in chunks. It bounds what a slow zone can keep in
 /// memory on its way there.
 const LATE_CHUNKS_MAX: u64 = 16;
+/// A store without room for chunks is left out of new ones for so long, as far as there are others.
+const FULL_FOR: Duration = Duration::from_secs(1);
 /// A store that failed is asked after the others for so long.
 const UNHEALTHY_FOR: Duration = Duration::from_secs(5);
 
@@ -54,6 +56,8 @@ pub(super) struct Chunks {
     late_bytes: BTreeMap<StoreId, u64>,
     late_bytes_max: u64,
     failed_at: BTreeMap<StoreId, Instant>,
+    /// When each store last said that it has no room.
+    full_at: BTreeMap<StoreId, Instant>,
     /// When each store last answered.
     heard: BTreeMap<StoreId, Instant>,
 }
@@ -63,8 +67,9 @@ impl Chunks {
         Self {
             open: BTreeMap::new(),
             late_bytes: BTreeMap::new(),
-            late_bytes_max: u64::from(chunk_bytes) * LATE_CHUNKS_MAX,
+            late_bytes_max: Self::late_bytes_max(chunk_bytes),
             failed_at: BTreeMap::new(),
+            full_at: BTreeMap::new(),
             heard: BTreeMap::new(),
         }
     }
@@ -180,12 +185,17 @@ impl Chunks {
         }
     }
 
-    /// Forget everything: the session is over.
-    pub(super) fn clear(&mut self, wires: &mut Wires<'_>) {
+    /// Forget everything: the session is over. Returns the third copies that were still on their way: the
+    /// other two zones have those chunks, and nobody will hear whether the third has.
+    pub(super) fn clear(&mut self, wires: &mut Wires<'_>) -> Vec<(StoreId, ChunkId)> {
+        let mut late = Vec::new();
         while let Some((id, _)) = self.open.first_key_value() {
             let id = *id;
-            self.take(wires, id);
+            let call = self.take(wires, id);
+            let call = call.filter(|call| matches!(call.kind, Kind::Write { late: true, .. }));
+            late.extend(call.map(|call| (call.store, call.chunk)));
         }
+        late
     }
 
     /// Two zones have this write's chunk without it.
@@ -199,9 +209,25 @@ impl Chunks {
         }
     }
 
-    /// Whether a store has so many late bytes that new chunks leave it out.
-    pub(super) fn lags(&self, store: StoreId) -> bool {
+    /// Bytes of copies on their way that nobody waits for.
+    pub(super) fn late_bytes(&self) -> u64 {
+        self.late_bytes.values().sum()
+    }
+
+    /// Most late bytes that one store may have before new chunks leave it out.
+    pub(super) fn late_bytes_max(chunk_bytes: u32) -> u64 {
+        u64::from(chunk_bytes) * LATE_CHUNKS_MAX
+    }
+
+    /// Whether new chunks leave a store out: it has so many late bytes, or lately had no room.
+    pub(super) fn spares(&self, store: StoreId, now: Instant) -> bool {
         self.late_bytes.get(&store).is_some_and(|bytes| *bytes >= self.late_bytes_max)
+            || self.full_at.get(&store).is_some_and(|at| now.since(*at) < FULL_FOR)
+    }
+
+    /// A store has no room for a chunk.
+    pub(super) fn is_full(&mut self, store: StoreId, now: Instant) {
+        self.full_at.insert(store, now);
     }
 
     pub(super) fn succeeded(&mut self, store: StoreId) {

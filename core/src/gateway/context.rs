@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::buckets::BucketCache;
-use super::budget::{Admission, Budget};
 use super::calls::{Calls, Failure, Ticket, Wires};
 use super::chunks::Chunks;
 use super::hints::{self, Hints};
 use crate::cluster::{ClusterMap, GatewayConfig};
 use crate::effects::{Effect, Effects};
+use crate::fair::{Admission, Fair};
 use crate::hash::Checksum;
-use crate::ids::{BlobId, BlobSequence, CallId, ChunkId, MapEpoch, RequestId, SessionId, StoreId};
+use crate::ids::{
+    BlobId, BlobSequence, CallId, ChunkId, MapEpoch, RequestId, SessionId, StoreId, TenantId,
+};
 use crate::message::{
     Answer, ChunkAsk, ChunkError, ChunkRead, ChunkRepair, ChunkSummary, ChunkWrite,
 };
@@ -99,6 +101,8 @@ pub(super) struct Counts {
     pub(super) hedges: u64,
     /// Stores that were told at once of a copy that a read did not find sound.
     pub(super) hints: u64,
+    /// Requests that were told to slow down.
+    pub(super) slowed_down: u64,
 }
 
 /// What all requests share.
@@ -115,7 +119,10 @@ pub(super) struct Shared {
     pub(super) chunks: Chunks,
     pub(super) hints: Hints,
     pub(super) buckets: BucketCache,
-    pub(super) budget: Budget,
+    /// Body bytes in hand, by request.
+    pub(super) budget: Fair<Option<TenantId>, RequestId>,
+    /// Requests in hand, one each.
+    pub(super) places: Fair<Option<TenantId>, RequestId>,
     pub(super) timers: Timers,
     pub(super) ids: CallIds,
     pub(super) rng: Rng,
@@ -138,8 +145,10 @@ pub(super) enum Input {
         call: CallId,
         result: Result<ChunkSummary, ChunkFailure>,
     },
-    /// The reservation that was waited for is granted.
-    Admitted,
+    /// The reservation that was waited for is granted: so many bytes.
+    Admitted(u64),
+    /// It will not be: others waited for less.
+    Displaced,
     /// Bytes of the body.
     Body(Bytes),
     /// The body's verified end.
@@ -170,6 +179,11 @@ pub(super) struct Context<'a> {
 }
 
 impl Shared {
+    /// Late copies are body bytes in hand that belong to no request any more.
+    pub(super) fn count_late(&mut self) {
+        self.budget.set_outside(self.chunks.late_bytes());
+    }
+
     /// The calls, and what they send with.
     pub(super) fn wired<'a>(
         &'a mut self,
@@ -241,8 +255,15 @@ impl Context<'_> {
         chunks.forget(&mut wires, call);
     }
 
-    pub(super) fn reserve(&mut self, bytes: u64) -> Admission {
-        self.shared.budget.reserve(self.id, bytes)
+    /// Ask for room for body bytes: `most`, or what there is of it down to `least`.
+    pub(super) fn reserve(&mut self, tenant: TenantId, least: u64, most: u64) -> Admission {
+        self.shared.count_late();
+        self.shared.budget.claim(&Some(tenant), self.id, least.min(most), most)
+    }
+
+    /// From now on the request has at most so many body bytes in hand.
+    pub(super) fn needs_only(&mut self, bytes: u64) {
+        self.shared.budget.shrink(self.id, bytes);
     }
 
     /// A new blob of the session.
@@ -253,6 +274,8 @@ impl Context<'_> {
     }
 
     pub(super) fn reply(&mut self, result: Result<Reply, ApiError>) {
+        let slowed = matches!(result, Err(ApiError::SlowDown(_)));
+        self.shared.counts.slowed_down += u64::from(slowed);
         self.fx.reply(self.id, result);
     }
 

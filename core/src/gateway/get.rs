@@ -17,12 +17,12 @@ use bytes::Bytes;
 
 use super::answers;
 use super::buckets::{BUCKET_TAG, BucketLookup};
-use super::budget::Admission;
 use super::calls::backoff;
 use super::context::{ChunkFailure, Context, Input};
 use super::pieces::{Piece, Pieces};
 use super::simple::object_reply;
 use crate::effects::Effect;
+use crate::fair::Admission;
 use crate::hash::Checksum;
 use crate::ids::{BucketId, CallId, StoreId};
 use crate::message::{ChunkError, ChunkRead};
@@ -48,8 +48,8 @@ pub(super) enum Get {
         reply: Reply,
         /// The body to come.
         pieces: Pieces,
-        /// What has been asked of the budget.
-        window: u64,
+        /// Bytes of it.
+        length: u64,
     },
     /// The reply's head is out, its body follows.
     Sending(Box<Sending>),
@@ -71,6 +71,8 @@ pub(super) struct Sending {
     /// In order of the object's bytes.
     fetches: VecDeque<Fetch>,
     window: u64,
+    /// Bytes that have not been asked for.
+    left: u64,
     /// Bytes of pieces that are being fetched or wait for their turn.
     fetching: u64,
     /// Bytes that are out and not taken.
@@ -121,9 +123,10 @@ impl Get {
                     Err(error) => refuse(cx, error),
                 }
             }
-            (Self::Admission { reply, pieces, window }, Input::Admitted) => {
-                Sending::begin(cx, reply, pieces, window)
+            (Self::Admission { reply, pieces, length }, Input::Admitted(window)) => {
+                Sending::begin(cx, reply, pieces, length, window)
             }
+            (Self::Admission { .. }, Input::Displaced) => refuse(cx, answers::crowded()),
             (Self::Sending(mut sending), input) => {
                 match input {
                     Input::Taken(length) => {
@@ -205,24 +208,27 @@ impl Head {
         let Ok(pieces) = Pieces::new(&record, parts, span) else {
             return refuse(cx, damaged());
         };
-        let window = u64::from(cx.config().cut.chunk) * WINDOW_CHUNKS;
-        let window = window.min(span.length);
-        match cx.reserve(window) {
-            Admission::Granted => Sending::begin(cx, reply, pieces, window),
-            Admission::Queued => Some(Get::Admission { reply, pieces, window }),
-            Admission::Refused => {
-                let reason = "too many bodies are in hand";
-                refuse(cx, ApiError::SlowDown(reason.to_owned()))
-            }
+        let (chunk, length) = (u64::from(cx.config().cut.chunk), span.length);
+        let most = (chunk * WINDOW_CHUNKS).min(length);
+        match cx.reserve(self.lookup.path().tenant, chunk, most) {
+            Admission::Granted(window) => Sending::begin(cx, reply, pieces, length, window),
+            Admission::Queued => Some(Get::Admission { reply, pieces, length }),
+            Admission::Refused => refuse(cx, answers::crowded()),
         }
     }
 }
 
 impl Sending {
-    fn begin(cx: &mut Context<'_>, reply: Reply, pieces: Pieces, window: u64) -> Option<Get> {
+    fn begin(
+        cx: &mut Context<'_>,
+        reply: Reply,
+        pieces: Pieces,
+        left: u64,
+        window: u64,
+    ) -> Option<Get> {
         cx.reply(Ok(reply));
         let fetches = VecDeque::new();
-        Box::new(Self { pieces, held_back: None, fetches, window, fetching: 0, untaken: 0 })
+        Box::new(Self { pieces, held_back: None, fetches, window, left, fetching: 0, untaken: 0 })
             .advance(cx)
     }
 
@@ -242,9 +248,16 @@ impl Sending {
                 break;
             }
             self.fetching += piece.take;
+            self.left = self.left.saturating_sub(piece.take);
             let mut fetch = Fetch::new(cx, piece);
             fetch.ask_next(cx);
             self.fetches.push_back(fetch);
+        }
+        let needed = self.left + self.fetching + self.untaken;
+        if needed < self.window {
+            // Near its end a body gives back what it had.
+            self.window = needed;
+            cx.needs_only(needed);
         }
         // Bytes that the client has not taken are in memory still: the reservation stands for them.
         if self.fetches.is_empty() && self.held_back.is_none() && self.untaken == 0 {

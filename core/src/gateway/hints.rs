@@ -49,6 +49,13 @@ impl Hints {
         self.0.retain(|_, waiting| !waiting.is_empty());
     }
 
+    /// How many may wait, for so many stores.
+    pub(super) fn waiting_max(&self, stores: u64) -> usize {
+        // Stores that were replaced may have some left.
+        let known = self.0.len().max(usize::try_from(stores).unwrap_or(usize::MAX));
+        known.saturating_mul(HINTS_PER_STORE_MAX)
+    }
+
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         self.0.values().map(VecDeque::len).sum()

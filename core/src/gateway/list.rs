@@ -148,7 +148,7 @@ impl Scan {
                     {
                         Some(last.upload.order)
                     }
-                    (Some(ScanStart::AtKey(_)), None) => *upload_after,
+                    (Some(next), None) if *next == self.start => *upload_after,
                     _ => None,
                 };
                 join(entries, page)

@@ -13,7 +13,6 @@
 mod answers;
 mod audit;
 mod buckets;
-mod budget;
 mod calls;
 mod chunks;
 mod conditions;
@@ -26,10 +25,13 @@ mod list;
 mod pieces;
 mod put;
 mod ranges;
+mod report;
 mod session;
 mod simple;
 mod verify;
 mod work;
+
+pub use report::GatewayReport;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +39,6 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use self::buckets::BucketCache;
-use self::budget::Budget;
 use self::calls::{Calls, Finished, Owner, Wires};
 use self::chunks::{ChunkCall, Chunks, Kind};
 use self::context::{CallIds, ChunkFailure, Context, Counts, Input, Shared, Timer, Timers};
@@ -47,6 +48,7 @@ use self::work::{WaitsFor, Work};
 use crate::cluster::GatewayConfig;
 use crate::directory::Directory;
 use crate::effects::{Effect, Effects, GatewayEvent, Now};
+use crate::fair::{Admission, Fair, News};
 use crate::ids::{CallId, Endpoint, MapEpoch, RequestId, SessionId, StoreId};
 use crate::message::{Answer, ChunkError, Envelope, Message};
 use crate::range::command::{Outcome, ReadReply, Rejection};
@@ -57,6 +59,10 @@ use crate::time::{Deadline, Duration, Instant};
 /// A client that neither sends nor takes a byte for so long is given up: it must not hold the
 /// budget, nor an old version, for ever.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Requests that may wait for room for their bodies; beyond it a client is told to slow down. They
+/// hold no body bytes, so that the bound is on patience rather than on memory.
+const BODIES_WAITING_MAX: usize = 256;
 
 /// The gateway machine.
 #[derive(Debug)]
@@ -97,7 +103,8 @@ impl Gateway {
             chunks: Chunks::new(cut.chunk),
             hints: Hints::default(),
             buckets: BucketCache::default(),
-            budget: Budget::new(config.body_budget_bytes),
+            budget: Fair::new(config.body_budget_bytes, BODIES_WAITING_MAX),
+            places: Fair::new(config.requests_max as u64, 0),
             timers: Timers::default(),
             ids: CallIds::default(),
             rng: Rng::new(config.seed),
@@ -148,6 +155,8 @@ impl Gateway {
     pub fn check(&self) {
         let is_open = |id: RequestId| self.open.contains_key(&id);
         self.shared.budget.check(is_open);
+        self.shared.places.check(is_open);
+        assert_eq!(self.shared.places.used(), self.open.len() as u64, "one place for each request");
         self.shared.calls.check(is_open);
         self.shared.chunks.check(is_open);
         self.shared.buckets.check();
@@ -179,7 +188,7 @@ impl Gateway {
             calls.background(),
             chunks.open(),
             budget.used(),
-            config.body_budget_bytes,
+            budget.total(),
             budget.waiting(),
             counts.copies_missing,
             counts.copies_damaged,
@@ -194,9 +203,12 @@ impl Gateway {
             return fx.push(Effect::Note(format!("{id} came twice; the second is ignored")));
         }
         // Commands in the background count: they must be bounded too.
-        let in_hand = self.open.len() + self.shared.calls.background();
-        if in_hand >= self.shared.config.requests_max {
+        let background = self.shared.calls.background();
+        self.shared.places.set_outside(background as u64);
+        if self.shared.places.claim(&request.tenant(), id, 1, 1) != Admission::Granted(1) {
+            let in_hand = self.open.len() + background;
             let reason = format!("{in_hand} requests are in hand; nothing was done");
+            self.shared.counts.slowed_down += 1;
             return fx.reply(id, Err(ApiError::SlowDown(reason)));
         }
         let open = Open { work: Work::Waiting(Box::new(request), None), since: now, timer_at: now };
@@ -270,6 +282,7 @@ impl Gateway {
         calls.release(wires.timers, id);
         chunks.release(&mut wires, id);
         self.shared.budget.release(id);
+        self.shared.places.release(id);
     }
 
     /// Set a request's timer to its next action or its end, whichever comes first.
@@ -282,8 +295,12 @@ impl Gateway {
 
     /// Give room in the budget to those who wait for it.
     fn admit(&mut self, now: Instant, fx: &mut Effects) {
-        while let Some(id) = self.shared.budget.admit() {
-            self.input(now, id, Input::Admitted, fx);
+        self.shared.count_late();
+        while let Some(news) = self.shared.budget.news() {
+            match news {
+                News::Granted(id, bytes) => self.input(now, id, Input::Admitted(bytes), fx),
+                News::Displaced(id) => self.input(now, id, Input::Displaced, fx),
+            }
         }
     }
 
@@ -335,9 +352,12 @@ impl Gateway {
                 ))
             } else {
                 match open.work.waits_for() {
-                    WaitsFor::Budget => ApiError::SlowDown(format!(
-                        "no room for the body within {waited:.1} s; nothing was done"
-                    )),
+                    WaitsFor::Budget => {
+                        self.shared.counts.slowed_down += 1;
+                        ApiError::SlowDown(format!(
+                            "no room for the body within {waited:.1} s; nothing was done"
+                        ))
+                    }
                     WaitsFor::Session => ApiError::Unavailable(format!(
                         "the gateway has had no session for {waited:.1} s: no two zones answer"
                     )),
@@ -596,7 +616,9 @@ impl Gateway {
         }
         let (calls, chunks, mut wires) = self.shared.wired(now, fx);
         calls.end_session(wires.timers);
-        chunks.clear(&mut wires);
+        for (store, chunk) in chunks.clear(&mut wires) {
+            self.shared.hints.missed(store, chunk);
+        }
         self.shared.session = SessionId(0);
         self.open_session(now, attempt + 1, false, fx);
     }
@@ -607,7 +629,8 @@ impl Open {
     fn ends_at(&self, config: &GatewayConfig) -> Instant {
         let patience = match self.work.waits_for() {
             WaitsFor::Client => CLIENT_PATIENCE,
-            WaitsFor::Session | WaitsFor::Budget | WaitsFor::Cluster => config.request_timeout,
+            WaitsFor::Budget => config.body_wait,
+            WaitsFor::Session | WaitsFor::Cluster => config.request_timeout,
         };
         self.since + patience
     }

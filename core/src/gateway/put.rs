@@ -20,12 +20,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::answers;
 use super::buckets::{BUCKET_TAG, BucketLookup};
-use super::budget::Admission;
 use super::calls::backoff;
 use super::context::{ChunkFailure, Context, Input};
 use super::verify::{Stored, Verify, ZONES_SAFE};
 use crate::cluster::{ClusterMap, Cut};
 use crate::effects::Effect;
+use crate::fair::Admission;
 use crate::hash::Checksum;
 use crate::ids::{BlobId, BucketId, CallId, ChunkId, MapEpoch, Order, StoreId};
 use crate::message::{Answer, ChunkError, ChunkWrite};
@@ -135,7 +135,7 @@ enum CopyState {
     Sent(CallId),
     Stored,
     RetryAt(Instant),
-    /// The store lags behind, and others are asked first.
+    /// The store lags behind or is full, and others are asked first.
     LeftOut,
     Failed(ChunkError),
 }
@@ -175,7 +175,10 @@ impl Put {
                 head.early_end = Some(digest);
                 Some(Self::Admission(head, bucket))
             }
-            (Self::Admission(head, bucket), Input::Admitted) => Upload::begin(cx, head, bucket),
+            (Self::Admission(head, bucket), Input::Admitted(window)) => {
+                Upload::begin(cx, head, bucket, window)
+            }
+            (Self::Admission(..), Input::Displaced) => refuse(cx, answers::crowded()),
             (Self::Body(upload), input) => upload.on(cx, input),
             (
                 Self::Commit(head, commit),
@@ -253,14 +256,12 @@ impl Put {
     }
 
     fn reserve(cx: &mut Context<'_>, head: Head, bucket: BucketId) -> Option<Self> {
-        let window = head.window(cx);
-        match cx.reserve(window) {
-            Admission::Granted => Upload::begin(cx, head, bucket),
+        let (tenant, window) = (head.lookup.path().tenant, head.window(cx));
+        // With one chunk it still gets on: that goes out before the next comes in.
+        match cx.reserve(tenant, u64::from(cx.config().cut.chunk), window) {
+            Admission::Granted(window) => Upload::begin(cx, head, bucket, window),
             Admission::Queued => Some(Self::Admission(head, bucket)),
-            Admission::Refused => {
-                let reason = "too many bodies are in hand; nothing was done";
-                refuse(cx, ApiError::SlowDown(reason.to_owned()))
-            }
+            Admission::Refused => refuse(cx, answers::crowded()),
         }
     }
 
@@ -390,10 +391,10 @@ impl Head {
 }
 
 impl Upload {
-    fn begin(cx: &mut Context<'_>, mut head: Head, bucket: BucketId) -> Option<Put> {
+    fn begin(cx: &mut Context<'_>, mut head: Head, bucket: BucketId, window: u64) -> Option<Put> {
         let early_end = head.early_end.take();
         let mut upload = Box::new(Self {
-            window: head.window(cx),
+            window,
             head,
             bucket,
             credit: 0,
@@ -437,7 +438,13 @@ impl Upload {
         let held = self.gathered.len() as u64 + self.unsafe_bytes + self.credit;
         let mut more = self.window.saturating_sub(held);
         if let Some(length) = self.head.length {
-            more = more.min((length + 1).saturating_sub(self.received + self.credit));
+            let to_come = (length + 1).saturating_sub(self.received + self.credit);
+            more = more.min(to_come);
+            if held + to_come < self.window {
+                // Near its end a body gives back what it had.
+                self.window = held + to_come;
+                cx.needs_only(self.window);
+            }
         }
         if more > 0 && self.ended.is_none() {
             self.credit += more;
@@ -486,6 +493,7 @@ impl Upload {
         if self.ended.is_none() {
             self.ended = Some(digest);
             self.credit = 0;
+            cx.needs_only(self.gathered.len() as u64 + self.unsafe_bytes);
             if !self.head.is_inline(cx, self.received) && !self.gathered.is_empty() {
                 self.flush(cx);
             }
@@ -506,7 +514,7 @@ impl Upload {
             .collect();
         let places = cx.map().places(id);
         let lagging: Vec<bool> =
-            places.iter().map(|place| cx.shared.chunks.lags(place.store)).collect();
+            places.iter().map(|place| cx.shared.chunks.spares(place.store, cx.now)).collect();
         let keeping_up = lagging.iter().filter(|lags| !**lags).count();
         let copies = places
             .iter()
@@ -586,6 +594,9 @@ impl Upload {
                 CopyState::RetryAt(cx.now + pause)
             }
         };
+        if result == Err(ChunkFailure::Refused(ChunkError::Full)) {
+            cx.shared.chunks.is_full(store, cx.now);
+        }
         if result.is_err() {
             chunk.ask_left_out(cx.now);
             return chunk.still_possible();
@@ -593,6 +604,9 @@ impl Upload {
         if chunk.stored() >= ZONES_SAFE {
             let chunk = self.unsafe_chunks.remove(&number).expect("it was found above");
             self.unsafe_bytes -= chunk.data.len() as u64;
+            if self.ended.is_some() {
+                cx.needs_only(self.unsafe_bytes);
+            }
             for copy in &chunk.copies {
                 match copy.state {
                     CopyState::Stored => {}
@@ -613,6 +627,7 @@ impl Upload {
             return Some(Put::Body(self));
         }
         let Self { head, bucket, received, gathered, blob, holders, ended, .. } = *self;
+        cx.needs_only(gathered.len() as u64);
         let digest = ended.expect("checked above");
         let body = match blob {
             None => Stuff::Inline(gathered.freeze()),

@@ -387,3 +387,94 @@ fn requests_are_given_up_in_time_when_no_store_answers() {
     let reply = fake.ask(get("k", None));
     assert!(matches!(reply, Err(ApiError::Unavailable(_))), "{reply:?}");
 }
+
+/// A put of another tenant.
+fn put_of(tenant: u64, key: &str, length: u64) -> Request {
+    let Request::Put(mut request) = put(key, Some(length)) else { unreachable!("it is a put") };
+    request.path.bucket.tenant = crate::ids::TenantId(tenant);
+    Request::Put(request)
+}
+
+#[test]
+fn a_flood_of_one_tenant_does_not_keep_out_small_requests_of_another() {
+    let mut fake = Fake::with_bucket(23);
+    fake.put("warm", b"").unwrap();
+    // 256 KiB of budget, and windows of 64 KiB: far too many.
+    let flood: Vec<_> = (0..40).map(|_| fake.open(put_of(0, "big", 1 << 20))).collect();
+    assert!(fake.gateway.shared.budget.waiting() > 30);
+    let id = fake.open(put_of(1, "small", 5));
+    fake.feed(id, b"small");
+    fake.end(id);
+    assert!(matches!(fake.seen[&id].reply, Some(Ok(Reply::Put { .. }))), "at once");
+    // A large body of the other tenant comes before all that wait of the first.
+    let id = fake.open(put_of(1, "large", 1 << 20));
+    assert!(fake.seen[&flood[39]].asked == 0);
+    assert!(fake.seen[&id].asked > 0, "{}", fake.gateway.status());
+}
+
+#[test]
+fn places_for_requests_are_shared_and_what_is_over_is_told_to_slow_down() {
+    let mut fake = Fake::with_bucket(24);
+    fake.put("warm", b"").unwrap();
+    // 64 places; an eighth is not lent.
+    let ids: Vec<_> = (0..64).map(|_| fake.open(put_of(0, "flood", 5))).collect();
+    let refused = ids
+        .iter()
+        .filter(|id| matches!(fake.seen[id].reply, Some(Err(ApiError::SlowDown(_)))))
+        .count();
+    assert_eq!(refused, 8);
+    assert_eq!(fake.gateway.report().slowed_down, 8);
+    for _ in 0..8 {
+        let id = fake.open(put_of(1, "other", 5));
+        assert!(fake.seen[&id].asked > 0, "{}", fake.gateway.status());
+    }
+}
+
+#[test]
+fn who_waits_too_long_for_room_is_told_to_slow_down_and_nothing_is_asked_of_it() {
+    let mut fake = Fake::with_bucket(25);
+    fake.put("warm", b"").unwrap();
+    let ids: Vec<_> = (0..8).map(|_| fake.open(put("big", Some(1 << 20)))).collect();
+    let (before, last) = (fake.now, ids[7]);
+    assert_eq!(fake.seen.get(&last).map_or(0, |seen| seen.asked), 0);
+    assert!(matches!(fake.wait(last), Err(ApiError::SlowDown(_))));
+    let waited = fake.now.since(before);
+    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(3), "{waited:?}");
+    assert_eq!(fake.seen[&last].asked, 0);
+}
+
+#[test]
+fn a_body_gives_back_its_room_as_its_bytes_go() {
+    let mut fake = Fake::with_bucket(26);
+    fake.put("warm", b"").unwrap();
+    let chunk = u64::from(CUT.chunk);
+    let length = 6 * chunk;
+    let id = fake.open(put("big", Some(length)));
+    assert_eq!(fake.gateway.shared.budget.used(), 4 * chunk);
+    fake.feed(id, &bytes(length as usize));
+    // What is safe in two zones is not held any more.
+    assert!(fake.gateway.shared.budget.used() <= 1, "{}", fake.gateway.status());
+    fake.end(id);
+    assert!(matches!(fake.wait(id), Ok(Reply::Put { .. })));
+}
+
+#[test]
+fn a_full_store_is_left_out_and_two_full_ones_are_named() {
+    let mut fake = Fake::with_bucket(27);
+    fake.full.insert(StoreId(2));
+    let body = bytes(6 * CUT.chunk as usize);
+    assert!(matches!(fake.put("k", &body), Ok(Reply::Put { .. })));
+    assert_eq!(fake.get("k", None), Ok(body.clone()));
+    let asked = fake.refused_full;
+    assert!(asked < 6, "it is not asked for each chunk: {asked}");
+    fake.full.insert(StoreId(3));
+    match fake.put("k", &body) {
+        Err(ApiError::StorageFull(reason)) => {
+            assert!(reason.contains("store-2") && reason.contains("store-3"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    fake.full.clear();
+    fake.now = fake.now + Duration::from_secs(2);
+    assert!(matches!(fake.put("k", &body), Ok(Reply::Put { .. })));
+}

@@ -86,7 +86,7 @@ impl Work {
             }
             Request::ReplaceStore { old, new } => root(cx, RootCall::ReplaceStore { old, new }),
             Request::Audit { after, limit } => {
-                Some(Self::Audit(Box::new(Audit::new(cx, after, limit))))
+                Audit::new(cx, after.as_ref(), limit).map(Box::new).map(Self::Audit)
             }
             Request::Directory => root(cx, RootCall::Directory),
             Request::AbortUpload { path, upload } => key(cx, path, KeyCall::AbortUpload(upload)),

@@ -5,13 +5,14 @@ use bytes::Bytes;
 use super::command::{AuditRow, AuditRows, ReadReply};
 use super::keys::{self, Key};
 use super::overlay::{Overlay, decode_at};
-use super::scan::SCAN_ROWS_MAX;
 use super::state::RowError;
 use crate::ids::BucketId;
 use crate::object::{BlobRef, Body, BucketRecord, ObjectRecord, PartRecord, Target};
 
 /// Objects and parts of one page.
 pub const AUDIT_ROWS_MAX: usize = 256;
+/// Rows that one call looks at.
+const SCAN_ROWS_MAX: u32 = 2048;
 /// A page ends behind the row that brings it to so many blobs. One object has 10,000 at most.
 const AUDIT_BLOBS_MAX: usize = 2000;
 

@@ -74,12 +74,17 @@ pub(super) fn is_acknowledged(txn: &Txn<'_>, blob: &BlobRef) -> bool {
 }
 
 fn replaced(map: &ClusterMap, old: StoreId, new: StoreId) -> ClusterMap {
+    let zone = map.zone_of(old);
     let mut map = map.clone();
     let slots = map.zones.iter_mut().flat_map(|zone| &mut zone.slots).map(|slot| &mut slot.store);
     for store in slots.chain(&mut map.voters) {
         if *store == old {
             *store = new;
         }
+    }
+    // Zones are known of all, or of none from here on.
+    if let Some(zone) = zone.filter(|_| map.retired_zones.len() == map.retired.len()) {
+        map.retired_zones.push(zone);
     }
     map.retired.push(old);
     map.epoch = MapEpoch(map.epoch.0 + 1);

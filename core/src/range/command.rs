@@ -144,6 +144,22 @@ pub enum CommandBody {
     },
 }
 
+impl CommandBody {
+    /// About how many bytes it takes in a log entry, and in memory until then.
+    pub fn weight(&self) -> u64 {
+        /// What keys, names and attributes come to, roughly.
+        const FRAME: u64 = 512;
+        match self {
+            Self::PutObject { object, .. } => match &object.body {
+                NewBody::Inline(bytes) => FRAME + bytes.len() as u64,
+                NewBody::Blob(_) => FRAME,
+            },
+            Self::CompleteUpload { parts, .. } => FRAME + parts.len() as u64 * 24,
+            _ => FRAME,
+        }
+    }
+}
+
 /// What a command says of a new part. Parts are never inline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewPart {

@@ -42,7 +42,9 @@ const BLOB: u8 = 0x50;
 const COMPLETED: u8 = 0x10;
 const GARBAGE: u8 = 0x20;
 
-/// Ends an escaped object key.
+/// Where the object key begins: behind space, tenant and bucket.
+const KEY_AT: usize = 17;
+/// Ends an escaped object key. [`crate::rows::family`] looks for it.
 const KEY_END: [u8; 2] = [0x00, 0x01];
 /// Greater than the end of a key, less than anything that continues it.
 const KEY_PASSED: [u8; 2] = [0x00, 0x02];
@@ -355,6 +357,64 @@ pub fn after_object_key(tenant: TenantId, bucket: BucketId, key: &str) -> Bytes 
     escape(&mut out, key.as_bytes());
     out.extend(KEY_PASSED);
     Bytes::from(out)
+}
+
+/// Where the object key of an object row's encoded key ends, and which table the row is in. The rows
+/// of a key have the same bytes up to there.
+///
+/// # Errors
+/// [`DecodeError`] if it is no such row.
+pub(super) fn object_row(row: &[u8]) -> Result<(usize, ObjectTable), DecodeError> {
+    let (end, table) = crate::rows::family(row)
+        .and_then(|family| Some((family.len(), row.get(family.len())?)))
+        .ok_or(DecodeError::Invalid { what: "a row of another table among objects" })?;
+    let table = match *table {
+        VERSION => ObjectTable::Version,
+        BODY => ObjectTable::Body,
+        UPLOAD => ObjectTable::Upload,
+        PART | BLOB => ObjectTable::Behind,
+        tag => return Err(DecodeError::Tag { what: "object table", tag }),
+    };
+    Ok((end, table))
+}
+
+/// Which rows of an object key, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ObjectTable {
+    Version,
+    Body,
+    Upload,
+    /// Parts of uploads, and blobs.
+    Behind,
+}
+
+/// The object key in an object row's encoded key, which ends at `end` as [`object_row`] says; or in a
+/// place behind it, as [`behind_object`] gives it.
+///
+/// # Errors
+/// [`DecodeError`] if it is no object key.
+pub(super) fn object_key_of(row: &[u8], end: usize) -> Result<ObjectKey, DecodeError> {
+    let invalid = DecodeError::Invalid { what: "object key in a key" };
+    let escaped = row.get(KEY_AT..end - KEY_END.len()).ok_or(invalid.clone())?;
+    if !escaped.contains(&0) {
+        return parsed(escaped);
+    }
+    let mut key = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.iter();
+    while let Some(byte) = bytes.next() {
+        key.push(*byte);
+        if *byte == 0 && bytes.next() != Some(&0xff) {
+            return Err(invalid);
+        }
+    }
+    parsed(&key)
+}
+
+/// Put into `out` the place behind all rows of the object key that a row's encoded key has.
+pub(super) fn behind_object(out: &mut Vec<u8>, row: &[u8], end: usize) {
+    out.clear();
+    out.extend_from_slice(&row[..end - KEY_END.len()]);
+    out.extend_from_slice(&KEY_PASSED);
 }
 
 /// The versions of an object, the newest first.

@@ -12,7 +12,7 @@ use super::keys::{Key, Span};
 use super::state::{Damaged, RowError};
 use crate::codec::Wire;
 use crate::hash::{StateHash, ValueHash};
-use crate::rows::{RowWrite, Rows};
+use crate::rows::{Cursor, RowWrite, Rows};
 
 /// Rows and what is to be changed in them.
 pub(super) struct Overlay<'a> {
@@ -42,6 +42,14 @@ impl<'a> Overlay<'a> {
         }
     }
 
+    /// The hash of the value under `key`.
+    fn value_hash(&self, key: &Bytes) -> Result<Option<ValueHash>, RowError> {
+        match self.writes.get(key) {
+            Some(value) => Ok(value.as_deref().map(ValueHash::of)),
+            None => Ok(self.rows.value_hash(key)?),
+        }
+    }
+
     /// The first row in a span: its key taken apart, and its value.
     pub(super) fn first(&self, span: &Span) -> Result<Option<(Key, Bytes)>, RowError> {
         self.seek(&span.start, &span.end)
@@ -54,6 +62,15 @@ impl<'a> Overlay<'a> {
             Ok(decoded) => Ok(Some((decoded, value))),
             Err(error) => Err(RowError::Damaged(Damaged { key, error })),
         }
+    }
+
+    /// A cursor over the rows of a span.
+    ///
+    /// # Panics
+    /// If there are writes, which it would not see: only reads use one.
+    pub(super) fn cursor(&self, span: &Span) -> Box<dyn Cursor + 'a> {
+        assert!(self.writes.is_empty(), "a cursor sees no writes");
+        self.rows.cursor(&span.start, &span.end)
     }
 
     fn seek_raw(&self, from: &[u8], end: &[u8]) -> Result<Option<(Bytes, Bytes)>, RowError> {
@@ -77,8 +94,8 @@ impl<'a> Overlay<'a> {
     /// Write a row that may exist.
     pub(super) fn put(&mut self, key: &Key, value: &impl Wire) -> Result<(), RowError> {
         let key = key.encode();
-        if let Some(old) = self.raw(&key)? {
-            self.hash.remove(&key, ValueHash::of(&old));
+        if let Some(old) = self.value_hash(&key)? {
+            self.hash.remove(&key, old);
         }
         self.set(key, value.to_bytes());
         Ok(())
@@ -92,8 +109,8 @@ impl<'a> Overlay<'a> {
     /// Delete a row, if it exists.
     pub(super) fn delete(&mut self, key: &Key) -> Result<(), RowError> {
         let key = key.encode();
-        if let Some(old) = self.raw(&key)? {
-            self.hash.remove(&key, ValueHash::of(&old));
+        if let Some(old) = self.value_hash(&key)? {
+            self.hash.remove(&key, old);
             self.changes += 1;
             self.writes.insert(key, None);
         }

@@ -367,6 +367,40 @@ wire_struct!(ObjectRecord, "object", version 1 {
     order, null_version, delete_marker, modified, length, etag, checksum, owner, grants,
     storage_class, encryption, tags, lock, attributes, body,
 });
+/// What a listing says of an object: the first fields of its record. The others are not looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListedRecord {
+    pub(super) delete_marker: bool,
+    pub(super) modified: WallTime,
+    pub(super) length: u64,
+    pub(super) etag: ETag,
+    pub(super) checksum: Option<ObjectChecksum>,
+    pub(super) owner: Owner,
+    pub(super) storage_class: u8,
+}
+
+impl ListedRecord {
+    /// Read it off the front of an [`ObjectRecord`]'s encoding.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub(super) fn decode(record: &Bytes) -> Result<Self, DecodeError> {
+        let mut input = Decoder::new(record);
+        input.version("object", 1)?;
+        Order::decode(&mut input)?;
+        bool::decode(&mut input)?;
+        let delete_marker = bool::decode(&mut input)?;
+        let modified = Field::take(&mut input)?;
+        let length = Field::take(&mut input)?;
+        let etag = Field::take(&mut input)?;
+        let checksum = Field::take(&mut input)?;
+        let owner = Field::take(&mut input)?;
+        let _: Vec<Grant> = Field::take(&mut input)?;
+        let storage_class = Field::take(&mut input)?;
+        Ok(Self { delete_marker, modified, length, etag, checksum, owner, storage_class })
+    }
+}
+
 wire_struct!(BucketRecord, "bucket", version 1 { id, name, created, owner, intent });
 wire_struct!(UploadRecord, "upload", version 1 {
     order, initiated, owner, attributes, tags, checksum,

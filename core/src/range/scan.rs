@@ -1,32 +1,65 @@
 //! Listings: current versions, or uploads, in key order, rolled up at a delimiter.
 //!
-//! Common prefixes are passed by one seek, whatever lies beneath them, and so are the other rows of
-//! a key. A call looks at [`SCAN_ROWS_MAX`] rows at most and then says where to go on.
+//! A cursor keeps its place among the rows: the rows beside a key's version, and all that lies beneath
+//! a common prefix, are passed by one move. A call passes [`ROWS_PASSED_MAX`] rows at most, deleted ones
+//! too, and then says where to go on; only the rows of a single key are passed in one call however
+//! many there are.
 
 use super::command::{ReadReply, ScanRequest, ScanStart, Scanned};
 use super::command_codec::REPLY_ENTRIES_MAX;
-use super::keys::{self, Key, Span};
-use super::overlay::{Overlay, decode_at};
-use super::records::BucketSettings;
+use super::keys::{self, Key, ObjectTable};
+use super::overlay::{Overlay, decode};
+use super::records::{BucketSettings, ListedRecord};
 use super::state::{Damaged, RowError};
 use crate::codec::DecodeError;
 use crate::ids::Order;
-use crate::object::{ObjectKey, ObjectRecord, Target, UploadRecord};
+use crate::object::{ObjectKey, Target, UploadRecord};
 use crate::request::{ListEntry, ListedObject, ListedUpload};
+use crate::rows::{Cursor, Step};
 
-/// Rows that one scan looks at: enough for a full page with some to spare, few enough that a call
+use bytes::Bytes;
+
+/// Rows that one scan passes: enough for a full page with some to spare, few enough that a call
 /// stays short.
-pub const SCAN_ROWS_MAX: u32 = 2048;
+const ROWS_PASSED_MAX: u32 = 8192;
+/// Deleted rows of a single key that are passed at a time, when a call may not end within the key.
+const ROWS_OF_KEY: u32 = 64;
 
 /// A scan on its way.
 struct Walk<'a> {
-    rows: &'a Overlay<'a>,
+    cursor: Box<dyn Cursor + 'a>,
     request: &'a ScanRequest,
-    span: Span,
     limit: usize,
-    looked: u32,
-    /// Where a following call goes on: behind all that is covered so far.
-    covered: ScanStart,
+    /// From where on to look.
+    from: Vec<u8>,
+    /// Behind the last object key that is covered.
+    behind: Vec<u8>,
+    /// Where the scan began.
+    began: Vec<u8>,
+    /// The row it is at, and where its object key ends.
+    row: Vec<u8>,
+    end: usize,
+    covered: Covered,
+}
+
+/// Where a following call goes on: behind all that is covered so far.
+enum Covered {
+    /// Where this one began.
+    Start,
+    /// Behind the object key that [`Walk::behind`] is behind.
+    Key,
+    /// Behind a common prefix.
+    Prefix(String),
+    /// Within the uploads of a key.
+    Uploads(ObjectKey),
+}
+
+/// What a walk has come to.
+enum Found {
+    /// A row; its key is [`Walk::row`].
+    Row(ObjectTable),
+    /// The call ends; where the next one goes on, if there is more.
+    End(Option<ScanStart>),
 }
 
 /// Current versions.
@@ -34,37 +67,40 @@ pub(super) fn objects(rows: &Overlay<'_>, request: &ScanRequest) -> Result<ReadR
     let Some(mut walk) = Walk::begin(rows, request)? else { return Ok(ReadReply::NoSuchBucket) };
     let mut entries = Vec::new();
     loop {
-        let Some((key, value)) = walk.seek()? else {
-            return Ok(ReadReply::Scan(Scanned { entries, next: None }));
+        let table = match walk.next(entries.len(), ObjectTable::Version)? {
+            Found::Row(table) => table,
+            Found::End(next) => return Ok(ReadReply::Scan(Scanned { entries, next })),
         };
-        if walk.is_full(entries.len()) {
-            return Ok(ReadReply::Scan(Scanned { entries, next: Some(walk.covered) }));
-        }
-        let target = target_of(&key)?;
-        let record: Option<ObjectRecord> = match key {
-            Key::Version { .. } => Some(decode_at(&key, &value)?),
+        let record = match table {
+            ObjectTable::Version => {
+                let value = walk.cursor.value()?;
+                let record = ListedRecord::decode(&value).map_err(|error| walk.damaged(error))?;
+                Some(record).filter(|record| !record.delete_marker)
+            }
             // The key has uploads or blobs, and no version.
             _ => None,
         };
-        let Some(record) = record.filter(|record| !record.delete_marker) else {
-            walk.pass_key(&target.key);
+        let Some(record) = record else {
+            walk.pass_key();
             continue;
         };
-        match walk.common_prefix(target.key.as_str()) {
+        let key = walk.key()?;
+        match walk.common_prefix(key.as_str()) {
             Some(prefix) => {
                 walk.pass_prefix(&prefix);
                 entries.push(ListEntry::Prefix(prefix));
             }
             None => {
-                walk.pass_key(&target.key);
-                entries.push(ListEntry::Item(listed(target.key, record)));
+                walk.pass_key();
+                entries.push(ListEntry::Item(listed(key, record)));
             }
         }
     }
 }
 
-/// Uploads. `next` is [`ScanStart::AtKey`] only if the last entry is an upload of that key; the
-/// caller then gives its order as `upload_after`.
+/// Uploads. If `next` is [`ScanStart::AtKey`] of the last entry's key, more uploads of that key may
+/// follow: the caller then gives its order as `upload_after`. If there are no entries and `next` is where
+/// this call began, `upload_after` stays what it was.
 pub(super) fn uploads(
     rows: &Overlay<'_>,
     request: &ScanRequest,
@@ -76,41 +112,43 @@ pub(super) fn uploads(
         && let Ok(key) = ObjectKey::parse(key)
     {
         let target = Target { tenant: request.tenant, bucket: request.bucket, key };
-        let start = behind_upload(&target, order);
-        walk.span.start = walk.span.start.max(start);
+        walk.go_to(&behind_upload(target, order));
     }
     loop {
-        let Some((key, value)) = walk.seek()? else {
-            return Ok(ReadReply::Uploads(Scanned { entries, next: None }));
+        let table = match walk.next(entries.len(), ObjectTable::Upload)? {
+            Found::Row(table) => table,
+            Found::End(next) => return Ok(ReadReply::Uploads(Scanned { entries, next })),
         };
-        if walk.is_full(entries.len()) {
-            return Ok(ReadReply::Uploads(Scanned { entries, next: Some(walk.covered) }));
-        }
-        let target = target_of(&key)?;
-        match &key {
-            Key::Version { .. } | Key::Body { .. } => {
-                walk.span.start = keys::uploads(&target).start;
+        let key = walk.key()?;
+        match table {
+            ObjectTable::Version | ObjectTable::Body => {
+                let (tenant, bucket) = (request.tenant, request.bucket);
+                walk.go_to(&keys::uploads(&Target { tenant, bucket, key }).start);
             }
-            Key::Upload { order, .. } => match walk.common_prefix(target.key.as_str()) {
+            ObjectTable::Upload => match walk.common_prefix(key.as_str()) {
                 Some(prefix) => {
                     walk.pass_prefix(&prefix);
                     entries.push(ListEntry::Prefix(prefix));
                 }
                 None => {
-                    walk.span.start = behind_upload(&target, *order);
-                    walk.covered = ScanStart::AtKey(target.key.as_str().to_owned());
-                    let upload: UploadRecord = decode_at(&key, &value)?;
-                    entries.push(ListEntry::Item(ListedUpload { key: target.key, upload }));
+                    let value = walk.cursor.value()?;
+                    let at = Bytes::copy_from_slice(&walk.row);
+                    let upload: UploadRecord = decode(&at, &value)?;
+                    let mut behind = at.to_vec();
+                    behind.push(0);
+                    walk.go_to(&behind);
+                    walk.covered = Covered::Uploads(key.clone());
+                    entries.push(ListEntry::Item(ListedUpload { key, upload }));
                 }
             },
-            _ => walk.pass_key(&target.key),
+            ObjectTable::Behind => walk.pass_key(),
         }
     }
 }
 
 impl<'a> Walk<'a> {
     /// `None` if there is no such bucket.
-    fn begin(rows: &'a Overlay<'a>, request: &'a ScanRequest) -> Result<Option<Self>, RowError> {
+    fn begin(rows: &Overlay<'a>, request: &'a ScanRequest) -> Result<Option<Self>, RowError> {
         let (tenant, bucket) = (request.tenant, request.bucket);
         if rows.get::<BucketSettings>(&Key::Settings { tenant, bucket })?.is_none() {
             return Ok(None);
@@ -124,17 +162,71 @@ impl<'a> Walk<'a> {
         };
         span.start = span.start.max(start);
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX).min(REPLY_ENTRIES_MAX);
-        let covered = request.start.clone();
-        Ok(Some(Self { rows, request, span, limit, looked: 0, covered }))
+        let from = span.start.to_vec();
+        Ok(Some(Self {
+            cursor: rows.cursor(&span),
+            request,
+            limit,
+            began: from.clone(),
+            from,
+            behind: Vec::new(),
+            row: Vec::new(),
+            end: 0,
+            covered: Covered::Start,
+        }))
     }
 
-    fn seek(&mut self) -> Result<Option<(Key, bytes::Bytes)>, RowError> {
-        self.looked += 1;
-        self.rows.first(&self.span)
+    /// The next row, if the call is not to end before it. Rows of a key behind those of `last` say
+    /// nothing more about it.
+    fn next(&mut self, entries: usize, last: ObjectTable) -> Result<Found, RowError> {
+        loop {
+            let left = ROWS_PASSED_MAX.saturating_sub(self.cursor.passed()).max(ROWS_OF_KEY);
+            let (row, spent) = match self.cursor.seek(&self.from, left)? {
+                Step::End => return Ok(Found::End(None)),
+                Step::Row(row) => (row, false),
+                Step::Spent(row) => (row, true),
+            };
+            self.row.clear();
+            self.row.extend_from_slice(row);
+            let (end, table) = keys::object_row(&self.row).map_err(|error| self.damaged(error))?;
+            self.end = end;
+            if !spent {
+                let is_spent = self.cursor.passed() > ROWS_PASSED_MAX;
+                let is_full = entries >= self.limit || (is_spent && self.has_covered());
+                return if is_full {
+                    self.next_start().map(|next| Found::End(Some(next)))
+                } else {
+                    Ok(Found::Row(table))
+                };
+            }
+            // There are deleted rows only, from the last key that is covered up to this one.
+            if table > last {
+                self.pass_key();
+                return self.next_start().map(|next| Found::End(Some(next)));
+            }
+            if self.row[..self.end] > self.began[..] {
+                let key = self.key()?.as_str().to_owned();
+                return Ok(Found::End(Some(ScanStart::AtKey(key))));
+            }
+        }
     }
 
-    fn is_full(&self, entries: usize) -> bool {
-        entries >= self.limit || self.looked > SCAN_ROWS_MAX
+    fn has_covered(&self) -> bool {
+        !matches!(self.covered, Covered::Start)
+    }
+
+    /// Where the next call goes on.
+    fn next_start(&self) -> Result<ScanStart, RowError> {
+        Ok(match &self.covered {
+            Covered::Start => self.request.start.clone(),
+            Covered::Prefix(prefix) => ScanStart::AfterPrefix(prefix.clone()),
+            Covered::Uploads(key) => ScanStart::AtKey(key.as_str().to_owned()),
+            Covered::Key => {
+                let key = keys::object_key_of(&self.behind, self.behind.len());
+                let key = key.map_err(|error| self.damaged(error))?;
+                ScanStart::AfterKey(key.as_str().to_owned())
+            }
+        })
     }
 
     /// What `key` is rolled up into.
@@ -145,40 +237,42 @@ impl<'a> Walk<'a> {
         key.get(..prefix + at + delimiter.len()).map(ToOwned::to_owned)
     }
 
-    fn pass_key(&mut self, key: &ObjectKey) {
-        let (tenant, bucket) = (self.request.tenant, self.request.bucket);
-        self.span.start = keys::after_object_key(tenant, bucket, key.as_str());
-        self.covered = ScanStart::AfterKey(key.as_str().to_owned());
+    /// The object key of the row it is at.
+    fn key(&self) -> Result<ObjectKey, RowError> {
+        keys::object_key_of(&self.row, self.end).map_err(|error| self.damaged(error))
+    }
+
+    fn pass_key(&mut self) {
+        keys::behind_object(&mut self.behind, &self.row, self.end);
+        self.from.clone_from(&self.behind);
+        self.covered = Covered::Key;
     }
 
     fn pass_prefix(&mut self, prefix: &str) {
         let (tenant, bucket) = (self.request.tenant, self.request.bucket);
-        self.span.start = keys::prefixed(tenant, bucket, prefix).end;
-        self.covered = ScanStart::AfterPrefix(prefix.to_owned());
+        self.go_to(&keys::prefixed(tenant, bucket, prefix).end);
+        self.covered = Covered::Prefix(prefix.to_owned());
     }
-}
 
-fn behind_upload(target: &Target, order: Order) -> bytes::Bytes {
-    let mut key = Key::Upload { target: target.clone(), order }.encode().to_vec();
-    key.push(0);
-    bytes::Bytes::from(key)
-}
-
-fn target_of(key: &Key) -> Result<Target, RowError> {
-    match key {
-        Key::Version { target, .. }
-        | Key::Body { target, .. }
-        | Key::Upload { target, .. }
-        | Key::Part { target, .. }
-        | Key::Blob { target, .. } => Ok(target.clone()),
-        _ => {
-            let error = DecodeError::Invalid { what: "a row of another table among objects" };
-            Err(RowError::Damaged(Damaged { key: key.encode(), error }))
+    fn go_to(&mut self, from: &[u8]) {
+        if from > self.from.as_slice() {
+            self.from.clear();
+            self.from.extend_from_slice(from);
         }
     }
+
+    fn damaged(&self, error: DecodeError) -> RowError {
+        RowError::Damaged(Damaged { key: Bytes::copy_from_slice(&self.row), error })
+    }
 }
 
-fn listed(key: ObjectKey, record: ObjectRecord) -> ListedObject {
+fn behind_upload(target: Target, order: Order) -> Vec<u8> {
+    let mut key = Key::Upload { target, order }.encode().to_vec();
+    key.push(0);
+    key
+}
+
+fn listed(key: ObjectKey, record: ListedRecord) -> ListedObject {
     ListedObject {
         key,
         modified: record.modified,

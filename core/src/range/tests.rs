@@ -2,6 +2,8 @@
 
 mod codecs;
 mod model;
+#[allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
+mod pages;
 mod random;
 mod scripted;
 mod support;

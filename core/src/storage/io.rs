@@ -23,6 +23,8 @@ pub(crate) struct DiskQueue {
     next_ticket: u64,
     in_flight: Option<(DiskToken, Vec<SyncTicket>)>,
     waiting: Vec<SyncTicket>,
+    /// Bytes of all writes so far.
+    written_bytes: u64,
 }
 
 impl DiskQueue {
@@ -40,6 +42,11 @@ impl DiskQueue {
         let (_, tickets) = self.in_flight.take_if(|(in_flight, _)| *in_flight == token)?;
         self.start_sync(fx);
         Some((tickets, Durable::by_completed_sync()))
+    }
+
+    /// Bytes of all writes so far.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     fn token(&mut self) -> DiskToken {
@@ -78,8 +85,17 @@ impl Io<'_> {
     pub(crate) fn write(&mut self, offset: u64, parts: Vec<Bytes>) -> DiskToken {
         let len: usize = parts.iter().map(Bytes::len).sum();
         assert!(offset.is_multiple_of(SECTOR) && (len as u64).is_multiple_of(SECTOR) && len > 0);
+        self.queue.written_bytes += len as u64;
         let token = self.queue.token();
         self.fx.disk(token, DiskOp::Write { offset, parts });
+        token
+    }
+
+    /// Say that a span is not needed any more.
+    pub(crate) fn trim(&mut self, offset: u64, len: u64) -> DiskToken {
+        assert!(offset.is_multiple_of(SECTOR) && len.is_multiple_of(SECTOR) && len > 0);
+        let token = self.queue.token();
+        self.fx.disk(token, DiskOp::Trim { offset, len });
         token
     }
 

@@ -31,6 +31,12 @@ pub const fn journal_offset(geometry: &Geometry, position: u64) -> u64 {
     JOURNAL_START + position % geometry.journal
 }
 
+/// The first position behind `position` that stands at the beginning of the ring again. No frame
+/// crosses it.
+pub const fn ring_end(geometry: &Geometry, position: u64) -> u64 {
+    (position / geometry.journal + 1) * geometry.journal
+}
+
 /// Offset of the segment area, which reaches to `geometry.capacity`.
 pub const fn segments_start(geometry: &Geometry) -> u64 {
     JOURNAL_START + geometry.journal
@@ -63,7 +69,7 @@ mod tests {
 
     #[test]
     fn geometry_without_room_for_a_segment_is_refused() {
-        let tight = Geometry { capacity: 16 << 20, ..Geometry::SIMULATION };
+        let tight = Geometry { capacity: 1 << 20, ..Geometry::SIMULATION };
         assert!(!is_sound(&tight));
         assert!(!is_sound(&Geometry { journal: u64::MAX - 4095, ..Geometry::SIMULATION }));
     }

@@ -10,11 +10,14 @@
 //!   empty)         gather)     chunks)
 //! ```
 
+mod checkpoint;
 mod durable;
 pub(crate) mod io;
 pub mod journal;
 pub mod layout;
 mod opening;
+mod parts;
+mod room;
 pub(crate) mod segment;
 pub(crate) mod shelf;
 mod snapshots;
@@ -24,26 +27,32 @@ pub(crate) mod tree;
 pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
+pub(crate) use room::JournalRoom;
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
 pub(crate) use shelf::{Look, Looked};
+pub use shelf::{Merged, Written};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use crate::cluster::StoreConfig;
+use crate::cluster::{FOUNDERS_MAX, StoreConfig};
 use crate::consensus::Entry;
-use crate::disk::{DiskOutput, DiskResult};
+use crate::disk::{DiskOutput, DiskResult, Room};
 use crate::effects::Effects;
 use crate::hash::Checksum;
-use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, RangeId};
+use crate::ids::{ChunkId, DiskBirth, DiskToken, Incarnation, LogIndex, RangeId, Term};
+use crate::memory::MemoryAccount;
 use crate::message::{ChunkError, ChunkRead, ChunkWrite};
+use crate::rng::Rng;
 use crate::rows::{Miss, RowWrite, Rows};
+use checkpoint::Checkpoints;
 use io::{DiskQueue, Io, SyncTicket};
-use journal::{Journal, JournalRecovery, Progress};
+use journal::{Journal, JournalRecovery};
 use opening::Gathered;
-use shelf::{Output, Shelf, ShelfConfig, TableId};
+use parts::Parts;
+use shelf::{Output, ShelfConfig, TableId};
 use superblock::{CopyFault, Found, Superblock, SuperblockReader, SuperblockWriter};
 
 /// What a store hears from its storage.
@@ -71,6 +80,8 @@ pub(crate) enum StorageEvent {
     IngestFailed { range: RangeId, reason: String },
     /// The snapshot is the range's table now; durable.
     Installed,
+    /// With which disks the cluster began is written down; durable.
+    Begun,
     /// For the log.
     Note(String),
     /// The store must stop.
@@ -84,6 +95,10 @@ pub(crate) struct Opened {
     pub(crate) incarnation: Incarnation,
     /// The last life that began by distrusting the disk; 0 if there was none.
     pub(crate) doubted: Incarnation,
+    /// Of this disk, if it is a first voter's.
+    pub(crate) birth: DiskBirth,
+    /// The disks that the cluster began with, by the first map's voters; zeros if that is not known.
+    pub(crate) founders: [DiskBirth; FOUNDERS_MAX],
     /// The replicas on this disk.
     pub(crate) ranges: BTreeMap<RangeId, OpenedRange>,
     /// For the log.
@@ -110,6 +125,8 @@ pub(crate) struct Storage {
     phase: Phase,
     /// Whether the store is one of the voters that the cluster began with.
     founder: bool,
+    /// What such a store calls its disk if that is new.
+    fresh: DiskBirth,
     /// What the store has not heard yet.
     events: VecDeque<StorageEvent>,
 }
@@ -132,20 +149,6 @@ enum Phase {
     Halted,
 }
 
-/// Journal and shelf, and the edits between them.
-#[derive(Debug)]
-struct Parts {
-    journal: Journal,
-    shelf: Shelf,
-    /// Edits that wait to be durable, oldest first.
-    edits: VecDeque<(JournalTicket, u64)>,
-    last_ticket: JournalTicket,
-    /// Ranges whose tables cannot be read; told to the store when storage opens, or at once.
-    damaged: BTreeSet<RangeId>,
-    /// What the tables on disk hold; taken when storage opens.
-    flushed: Option<BTreeMap<TableId, LogIndex>>,
-}
-
 impl Storage {
     /// Storage that waits for [`Self::start`].
     pub(crate) fn new(config: &StoreConfig) -> Self {
@@ -157,6 +160,7 @@ impl Storage {
             memtable_bytes: config.limits.memtable_bytes,
             block_cache_bytes: config.limits.block_cache_bytes,
             chunk_bytes_max: config.limits.chunk_bytes_max,
+            tombstone_lag: config.limits.tombstone_lag,
         };
         let format = Superblock {
             cluster: config.cluster,
@@ -167,10 +171,14 @@ impl Storage {
             geometry: config.geometry,
             prepared: 0,
             mark: superblock::SyncedMark::default(),
+            tail: superblock::Tail::default(),
+            birth: DiskBirth(0),
+            founders: [DiskBirth(0); FOUNDERS_MAX],
         };
         let (queue, events) = (DiskQueue::default(), VecDeque::new());
         let founder = config.map.voters.contains(&config.store);
-        Self { queue, shelf_config, format, founder, phase: Phase::New, events }
+        let fresh = DiskBirth(Rng::new(config.seed ^ 4).next_u64().max(1));
+        Self { queue, shelf_config, format, founder, fresh, phase: Phase::New, events }
     }
 
     /// Begin recovery, or format an empty disk.
@@ -264,8 +272,9 @@ impl Storage {
                 }
                 let blank = core::array::from_fn(|_| Err(CopyFault::Blank));
                 let writer = SuperblockWriter::new(self.format, &blank);
-                let gathered = Gathered::new(self.shelf_config, self.founder);
-                self.recovered(writer, journal::RecoveredJournal::empty(), gathered, fx);
+                let gathered = Gathered::new(self.shelf_config, self.founder, 0);
+                let empty = journal::RecoveredJournal::empty(&self.format.geometry);
+                self.recovered(writer, empty, gathered, fx);
             }
             Found::Valid { superblock, copies } => {
                 let faulty = copies.iter().enumerate().filter(|(_, copy)| copy.is_err());
@@ -281,7 +290,11 @@ impl Storage {
                 self.phase = Phase::Journal {
                     writer: SuperblockWriter::new(superblock, &copies),
                     recovery: JournalRecovery::new(&superblock),
-                    gathered: Box::new(Gathered::new(self.shelf_config, self.founder)),
+                    gathered: Box::new(Gathered::new(
+                        self.shelf_config,
+                        self.founder,
+                        superblock.tail.position,
+                    )),
                 };
             }
         }
@@ -289,16 +302,23 @@ impl Storage {
 
     fn recovered(
         &mut self,
-        writer: SuperblockWriter,
+        mut writer: SuperblockWriter,
         recovered: journal::RecoveredJournal,
         mut gathered: Gathered,
         fx: &mut Effects,
     ) {
         let mut notes = Vec::new();
+        gathered.complete(recovered.damage.is_some());
         if let (Some(text), None) = (&gathered.unreadable, recovered.damage) {
             return self.halt(text.clone());
         }
         let damage = recovered.damage;
+        let is_blank = recovered.resume == 0 && damage.is_none() && gathered.ranges.is_empty();
+        if self.founder && is_blank && writer.wanted().birth == DiskBirth(0) {
+            // Before anything can be said by this disk, it has a name of its own.
+            let fresh = self.fresh;
+            writer.note(|superblock| superblock.birth = fresh);
+        }
         let mut journal = Journal::start(writer, recovered, gathered.doubted);
         let incarnation = journal.incarnation().0;
         let mut last_ticket = JournalTicket::default();
@@ -311,24 +331,37 @@ impl Storage {
             gathered.distrust(incarnation);
             last_ticket = journal.append(opening::distrust(incarnation));
         }
+        for range in gathered.void_logs() {
+            let (index, term, membership) = (LogIndex(0), Term(0), Bytes::new());
+            last_ticket = journal.append(Record::LogStart { range, index, term, membership });
+        }
         for range in gathered.ranges.values_mut().filter(|range| range.suspect > 0) {
             // Peers tell one life of a suspect replica from another by this number.
             range.suspect = incarnation.0;
         }
+        for (range, opened) in &gathered.ranges {
+            journal.forget_entries(*range, opened.base_index);
+        }
+        let (places, doubted) = (gathered.chunks, gathered.doubted);
         let mut parts = Parts {
             journal,
             shelf: gathered.shelf,
             edits: VecDeque::new(),
             last_ticket,
+            checkpoints: Checkpoints::new(&gathered.ranges, doubted, places),
             damaged: BTreeSet::new(),
+            beginning: None,
             flushed: None,
         };
         let mut io = Io { queue: &mut self.queue, fx };
         let mut outputs = Vec::new();
-        parts.shelf.recover_start(damage.is_some(), &mut io, &mut outputs);
+        // The life that found damage may have ended before it could say what the shelf holds.
+        let gap = damage.is_some() || gathered.edits_in_doubt;
+        parts.shelf.recover_start(gap, &mut io, &mut outputs);
         let taken = parts.take(outputs);
-        let (ranges, doubted) = (gathered.ranges, gathered.doubted);
-        let opened = Opened { incarnation, doubted, ranges, notes };
+        let ranges = gathered.ranges;
+        let Superblock { birth, founders, .. } = *parts.journal.superblock();
+        let opened = Opened { incarnation, doubted, birth, founders, ranges, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }
@@ -359,7 +392,9 @@ impl Storage {
                 Ok(())
             }
             Phase::Shelf { parts, .. } | Phase::Open(parts) => {
-                parts.journal.pump(&mut io).map_err(|error| error.to_string())
+                parts.shelf.free_retired(&mut io);
+                let pumped = parts.journal.pump(&mut io);
+                pumped.map_err(|error| format!("{error}; {}", parts.journal_status()))
             }
         };
         if let Err(reason) = result {
@@ -393,6 +428,13 @@ impl Storage {
     /// above `above`. The store must not take part any more, and stop when the ticket is durable.
     pub(crate) fn distrust(&mut self, above: Incarnation) -> JournalTicket {
         self.parts().append(opening::distrust(Incarnation(above.0 + 1)))
+    }
+
+    /// Write down with which disks the cluster began; [`StorageEvent::Begun`] follows.
+    pub(crate) fn begin(&mut self, founders: [DiskBirth; FOUNDERS_MAX]) {
+        let parts = self.parts();
+        let change = |superblock: &mut Superblock| superblock.founders = founders;
+        parts.beginning = Some(parts.journal.change_superblock(change));
     }
 
     /// Put a record into the journal, behind all earlier ones.
@@ -454,12 +496,11 @@ impl Storage {
         }
     }
 
-    /// Whether the disk has room for the rows of new commands: if applying stalled for want of it,
-    /// nothing could be read any more either.
-    pub(crate) fn has_room_for_rows(&self) -> bool {
+    /// For what the disk has segments left.
+    pub(crate) fn room(&self) -> Room {
         match &self.phase {
-            Phase::Open(parts) => parts.shelf.has_room_for_rows(),
-            _ => false,
+            Phase::Open(parts) => parts.shelf.room(),
+            _ => Room::Housekeeping,
         }
     }
 
@@ -476,6 +517,11 @@ impl Storage {
         let mut outputs = Vec::new();
         self.with_parts(fx, |parts, io| parts.shelf.fetch(miss, must, io, &mut outputs));
         self.take(outputs);
+    }
+
+    /// Bring the blocks that follow a block into memory, for a reader that goes through rows in order.
+    pub(crate) fn read_ahead(&mut self, miss: Miss, fx: &mut Effects) {
+        self.with_parts(fx, |parts, io| parts.shelf.read_ahead(miss, io));
     }
 
     /// A reader is done with a block that it fetched.
@@ -576,11 +622,42 @@ impl Storage {
         }
     }
 
-    /// Bytes of memory that grow with load.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    /// What merges of runs have done, and whether one is due or under way.
+    pub(crate) fn merged(&self) -> (Merged, bool) {
         match &self.phase {
-            Phase::Open(parts) => parts.shelf.memory_bytes() + parts.journal.pending_bytes() as u64,
-            _ => 0,
+            Phase::Open(parts) => parts.shelf.merged(),
+            _ => (Merged::default(), true),
+        }
+    }
+
+    /// What was written to the disk in this life, and for what.
+    pub(crate) fn written(&self) -> Written {
+        match &self.phase {
+            Phase::Open(parts) => {
+                let written = parts.shelf.bytes_written();
+                let own = written.chunks + written.flushes + written.merges;
+                Written { others: self.queue.written_bytes().saturating_sub(own), ..written }
+            }
+            _ => Written::default(),
+        }
+    }
+
+    /// For each table how many runs it has, and how many it may have when no merge is due; parts of
+    /// one snapshot count once.
+    pub(crate) fn runs(&self) -> Vec<(usize, usize)> {
+        match &self.phase {
+            Phase::Open(parts) => {
+                parts.shelf.shapes().into_iter().map(|(_, runs, bound)| (runs, bound)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is held in memory. `records_max`: most bytes of records that the store lets wait.
+    pub(crate) fn memory(&self, records_max: u64, account: &mut MemoryAccount) {
+        if let Phase::Open(parts) = &self.phase {
+            parts.shelf.memory(account);
+            account.add("journal pending", parts.journal.pending_bytes() as u64, records_max);
         }
     }
 
@@ -588,7 +665,14 @@ impl Storage {
     pub(crate) fn status(&self) -> String {
         match &self.phase {
             Phase::Open(parts) => {
-                format!("journal free={} {}", parts.journal.free_bytes(), parts.shelf.status())
+                let amplification = self.written().amplification_percent();
+                format!(
+                    "{} {} write amplification={}.{:02}",
+                    parts.journal_status(),
+                    parts.shelf.status(),
+                    amplification / 100,
+                    amplification % 100
+                )
             }
             _ => "not open".to_owned(),
         }
@@ -626,114 +710,5 @@ impl Storage {
     fn take(&mut self, outputs: Vec<Output>) {
         let taken = self.parts().take(outputs);
         self.after(taken);
-    }
-}
-
-impl Parts {
-    fn append(&mut self, record: Record) -> JournalTicket {
-        self.last_ticket = self.journal.append(record);
-        self.last_ticket
-    }
-
-    fn on_disk(
-        &mut self,
-        token: DiskToken,
-        result: &DiskResult,
-        queue: &mut DiskQueue,
-        fx: &mut Effects,
-    ) -> Result<Vec<StorageEvent>, String> {
-        match self.journal.on_disk(token, result).map_err(|error| error.to_string())? {
-            Progress::Mine => Ok(Vec::new()),
-            Progress::Entries(read) => match read.entries {
-                Ok(entries) => {
-                    let (range, from) = (read.range, read.from);
-                    Ok(vec![StorageEvent::Entries { range, from, entries }])
-                }
-                // Recovery looks at the whole journal and tells the peers what is in doubt.
-                Err(damage) => Err(format!("{damage}; restart the store to have it repaired")),
-            },
-            Progress::NotMine => {
-                let mut outputs = Vec::new();
-                let mut io = Io { queue, fx };
-                let mine = self.shelf.on_disk(token, result, &mut io, &mut outputs);
-                assert!(mine, "each effect belongs to somebody");
-                self.take(outputs)
-            }
-        }
-    }
-
-    fn on_synced(
-        &mut self,
-        ticket: SyncTicket,
-        durable: Durable,
-        queue: &mut DiskQueue,
-        fx: &mut Effects,
-    ) -> Result<Vec<StorageEvent>, String> {
-        let mut io = Io { queue, fx };
-        let mut outputs = Vec::new();
-        if self.shelf.on_synced(ticket, durable, &mut io, &mut outputs) {
-            return self.take(outputs);
-        }
-        let Some((through, durable)) = self.journal.on_synced(ticket, durable) else {
-            return Ok(Vec::new());
-        };
-        while let Some((_, id)) = self.edits.pop_front_if(|(ticket, _)| *ticket <= through) {
-            self.shelf.edit_durable(id, &mut io, &mut outputs);
-        }
-        let mut events = self.take(outputs)?;
-        events.push(StorageEvent::Durable(through, durable));
-        Ok(events)
-    }
-
-    /// Journal the shelf's edits, and pass the rest on.
-    fn take(&mut self, outputs: Vec<Output>) -> Result<Vec<StorageEvent>, String> {
-        let mut events = Vec::new();
-        for output in outputs {
-            match output {
-                Output::Recovered { flushed } => self.flushed = Some(flushed),
-                Output::Journal { id, edit } => {
-                    let ticket = self.append(Record::Edit(edit));
-                    self.edits.push_back((ticket, id));
-                }
-                Output::Fetched(miss) => events.push(StorageEvent::Fetched(miss)),
-                // Who waits for that looks at `is_stalled` after each step.
-                Output::Flushed { .. } => {}
-                Output::Staged { table } => {
-                    events.extend(range_of(table).map(|range| StorageEvent::Staged { range }));
-                }
-                Output::IngestFailed { table, reason } => {
-                    let failed = |range| StorageEvent::IngestFailed { range, reason };
-                    events.extend(range_of(table).map(failed));
-                }
-                Output::Installed { table } => {
-                    events.extend(range_of(table).map(|_| StorageEvent::Installed));
-                }
-                Output::ChunkStored { op, result } => {
-                    events.push(StorageEvent::ChunkStored { op, result });
-                }
-                Output::ChunkRead { op, result } => {
-                    events.push(StorageEvent::ChunkRead { op, result });
-                }
-                Output::ChunkLooked { op, result } => {
-                    events.push(StorageEvent::ChunkLooked { op, result });
-                }
-                Output::Damaged { table, reason, .. } => {
-                    events.push(StorageEvent::Note(reason));
-                    if let TableId::Range(range) = table {
-                        self.damaged.insert(range);
-                    }
-                }
-                Output::Note(note) => events.push(StorageEvent::Note(note)),
-                Output::Fatal(reason) => return Err(reason),
-            }
-        }
-        Ok(events)
-    }
-}
-
-fn range_of(table: TableId) -> Option<RangeId> {
-    match table {
-        TableId::Range(range) => Some(range),
-        TableId::Chunks => None,
     }
 }

@@ -1,12 +1,19 @@
 //! What recovery gathers from the journal: the logs of the ranges, and the edits of the shelf.
+//!
+//! A journal that does not begin at position 0 is read from its tail: first entries and chunk records
+//! that are still needed, and others; then the checkpoint that moved the tail there, which says where
+//! logs begin and what the shelf holds. A log is put together from the entries before it, and counts
+//! only once its beginning is known. Older checkpoints that stand behind the tail, too, are passed over:
+//! they need what is given up.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::checkpoint::ChunkPlaces;
 use super::journal::{Location, Record, RecoverySink};
 use super::segment::edit::Installation;
-use super::shelf::{Shelf, ShelfConfig, TableId};
+use super::shelf::{RecoveredEdit, Shelf, ShelfConfig, TableId};
 use crate::cluster::ROOT_RANGE;
 use crate::codec::Wire;
 use crate::consensus::{Entry, EntryKind, HardState, Membership};
@@ -42,19 +49,29 @@ pub(crate) struct OpenedRange {
     pub(crate) damaged: bool,
     /// Not 0 if the log is suspect.
     pub(crate) suspect: u64,
+    /// During recovery: where the log begins is known. Else the entries so far stand between the tail
+    /// and a checkpoint to come, and `base_index` is the one before the first of them.
+    pub(crate) begins: bool,
 }
 
 impl OpenedRange {
-    /// A snapshot; it replaces the log up to its index, and all of it if the log is another one.
-    fn installed(&mut self, installation: &Installation, membership: Membership) {
-        let Installation { index, term, .. } = *installation;
+    /// Of a replica of which nothing is on the disk, and whose log is suspect (if the number is not 0).
+    pub(crate) fn blank(suspect: u64) -> Self {
+        Self { suspect, ..Self::default() }
+    }
+
+    /// The log begins after this entry: it is replaced up to there, and all of it if it is another one.
+    fn starts_after(&mut self, index: LogIndex, term: Term, membership: Option<Membership>) {
         let first_behind = self.terms.partition_point(|(first, _)| *first <= index.next());
         let term_of = |run: usize| run.checked_sub(1).map(|run| self.terms[run].1);
         let at_index = self.terms.partition_point(|(first, _)| *first <= index);
-        let at_base = (index, term) == (self.base_index, self.base_term);
+        // Of a log whose beginning was not known, the entry before the first was given up: it was this.
+        let at_base = index == self.base_index && (term == self.base_term || !self.begins);
         if at_base {
             // The rows alone are new.
-        } else if self.last_index >= index && term_of(at_index) == Some(term) {
+        } else if (self.base_index..=self.last_index).contains(&index)
+            && term_of(at_index) == Some(term)
+        {
             let behind = term_of(first_behind);
             self.terms.drain(..first_behind);
             if let Some(term) = behind.filter(|_| self.last_index > index) {
@@ -67,8 +84,39 @@ impl OpenedRange {
         }
         self.base_index = index;
         self.base_term = term;
+        self.begins = true;
         self.memberships.retain(|(of, _)| *of > index);
-        self.memberships.insert(0, (index, membership));
+        self.memberships.splice(0..0, membership.map(|membership| (index, membership)));
+    }
+
+    /// A state after this entry was put into place. If it is of another log than the entries so far,
+    /// those are void.
+    fn installed(&mut self, index: LogIndex, term: Term, membership: Membership) {
+        if self.begins {
+            return self.starts_after(index, term, Some(membership));
+        }
+        let run = self.terms.partition_point(|(first, _)| *first <= index);
+        let term_there = run.checked_sub(1).map(|run| self.terms[run].1);
+        let of_this_log =
+            index <= self.base_index || (index <= self.last_index && term_there == Some(term));
+        if !of_this_log {
+            // Whatever stood before, the log begins here. Nothing else would say so if the checkpoint was
+            // lost to damage together with all that was known of the range.
+            self.begins_anew_with(index.next());
+            self.base_term = term;
+            self.memberships.push((index, membership));
+            self.begins = true;
+        }
+    }
+
+    /// Entries from `first` on are there, and those before are given up.
+    fn begins_anew_with(&mut self, first: LogIndex) {
+        self.terms.clear();
+        self.memberships.clear();
+        (self.base_index, self.base_term) = (first.previous(), Term(0));
+        self.last_index = self.base_index;
+        // What is before the first entry of all is known.
+        self.begins = first == LogIndex(1);
     }
 
     /// An entry; it replaces what is at its index and after.
@@ -86,6 +134,16 @@ impl OpenedRange {
     }
 }
 
+/// A checkpoint of which records are still to come.
+#[derive(Debug)]
+struct Coming {
+    /// How many.
+    left: u64,
+    /// Nothing of what it needs is given up.
+    counts: bool,
+    records: Vec<(Record, Location)>,
+}
+
 /// Hears the journal's records during recovery.
 #[derive(Debug)]
 pub(super) struct Gathered {
@@ -96,15 +154,34 @@ pub(super) struct Gathered {
     shelf_config: ShelfConfig,
     /// Whether this store was a voter from the beginning.
     founder: bool,
+    /// Position at which the journal begins.
+    tail: u64,
+    /// What was not heard of does not exist: the journal begins at 0, or there was a checkpoint.
+    whole: bool,
+    /// The disk was distrusted, and nothing has said since what the shelf holds.
+    pub(super) edits_in_doubt: bool,
+    /// Where chunk records are.
+    pub(super) chunks: ChunkPlaces,
+    coming: Option<Coming>,
     /// The first edit or membership that could not be read, with its journal position.
     pub(super) unreadable: Option<String>,
 }
 
 impl Gathered {
-    pub(super) fn new(shelf_config: ShelfConfig, founder: bool) -> Self {
-        let shelf = Shelf::new(shelf_config);
-        let (ranges, doubted) = (BTreeMap::new(), Incarnation(0));
-        Self { ranges, doubted, shelf, shelf_config, founder, unreadable: None }
+    pub(super) fn new(shelf_config: ShelfConfig, founder: bool, tail: u64) -> Self {
+        Self {
+            ranges: BTreeMap::new(),
+            doubted: Incarnation(0),
+            shelf: Shelf::new(shelf_config),
+            shelf_config,
+            founder,
+            tail,
+            whole: tail == 0,
+            edits_in_doubt: false,
+            chunks: ChunkPlaces::default(),
+            coming: None,
+            unreadable: None,
+        }
     }
 
     /// Every log on this disk is suspect. There may have been replicas of which every record is lost: a
@@ -113,7 +190,7 @@ impl Gathered {
     pub(super) fn distrust(&mut self, life: Incarnation) {
         self.doubted = self.doubted.max(life);
         if self.founder {
-            self.ranges.entry(ROOT_RANGE).or_default();
+            self.range(ROOT_RANGE);
         }
         for range in self.ranges.values_mut() {
             range.suspect = life.0;
@@ -123,25 +200,57 @@ impl Gathered {
     /// The range's log so far. One that is first heard of on a distrusted disk is suspect: what came
     /// before may be lost.
     fn range(&mut self, range: RangeId) -> &mut OpenedRange {
-        let suspect = self.doubted.0;
-        self.ranges
-            .entry(range)
-            .or_insert_with(|| OpenedRange { suspect, ..OpenedRange::default() })
+        let (suspect, begins) = (self.doubted.0, self.whole);
+        self.ranges.entry(range).or_insert_with(|| OpenedRange {
+            suspect,
+            begins,
+            ..OpenedRange::default()
+        })
+    }
+
+    /// All records are here; `damaged` if some are lost. A journal that does not begin at 0 must have a
+    /// checkpoint then.
+    pub(super) fn complete(&mut self, damaged: bool) {
+        let known = self.whole && self.ranges.values().all(|range| range.begins);
+        if !known && !damaged && self.doubted == Incarnation(0) {
+            let tail = self.tail;
+            self.unreadable.get_or_insert_with(|| {
+                format!(
+                    "the journal begins at position {tail} and has no checkpoint behind it, though \
+                     nothing of it is damaged"
+                )
+            });
+        }
+    }
+
+    /// Logs whose beginning is lost with the checkpoint that named it are void, which the journal must
+    /// say: the entries that are left of them would be taken for more by a later life. Gives back which.
+    pub(super) fn void_logs(&mut self) -> Vec<RangeId> {
+        let mut void = Vec::new();
+        for (range, opened) in self.ranges.iter_mut().filter(|(_, opened)| !opened.begins) {
+            let (hard_state, suspect) = (opened.hard_state, opened.suspect);
+            *opened = OpenedRange { hard_state, suspect, begins: true, ..OpenedRange::default() };
+            void.push(*range);
+        }
+        void
     }
 
     fn edit(&mut self, edit: &Bytes, location: Location, after_gap: bool) {
+        let ring_bytes = self.shelf_config.geometry.journal;
         match self.shelf.recover_edit(edit) {
-            Ok(None) => {}
-            // The journal goes on at the damage, over this edit: the next life could not know that the
-            // log begins after it. If the table has its rows, it is ahead of the log, like any other.
-            Ok(Some(_)) if after_gap => {}
-            Ok(Some(installation)) => {
-                match (installation.table, Membership::from_bytes(&installation.membership)) {
-                    (TableId::Range(range), Ok(membership)) => {
-                        self.range(range).installed(&installation, membership);
-                    }
-                    (TableId::Chunks, _) => {}
-                    (_, Err(error)) => self.cannot_read("membership", &error, location),
+            Ok(RecoveredEdit::Other) => {}
+            Ok(RecoveredEdit::State) => self.edits_in_doubt = false,
+            // Behind damage they are lost as soon as the journal goes on; the disk is searched for chunks.
+            Ok(RecoveredEdit::Chunks(_) | RecoveredEdit::Installation(_)) if after_gap => {}
+            Ok(RecoveredEdit::Chunks(batch)) => {
+                self.chunks.put(batch, location.position, ring_bytes);
+            }
+            Ok(RecoveredEdit::Installation(installation)) => {
+                let TableId::Range(range) = installation.table else { return };
+                let Installation { index, term, membership, .. } = installation;
+                match Membership::from_bytes(&membership) {
+                    Ok(membership) => self.range(range).installed(index, term, membership),
+                    Err(error) => self.cannot_read("membership", &error, location),
                 }
             }
             Err(error) => self.cannot_read("edit", &error, location),
@@ -153,13 +262,17 @@ impl Gathered {
     fn entry(&mut self, range: RangeId, entry: &Entry, location: Location) {
         let opened = self.range(range);
         let (base, last) = (opened.base_index, opened.last_index);
-        if entry.index <= base || entry.index > last.next() {
+        let continues = entry.index > base && entry.index <= last.next();
+        if !opened.begins && (!continues || entry.index == LogIndex(1)) {
+            opened.begins_anew_with(entry.index);
+        } else if !continues {
             let (index, at) = (entry.index, location.position);
             self.unreadable.get_or_insert_with(|| {
                 format!("{range}: entry {index} at journal position {at} does not continue the log {base}..={last}")
             });
             return;
         }
+        let opened = self.range(range);
         opened.entry(entry.index, entry.term);
         if entry.kind == EntryKind::Membership {
             match Membership::from_bytes(&entry.payload) {
@@ -179,6 +292,39 @@ impl Gathered {
 
 impl RecoverySink for Gathered {
     fn record(&mut self, record: Record, location: Location, after_gap: bool) {
+        match (&mut self.coming, record) {
+            (_, Record::Checkpoint { records, needed }) => {
+                let counts = needed >= self.tail;
+                self.coming = Some(Coming { left: records, counts, records: Vec::new() });
+            }
+            (Some(coming), record) => {
+                coming.records.push((record, location));
+                coming.left = coming.left.saturating_sub(1);
+            }
+            (None, record) => self.take(record, location, after_gap),
+        }
+        if let Some(whole) = self.coming.take_if(|coming| coming.left == 0)
+            && whole.counts
+        {
+            self.whole |= !after_gap;
+            for (record, location) in whole.records {
+                self.take(record, location, after_gap);
+            }
+        }
+    }
+
+    fn life_begins(&mut self) {
+        // A checkpoint that was torn.
+        self.coming = None;
+    }
+
+    fn restart(&mut self) {
+        *self = Self::new(self.shelf_config, self.founder, self.tail);
+    }
+}
+
+impl Gathered {
+    fn take(&mut self, record: Record, location: Location, after_gap: bool) {
         match record {
             // Behind damage logs and hard states are void; what segments exist still helps.
             Record::Edit(edit) => self.edit(&edit, location, after_gap),
@@ -191,104 +337,26 @@ impl RecoverySink for Gathered {
             }
             Record::Suspect { range: NO_RANGE, number } => {
                 self.distrust(Incarnation(number));
+                self.edits_in_doubt = true;
             }
             Record::Suspect { range, number } => {
                 self.range(range).suspect = number;
             }
             Record::Trusted { range } => self.range(range).suspect = 0,
+            Record::LogStart { range, index, term, membership } => {
+                let membership = match &membership[..] {
+                    [] => None,
+                    _ => match Membership::from_bytes(&membership) {
+                        Ok(membership) => Some(membership),
+                        Err(error) => return self.cannot_read("membership", &error, location),
+                    },
+                };
+                self.range(range).starts_after(index, term, membership);
+            }
+            Record::Checkpoint { .. } => {}
         }
-    }
-
-    fn restart(&mut self) {
-        *self = Self::new(self.shelf_config, self.founder);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::journal::RecoverySink;
-    use super::super::segment::edit::{Edit, RunDescriptor};
-    use super::super::segment::layout::{Generation, SegmentId};
-    use super::*;
-    use crate::cluster::{Geometry, StoreLimits};
-    use crate::ids::StoreId;
-    use crate::storage::layout;
-
-    const RANGE: RangeId = RangeId(7);
-    const AT: Location = Location { position: 0, len: 0 };
-
-    fn gathered() -> Gathered {
-        let geometry = Geometry::SIMULATION;
-        let config = ShelfConfig {
-            store: StoreId(1),
-            incarnation: Incarnation(1),
-            geometry,
-            area: layout::segments_start(&geometry),
-            memtable_bytes: StoreLimits::SIMULATION.memtable_bytes,
-            block_cache_bytes: StoreLimits::SIMULATION.block_cache_bytes,
-            chunk_bytes_max: StoreLimits::SIMULATION.chunk_bytes_max,
-        };
-        Gathered::new(config, false)
-    }
-
-    fn entry(index: u64, term: u64) -> Record {
-        let (index, term) = (LogIndex(index), Term(term));
-        let entry = Entry { index, term, kind: EntryKind::Command, payload: Bytes::new() };
-        Record::Entry { range: RANGE, entry }
-    }
-
-    /// A state after entry 9, of term 2.
-    fn installation() -> Record {
-        let (table, index) = (TableId::Range(RANGE), LogIndex(9));
-        let run = RunDescriptor {
-            run: Generation(1),
-            table,
-            previous: None,
-            through: index,
-            part: false,
-            data_blocks: 1,
-            index_blocks: 1,
-            segments: vec![SegmentId(0)],
-            values: Vec::new(),
-        };
-        let membership = Membership::of(vec![StoreId(1), StoreId(2), StoreId(3)]).to_bytes();
-        let (newer_than, runs, term) = (LogIndex(0), vec![run], Term(2));
-        let installation = Installation { table, newer_than, runs, index, term, membership };
-        Record::Edit(Edit::TableInstalled(installation).to_bytes())
-    }
-
-    /// Its record is written over, so that the next life could not know.
-    #[test]
-    fn a_state_behind_damage_does_not_say_where_the_log_begins() {
-        for (after_gap, base, last) in [(false, 9, 10), (true, 0, 3)] {
-            let mut gathered = gathered();
-            for index in 1..=3 {
-                gathered.record(entry(index, 1), AT, false);
-            }
-            gathered.record(installation(), AT, after_gap);
-            gathered.record(entry(10, 2), AT, after_gap);
-            let range = &gathered.ranges[&RANGE];
-            assert_eq!((range.base_index, range.last_index), (LogIndex(base), LogIndex(last)));
-            assert_eq!(gathered.unreadable, None);
-        }
-    }
-
-    #[test]
-    fn a_log_that_is_first_heard_of_on_a_distrusted_disk_is_suspect() {
-        let mut gathered = gathered();
-        gathered.record(Record::Suspect { range: NO_RANGE, number: 4 }, AT, false);
-        gathered.record(entry(1, 1), AT, false);
-        assert_eq!(gathered.ranges[&RANGE].suspect, 4);
-        gathered.record(Record::Trusted { range: RANGE }, AT, false);
-        assert_eq!(gathered.ranges[&RANGE].suspect, 0);
-    }
-
-    #[test]
-    fn an_entry_that_does_not_continue_the_log_is_no_entry() {
-        let mut gathered = gathered();
-        gathered.record(entry(1, 1), AT, false);
-        gathered.record(entry(3, 1), AT, false);
-        let said = gathered.unreadable.expect("entry 2 is missing");
-        assert!(said.contains("entry i3") && said.contains("i0..=i1"), "{said}");
-    }
-}
+mod tests;

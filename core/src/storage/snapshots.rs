@@ -21,8 +21,9 @@ impl Storage {
         self.parts().shelf.is_flushing(TableId::Range(range))
     }
 
-    /// Hold the state that the range's runs have: that after the entry it gives.
-    pub(crate) fn open_view(&mut self, range: RangeId) -> (ViewId, LogIndex) {
+    /// Hold the state that the range's runs have: that after the entry it gives, without tombstones up
+    /// to the second one.
+    pub(crate) fn open_view(&mut self, range: RangeId) -> (ViewId, LogIndex, LogIndex) {
         self.parts().shelf.open_view(TableId::Range(range))
     }
 
@@ -50,7 +51,7 @@ impl Storage {
         &mut self,
         range: RangeId,
         newer_than: LogIndex,
-        through: LogIndex,
+        (through, bare): (LogIndex, LogIndex),
         fx: &mut Effects,
     ) -> bool {
         let table = TableId::Range(range);
@@ -58,7 +59,7 @@ impl Storage {
             if parts.shelf.ingests() || parts.shelf.is_flushing(table) {
                 return false;
             }
-            parts.shelf.begin_ingest(table, newer_than, through, io);
+            parts.shelf.begin_ingest(table, newer_than, (through, bare), io);
             true
         })
     }
@@ -104,11 +105,20 @@ impl Storage {
         self.parts().shelf.row_below(key)
     }
 
-    /// Install what is staged: from this record on the range has these rows, and its log begins after
-    /// them. [`super::StorageEvent::Installed`] follows.
-    pub(crate) fn install(&mut self, term: Term, membership: Bytes) -> JournalTicket {
+    /// Install what is staged, the state after the entry `index`: from this record on the range has these
+    /// rows, and its log begins after them. [`super::StorageEvent::Installed`] follows.
+    pub(crate) fn install(
+        &mut self,
+        range: RangeId,
+        (index, term): (LogIndex, Term),
+        membership: Bytes,
+    ) -> JournalTicket {
         let mut outputs = Vec::new();
-        self.parts().shelf.install(term, membership, &mut outputs);
+        let parts = self.parts();
+        // The caller waits for this very record: it is not held back.
+        parts.give_up_checkpoint();
+        parts.checkpoints.installing = Some((range, index, term, membership.clone()));
+        parts.shelf.install(term, membership, &mut outputs);
         self.take(outputs);
         self.last_ticket()
     }

@@ -4,8 +4,13 @@
 //! two, syncs: whatever a crash tears, a whole copy is left. The copies that are known to be worse
 //! are written first. The valid copy with the highest sequence number counts.
 //!
-//! The superblock also keeps the journal's memory across a recovery: how far it was pre-written, and
-//! how far it was known synced before the present life overwrote what could prove it.
+//! The superblock also keeps the journal's memory across a recovery: where it begins, how far it was
+//! prepared, and how far it was known synced before the present life overwrote what could prove it.
+//!
+//! What a copy says must hold as long as that copy may be the best one that is left. So the space
+//! before a new tail is used again only when the update with it is durable in all copies
+//! ([`SuperblockWriter::durable_sequence`]); until then an older copy may send recovery to the older
+//! tail, and finds all there.
 
 use core::fmt;
 
@@ -14,11 +19,11 @@ use bytes::Bytes;
 use super::durable::Durable;
 use super::io::{Io, SyncTicket};
 use super::layout::{self, JOURNAL_START, SUPERBLOCK_COPIES, superblock_offset};
-use crate::cluster::Geometry;
+use crate::cluster::{FOUNDERS_MAX, Geometry};
 use crate::codec::{DecodeError, Decoder, Encoder};
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
-use crate::ids::{ClusterId, DiskToken, Incarnation, StoreId, ZoneId};
+use crate::ids::{ClusterId, DiskBirth, DiskToken, Incarnation, StoreId, ZoneId};
 
 /// The newest format that this build reads, and the one that it writes. It stands for the whole
 /// disk: whatever changes journal frames or segments raises it too.
@@ -62,8 +67,20 @@ pub mod field {
     pub const MARK_RECOVERY: usize = PREPARED + 8;
     /// Eight bytes.
     pub const MARK_SYNCED: usize = MARK_RECOVERY + 8;
+    /// Eight bytes.
+    pub const BIRTH: usize = MARK_SYNCED + 8;
+    /// Three times eight bytes.
+    pub const FOUNDERS: usize = BIRTH + 8;
+    /// Eight bytes.
+    pub const TAIL_POSITION: usize = FOUNDERS + 8 * crate::cluster::FOUNDERS_MAX;
+    /// Eight bytes.
+    pub const TAIL_PREVIOUS: usize = TAIL_POSITION + 8;
+    /// Eight bytes.
+    pub const TAIL_RECOVERY: usize = TAIL_PREVIOUS + 8;
+    /// Eight bytes.
+    pub const TAIL_RECOVERY_START: usize = TAIL_RECOVERY + 8;
     /// End of the fields.
-    pub const END: usize = MARK_SYNCED + 8;
+    pub const END: usize = TAIL_RECOVERY_START + 8;
 }
 
 /// Bytes of a copy.
@@ -77,6 +94,19 @@ pub struct SyncedMark {
     pub recovery: u64,
     /// The journal position.
     pub synced: u64,
+}
+
+/// Where the journal begins: all before this frame is given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// Position of the first frame.
+    pub position: u64,
+    /// Checksum of the frame before it; 0 at position 0.
+    pub previous: Checksum,
+    /// Recovery number of the frame before it; 0 at position 0.
+    pub recovery: u64,
+    /// Where that recovery had cut the journal.
+    pub recovery_start: u64,
 }
 
 /// What a copy says.
@@ -94,10 +124,17 @@ pub struct Superblock {
     pub incarnation: Incarnation,
     /// The layout, fixed when the disk is formatted.
     pub geometry: Geometry,
-    /// Journal bytes that were pre-written so far; no frame reaches beyond.
+    /// Journal position up to which frames may go; none reaches beyond.
     pub prepared: u64,
     /// What was known of the journal when this was written.
     pub mark: SyncedMark,
+    /// Drawn when this disk was formatted, if it is a first voter's; else 0.
+    pub birth: DiskBirth,
+    /// The births of the disks that the cluster began with, in the order of the first map's voters. Zeros
+    /// until this disk has learned of the beginning, or if it had no part in it.
+    pub founders: [DiskBirth; FOUNDERS_MAX],
+    /// Where the journal begins.
+    pub tail: Tail,
 }
 
 /// Why a single copy does not count.
@@ -192,8 +229,21 @@ impl Superblock {
             return Err(SuperblockError::Geometry(geometry));
         }
         let (sequence, incarnation, prepared) = (0, Incarnation(0), 0);
-        let mark = SyncedMark::default();
-        Ok(Self { cluster, store, zone, sequence, incarnation, geometry, prepared, mark })
+        let (mark, tail) = (SyncedMark::default(), Tail::default());
+        let (birth, founders) = Default::default();
+        Ok(Self {
+            cluster,
+            store,
+            zone,
+            sequence,
+            incarnation,
+            geometry,
+            prepared,
+            mark,
+            birth,
+            founders,
+            tail,
+        })
     }
 
     /// The bytes of one copy.
@@ -215,6 +265,12 @@ impl Superblock {
         out.u64(self.prepared);
         out.u64(self.mark.recovery);
         out.u64(self.mark.synced);
+        out.u64(self.birth.0);
+        self.founders.iter().for_each(|birth| out.u64(birth.0));
+        out.u64(self.tail.position);
+        out.u64(self.tail.previous.0);
+        out.u64(self.tail.recovery);
+        out.u64(self.tail.recovery_start);
         assert_eq!(out.len(), field::END);
         out.pad_to(COPY_BYTES);
         let checksum = checksum(copy, out.as_slice());
@@ -262,11 +318,23 @@ impl Superblock {
             },
             prepared: input.u64()?,
             mark: SyncedMark { recovery: input.u64()?, synced: input.u64()? },
+            birth: DiskBirth(input.u64()?),
+            founders: [DiskBirth(input.u64()?), DiskBirth(input.u64()?), DiskBirth(input.u64()?)],
+            tail: Tail {
+                position: input.u64()?,
+                previous: Checksum(input.u64()?),
+                recovery: input.u64()?,
+                recovery_start: input.u64()?,
+            },
         };
+        let Self { prepared, mark, tail, .. } = superblock;
         let sound = layout::is_sound(&superblock.geometry)
-            && superblock.prepared <= superblock.geometry.journal
-            && superblock.prepared.is_multiple_of(superblock.geometry.journal_piece)
-            && superblock.mark.synced <= superblock.prepared;
+            && tail.position.is_multiple_of(SECTOR)
+            && tail.recovery_start <= tail.position
+            && tail.position <= mark.synced
+            && mark.synced <= prepared
+            && prepared - tail.position <= superblock.geometry.journal
+            && prepared.is_multiple_of(superblock.geometry.journal_piece);
         if sound { Ok(superblock) } else { Err(DecodeError::Invalid { what: "superblock" }) }
     }
 }

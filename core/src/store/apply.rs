@@ -4,7 +4,7 @@
 //! needs, waits, and is tried again. A replica starts from what its table holds and applies the rest
 //! of the log again: there is no second write-ahead log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::replica::Replica;
 use super::serving::Host;
@@ -31,7 +31,8 @@ pub(super) struct Machine {
     wait: Wait,
     /// Blocks that this entry (or the loading) had to fetch; given back when it is done.
     pins: Vec<Miss>,
-    /// Entries read back from the journal, to be applied next. Bounded by `BYTES_PER_LOOK`.
+    /// Committed entries to be applied next, read back from the journal or left of the last look. Bounded
+    /// by `BYTES_PER_LOOK`.
     read_back: Vec<Entry>,
     /// The hashes (of all rows, and of the tables alone) at the last entries at which memtables were
     /// written out, and at which the state was loaded.
@@ -195,15 +196,19 @@ impl Replica {
     ) -> Result<(), String> {
         let mut left = ENTRIES_PER_STEP;
         while left > 0 && self.has_backlog(host) {
-            for entry in self.committed(host, fx)? {
+            let mut entries = VecDeque::from(self.committed(host, fx)?);
+            while let Some(entry) = entries.front() {
                 if left == 0 || host.storage.is_stalled(self.id) {
                     break;
                 }
                 left -= 1;
-                if !self.apply(now, &entry, host, fx)? {
+                if !self.apply(now, entry, host, fx)? {
                     break;
                 }
+                entries.pop_front();
             }
+            // They are asked for again, which is another read if they came from the journal.
+            self.machine.read_back = entries.into();
         }
         Ok(())
     }

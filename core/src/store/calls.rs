@@ -12,12 +12,12 @@ use super::replica::Replica;
 use super::serving::Host;
 use crate::codec::Wire;
 use crate::consensus::{Entry, Output, ProposeError};
+use crate::disk::Room;
 use crate::effects::{Effects, Now};
 use crate::ids::{
     CallId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeId, SessionId, StoreId, Term,
 };
 use crate::message::{Answer, Ask, Message, RangeAnswer, RangeCall, Refusal};
-use crate::object::NewBody;
 use crate::range::command::{Batch, Command, CommandBody, Origin, Outcome};
 use crate::time::WallTime;
 
@@ -26,7 +26,7 @@ const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 /// Commands of one entry. Their rows are held in memory together while the entry is applied.
 const BATCH_COMMANDS_MAX: usize = 64;
 /// Bytes of one entry's commands, but for a single larger command.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+const BATCH_BYTES_MAX: u64 = 1 << 20;
 
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,8 @@ impl Waiter {
 pub(super) struct Commands {
     /// Not proposed yet, in order of arrival.
     queue: Vec<Waiting>,
+    /// Bytes of these.
+    queue_bytes: u64,
     /// Proposed, by the entry that should hold them.
     proposed: BTreeMap<LogIndex, Proposed>,
     /// Where the commands of sessions are, so that a retry finds them.
@@ -96,17 +98,27 @@ impl Commands {
     /// Queue a command that the replica itself wants done.
     pub(super) fn queue_system(&mut self, body: CommandBody) {
         let command = Command { origin: Origin::System, body };
-        self.queue.push(Waiting { command, waiters: Vec::new() });
+        self.push(Waiting { command, waiters: Vec::new() });
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.queue_bytes += weight(&waiting.command);
+        self.queue.push(waiting);
+    }
+
+    /// Bytes of commands that wait to be proposed.
+    pub(super) fn queue_bytes(&self) -> u64 {
+        self.queue_bytes
     }
 
     fn queue(&mut self, command: Command, waiter: Waiter) {
         let Some(name) = session_name(&command) else {
-            return self.queue.push(Waiting { command, waiters: vec![waiter] });
+            return self.push(Waiting { command, waiters: vec![waiter] });
         };
         let waiters = match self.places.get(&name) {
             None => {
                 self.places.insert(name, Place::Queued);
-                return self.queue.push(Waiting { command, waiters: vec![waiter] });
+                return self.push(Waiting { command, waiters: vec![waiter] });
             }
             Some(Place::Queued) => self
                 .queue
@@ -150,6 +162,28 @@ impl Commands {
         }
     }
 
+    /// A state was taken over that covers the entries up to `through`. Those that were not applied here never
+    /// will be: what came of their commands is in that state, for those who ask again.
+    pub(super) fn taken_over(
+        &mut self,
+        range: RangeId,
+        through: LogIndex,
+        host: &Host,
+        fx: &mut Effects,
+    ) {
+        let left = self.proposed.split_off(&through.next());
+        for proposed in core::mem::replace(&mut self.proposed, left).into_values() {
+            for (name, waiters) in proposed.commands {
+                if let Some(name) = name {
+                    self.places.remove(&name);
+                }
+                for waiter in waiters {
+                    waiter.answer(range, Err(Refusal::Interrupted), host, fx);
+                }
+            }
+        }
+    }
+
     /// We do not lead any more: what was not proposed is refused, what was may take effect or not.
     pub(super) fn lose_leadership(
         &mut self,
@@ -159,6 +193,7 @@ impl Commands {
         fx: &mut Effects,
     ) {
         self.places.clear();
+        self.queue_bytes = 0;
         for waiting in core::mem::take(&mut self.queue) {
             for waiter in waiting.waiters {
                 waiter.answer(range, Err(Refusal::NotLeader { leader }), host, fx);
@@ -171,17 +206,27 @@ impl Commands {
         }
     }
 
-    /// The journal or the disk has become full: what was not proposed and would bring new data is refused.
-    fn refuse_new_data(&mut self, range: RangeId, host: &Host, fx: &mut Effects) {
+    /// The journal or the disk has become full: what was not proposed and finds no room any more is
+    /// refused.
+    fn refuse_what_has_no_room(
+        &mut self,
+        range: RangeId,
+        refusal: &Refusal,
+        host: &Host,
+        fx: &mut Effects,
+    ) {
+        let room = host.room();
         let queue = core::mem::take(&mut self.queue);
-        let (kept, refused) = queue.into_iter().partition(|waiting| uses_reserve(&waiting.command));
+        let (kept, refused) =
+            queue.into_iter().partition(|waiting| room_wanted(&waiting.command) <= room);
         self.queue = kept;
         for Waiting { command, waiters } in refused {
+            self.queue_bytes -= weight(&command);
             if let Some(name) = session_name(&command) {
                 self.places.remove(&name);
             }
             for waiter in waiters {
-                waiter.answer(range, Err(Refusal::Full), host, fx);
+                waiter.answer(range, Err(refusal.clone()), host, fx);
             }
         }
     }
@@ -198,6 +243,8 @@ impl Commands {
         };
         let count = self.queue.iter().take(BATCH_COMMANDS_MAX).take_while(fits).count().max(1);
         let taken = self.queue.drain(..count);
+        self.queue_bytes -=
+            taken.as_slice().iter().map(|waiting| weight(&waiting.command)).sum::<u64>();
         let (commands, waiters) = taken.map(|waiting| (waiting.command, waiting.waiters)).unzip();
         Some((Batch { clock, commands }, waiters))
     }
@@ -221,6 +268,7 @@ impl Commands {
 
     /// A batch could not be proposed: it goes back to the front of the queue.
     fn put_back(&mut self, batch: Batch, waiters: Vec<Vec<Waiter>>) {
+        self.queue_bytes += batch.commands.iter().map(weight).sum::<u64>();
         let commands = batch.commands.into_iter().zip(waiters);
         let back = commands.map(|(command, waiters)| Waiting { command, waiters });
         self.queue.splice(..0, back);
@@ -231,6 +279,8 @@ impl Commands {
         let queued = self.queue.iter().filter_map(|waiting| session_name(&waiting.command));
         let proposed = self.proposed.values().flat_map(|p| &p.commands).filter_map(|c| c.0);
         assert_eq!(queued.count() + proposed.count(), self.places.len());
+        let bytes = self.queue.iter().map(|waiting| weight(&waiting.command));
+        assert_eq!(bytes.sum::<u64>(), self.queue_bytes, "the queue's bytes are counted right");
     }
 }
 
@@ -242,30 +292,29 @@ fn session_name(command: &Command) -> Option<CommandName> {
     }
 }
 
-/// Whether a command goes into what is kept back from new data: without sessions and the map nothing
-/// could be read any more, and a full store could not be replaced.
-fn uses_reserve(command: &Command) -> bool {
-    matches!(
-        command.body,
+/// What room a command wants. Without sessions and the map nothing could be read any more, and a full
+/// store could not be replaced; without deletes no space would ever come back. To complete an upload
+/// brings no data: it is there.
+fn room_wanted(command: &Command) -> Room {
+    match command.body {
         CommandBody::OpenSession { .. }
-            | CommandBody::FenceSession { .. }
-            | CommandBody::FoundCluster { .. }
-            | CommandBody::ReplaceStore { .. }
-    )
+        | CommandBody::FenceSession { .. }
+        | CommandBody::FoundCluster { .. }
+        | CommandBody::ReplaceStore { .. } => Room::Housekeeping,
+        CommandBody::DeleteBucket { .. }
+        | CommandBody::DeleteObject { .. }
+        | CommandBody::CompleteUpload { .. }
+        | CommandBody::AbortUpload { .. } => Room::Deletes,
+        CommandBody::CreateBucket { .. }
+        | CommandBody::PutObject { .. }
+        | CommandBody::CreateUpload { .. }
+        | CommandBody::PutPart { .. } => Room::Data,
+    }
 }
 
 /// About how many bytes a command takes in an entry.
-fn weight(command: &Command) -> usize {
-    /// What keys, names and attributes come to, roughly.
-    const FRAME: usize = 512;
-    match &command.body {
-        CommandBody::PutObject { object, .. } => match &object.body {
-            NewBody::Inline(bytes) => FRAME + bytes.len(),
-            NewBody::Blob(_) => FRAME,
-        },
-        CommandBody::CompleteUpload { parts, .. } => FRAME + parts.len() * 24,
-        _ => FRAME,
-    }
+fn weight(command: &Command) -> u64 {
+    command.body.weight()
 }
 
 impl Replica {
@@ -302,7 +351,7 @@ impl Replica {
             return Ok(());
         }
         match call.ask {
-            Ask::Command(command) => self.on_command(waiter, *command, host, fx),
+            Ask::Command(command) => self.on_command(now, waiter, *command, host, fx),
             Ask::Read(read) => {
                 let read = ReadCall::new(waiter, call.session, Some(read));
                 self.ask_read(now, read, host, fx)?;
@@ -322,7 +371,14 @@ impl Replica {
         Ok(())
     }
 
-    fn on_command(&mut self, waiter: Waiter, command: Command, host: &Host, fx: &mut Effects) {
+    fn on_command(
+        &mut self,
+        now: Now,
+        waiter: Waiter,
+        command: Command,
+        host: &Host,
+        fx: &mut Effects,
+    ) {
         if let (Some((session, sequence)), Some(range)) =
             (session_name(&command), self.machine.range())
             && let Some(outcome) = range.outcome_of(session, sequence)
@@ -330,10 +386,28 @@ impl Replica {
             let answer = Answer::Applied(outcome.clone());
             return waiter.answer(self.id, Ok(answer), host, fx);
         }
-        if host.is_full() && !uses_reserve(&command) {
-            return waiter.answer(self.id, Err(Refusal::Full), host, fx);
+        if host.room() < room_wanted(&command) {
+            let refusal = self.why_no_room(now, host);
+            return waiter.answer(self.id, Err(refusal), host, fx);
+        }
+        let bytes = self.commands.queue_bytes() + weight(&command);
+        if bytes > host.config.limits.call_bytes_max && self.commands.queue_bytes() > 0 {
+            return waiter.answer(self.id, Err(Refusal::Overloaded), host, fx);
         }
         self.commands.queue(command, waiter);
+    }
+
+    /// How a command is refused that finds no room. If another voter has room it is to lead, and the
+    /// command to come again.
+    fn why_no_room(&self, now: Now, host: &Host) -> Refusal {
+        if host.storage.room() == Room::Data {
+            // The journal is full, and is given back as rows are written out.
+            return Refusal::Overloaded;
+        }
+        match self.successor_with_room(now, host) {
+            Some(_) => Refusal::Overloaded,
+            None => Refusal::Full,
+        }
     }
 
     /// Propose what waits, as far as the pipeline has room.
@@ -346,9 +420,10 @@ impl Replica {
         if !self.leads() {
             return Ok(());
         }
-        if host.is_full() {
+        if host.room() < Room::Data {
             // There was room when they came.
-            self.commands.refuse_new_data(self.id, host, fx);
+            let refusal = self.why_no_room(now, host);
+            self.commands.refuse_what_has_no_room(self.id, &refusal, host, fx);
         }
         while let Some((batch, waiters)) = self.commands.next_batch(host.agreed_clock(now)) {
             let mut out = Output::default();

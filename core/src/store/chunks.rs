@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::gate::GatewayCall;
 use super::serving::Host;
+use crate::disk::Room;
 use crate::effects::Effects;
 use crate::hash::Checksum;
 use crate::ids::{CallId, ChunkId, Endpoint};
@@ -96,9 +97,13 @@ impl Chunks {
                 ChunkWritten::refused(call, chunk, host.config.store, ChunkError::Overloaded);
             return host.send(from, Message::ChunkWritten(refused), fx);
         }
-        if host.journal_is_full() {
-            // The chunk's index record would have no place.
-            let refused = ChunkWritten::refused(call, chunk, host.config.store, ChunkError::Full);
+        if host.room() < Room::Data {
+            let why = match host.storage.room() {
+                // The journal is full, and is given back as rows are written out.
+                Room::Data => ChunkError::Overloaded,
+                Room::Deletes | Room::Housekeeping => ChunkError::Full,
+            };
+            let refused = ChunkWritten::refused(call, chunk, host.config.store, why);
             return host.send(from, Message::ChunkWritten(refused), fx);
         }
         let op = self.next_op();

@@ -84,6 +84,11 @@ impl Gate {
         expired
     }
 
+    /// Bytes that wait, and how many may.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        (self.bytes, self.bytes_max)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::cluster::{ClusterMap, StoreConfig};
 use crate::ids::{Endpoint, Incarnation, StoreId};
-use crate::message::{Hello, StoreMark};
+use crate::message::{Beginning, Hello, StoreMark};
 use crate::rng::Rng;
 use crate::time::{Deadline, Duration, Instant};
 
@@ -52,6 +52,8 @@ pub(super) struct Heard {
     pub(super) reply: bool,
     /// For the log.
     pub(super) note: Option<String>,
+    /// The sender is who it says, and is listened to.
+    pub(super) accepted: bool,
     /// This store must stop.
     pub(super) set_back: Option<SetBack>,
 }
@@ -89,6 +91,7 @@ impl Peers {
         synced: u64,
         to: Endpoint,
         wanted: bool,
+        beginning: Beginning,
     ) -> Hello {
         let peer = self.peer(to);
         if let Some(peer) = peer {
@@ -103,6 +106,7 @@ impl Peers {
             doubted,
             heard: self.known.get(&to).and_then(|peer| peer.mark),
             wanted,
+            beginning,
         }
     }
 
@@ -129,7 +133,11 @@ impl Peers {
     }
 
     /// A hello came. `is_member`: consensus still counts on its sender. A store that is being replaced
-    /// votes until the swap: unheard, it would be one failure that the map alone has made.
+    /// votes until the swap: unheard, it would be one failure that the map alone has made. `blank`: this
+    /// store is a first voter with a blank disk. What two such remember of each other's disks is of no
+    /// account, since neither has promised anything to the other: who empties a disk and begins again, as
+    /// long as there is no cluster, has lost nothing.
+    #[expect(clippy::too_many_arguments, reason = "one call, of which all is taken apart here")]
     pub(super) fn on_hello(
         &mut self,
         now: Instant,
@@ -138,6 +146,7 @@ impl Peers {
         config: &StoreConfig,
         map: &ClusterMap,
         is_member: bool,
+        blank: bool,
     ) -> Heard {
         let may_repeat = self.may_repeat(now, from);
         let own = self.own;
@@ -159,7 +168,8 @@ impl Peers {
             return Heard::default();
         }
         let mut heard = Heard::default();
-        match peer.mark {
+        let both_blank = blank && matches!(hello.beginning, Beginning::Blank(_));
+        match peer.mark.filter(|_| !both_blank) {
             // Of an earlier life: overtaken on its way, or from a disk that was set back. The
             // sender finds out which, from our hello.
             Some(mark) if hello.life.incarnation < mark.incarnation => {
@@ -183,13 +193,14 @@ impl Peers {
                 let synced = before.map_or(0, |mark| mark.synced).max(hello.life.synced);
                 peer.mark = Some(StoreMark { synced, ..hello.life });
                 peer.greeted = true;
+                heard.accepted = true;
             }
         }
         let of_us = hello.heard;
         let knows_us = of_us
             .is_some_and(|mark| (mark.incarnation, mark.nonce) == (own.incarnation, own.nonce));
         heard.reply |= hello.wanted || (!knows_us && may_repeat);
-        if let Some(mark) = of_us {
+        if let Some(mark) = of_us.filter(|_| !both_blank) {
             let life = StoreMark { incarnation: own.incarnation, nonce: own.nonce, synced: 0 };
             if is_set_back(&mark, &life, own.began, own.doubted) {
                 heard.set_back = Some(SetBack {

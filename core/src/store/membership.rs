@@ -8,7 +8,8 @@
 //! a voter to come               ─▶ AddLearner ─▶ (caught up) ─▶ Swap for a voter that shall go
 //! ```
 //!
-//! Each step is an entry of the log, so that any later leader goes on where this one stopped. Nothing
+//! A voter is exchanged for the one that comes into its zone: were voters of two zones replaced at once
+//! and exchanged crosswise, two of three would stand in one zone for a while. Each step is an entry of the log, so that any later leader goes on where this one stopped. Nothing
 //! here acts on silence or on time: only a command that changed the map moves voters.
 
 use std::collections::BTreeSet;
@@ -17,15 +18,16 @@ use super::replica::Replica;
 use super::serving::Host;
 use crate::consensus::{Change, Membership, Output};
 use crate::effects::{Effect, Effects, Now};
-use crate::ids::StoreId;
+use crate::ids::{StoreId, ZoneId};
 use crate::range::Range;
 
 /// The next step from a configuration to `desired` voters. `None`: there is none now. A leader that
-/// must go itself goes last.
+/// must go itself goes last. `zone_of`: where a store stands or stood, if that is known.
 fn choose(
     now: &Membership,
     desired: &BTreeSet<StoreId>,
     own: StoreId,
+    zone_of: impl Fn(StoreId) -> Option<ZoneId>,
     caught_up: impl Fn(StoreId) -> bool,
 ) -> Option<Change> {
     // Consensus leaves the joint phase by itself.
@@ -35,12 +37,20 @@ fn choose(
     if let Some(stray) = now.learners().iter().find(|id| !desired.contains(id)) {
         return Some(Change::RemoveLearner(*stray));
     }
-    let add = desired.iter().copied().find(|id| !now.is_voter(*id))?;
+    let leaving = || now.voters().iter().copied().filter(|id| !desired.contains(id));
+    let leaves_for = |add: StoreId| {
+        let same_zone = leaving().find(|id| zone_of(*id).is_some() && zone_of(*id) == zone_of(add));
+        // Of maps of the first format, only this much is known.
+        same_zone.or_else(|| leaving().find(|id| zone_of(*id).is_none()))
+    };
+    let coming = || desired.iter().copied().filter(|id| !now.is_voter(*id));
+    let pairs = || coming().filter_map(|add| Some((leaves_for(add)?, add)));
+    let any = || Some((leaving().next()?, coming().next()?));
+    let last = || pairs().next().or_else(any);
+    let (remove, add) = pairs().find(|(remove, _)| *remove != own).or_else(last)?;
     if !now.is_learner(add) {
         return Some(Change::AddLearner(add));
     }
-    let leaving = || now.voters().iter().copied().filter(|id| !desired.contains(id));
-    let remove = leaving().find(|id| *id != own).or_else(|| leaving().next())?;
     caught_up(add).then_some(Change::Swap { remove, add })
 }
 
@@ -60,7 +70,13 @@ impl Replica {
         }
         let Some(desired) = self.desired_voters() else { return Ok(()) };
         let (raft, own) = (&self.raft, host.config.store);
-        let Some(change) = choose(raft.membership(), &desired, own, |id| raft.caught_up(id)) else {
+        let map = self.machine.range().and_then(Range::map);
+        let zone_of = |id| {
+            let first = || host.config.map.zone_of(id);
+            map.and_then(|map| map.zone_of(id)).or_else(first)
+        };
+        let caught_up = |id| raft.caught_up(id);
+        let Some(change) = choose(raft.membership(), &desired, own, zone_of, caught_up) else {
             return Ok(());
         };
         let mut out = Output::default();
@@ -98,25 +114,76 @@ mod tests {
 
     fn step(voters: &[u64], learners: &[u64], desired: &[u64], caught_up: bool) -> Option<Change> {
         let now = Membership::new(ids(voters), Vec::new(), ids(learners)).unwrap();
-        choose(&now, &ids(desired).into_iter().collect(), StoreId(1), |_| caught_up)
+        let desired = ids(desired).into_iter().collect();
+        choose(&now, &desired, StoreId(1), |id| zone(id, 10), |_| caught_up)
+    }
+
+    /// Stores 1, 4, 7... stand in the first zone, and so on; from `unknown` on nobody knows.
+    fn zone(id: StoreId, unknown: u64) -> Option<ZoneId> {
+        (id.0 < unknown).then(|| ZoneId(u8::try_from((id.0 - 1) % 3).unwrap()))
     }
 
     #[test]
     fn voters_become_those_of_the_map_step_by_step() {
-        let (one, four) = (StoreId(1), StoreId(4));
+        let six = StoreId(6);
         assert_eq!(step(&[1, 2, 3], &[], &[1, 2, 3], true), None);
-        assert_eq!(step(&[1, 2, 3], &[], &[1, 2, 4], true), Some(Change::AddLearner(four)));
-        assert_eq!(step(&[1, 2, 3], &[4], &[1, 2, 4], false), None);
-        let swap = Change::Swap { remove: StoreId(3), add: four };
-        assert_eq!(step(&[1, 2, 3], &[4], &[1, 2, 4], true), Some(swap));
-        assert_eq!(step(&[1, 2, 4], &[], &[1, 2, 4], true), None);
+        assert_eq!(step(&[1, 2, 3], &[], &[1, 2, 6], true), Some(Change::AddLearner(six)));
+        assert_eq!(step(&[1, 2, 3], &[6], &[1, 2, 6], false), None);
+        let swap = Change::Swap { remove: StoreId(3), add: six };
+        assert_eq!(step(&[1, 2, 3], &[6], &[1, 2, 6], true), Some(swap));
+        assert_eq!(step(&[1, 2, 6], &[], &[1, 2, 6], true), None);
         // The map changed again before the learner was a voter.
-        assert_eq!(step(&[1, 2, 3], &[4], &[1, 2, 5], true), Some(Change::RemoveLearner(four)));
-        // A leader that must go itself goes last.
-        let swap = Change::Swap { remove: StoreId(2), add: four };
-        assert_eq!(step(&[1, 2, 3], &[4], &[3, 4, 5], true), Some(swap));
-        let swap = Change::Swap { remove: one, add: StoreId(5) };
-        assert_eq!(step(&[1, 3, 4], &[5], &[3, 4, 5], true), Some(swap));
+        assert_eq!(step(&[1, 2, 3], &[6], &[1, 2, 9], true), Some(Change::RemoveLearner(six)));
+    }
+
+    #[test]
+    fn voters_of_several_zones_are_exchanged_within_their_zones() {
+        let swap = |remove, add| {
+            let (remove, add) = (StoreId(remove), StoreId(add));
+            Some(Change::Swap { remove, add })
+        };
+        // Store 1 leads: if it must go itself, it goes last.
+        assert_eq!(step(&[1, 2, 3], &[4], &[3, 4, 5], true), Some(Change::AddLearner(StoreId(5))));
+        assert_eq!(step(&[1, 2, 3], &[4, 5], &[3, 4, 5], true), swap(2, 5));
+        assert_eq!(step(&[1, 3, 5], &[4], &[3, 4, 5], true), swap(1, 4));
+        assert_eq!(step(&[1, 2, 3], &[5, 6], &[1, 5, 6], true), swap(2, 5));
+        assert_eq!(step(&[1, 2, 3], &[6, 8], &[1, 6, 8], true), swap(3, 6));
+        // Those that leave came later themselves, and are in no first map.
+        assert_eq!(step(&[1, 5, 6], &[8, 9], &[1, 8, 9], true), swap(5, 8));
+        assert_eq!(step(&[1, 6, 8], &[5, 9], &[1, 5, 9], true), swap(8, 5));
+        // All three, in any order of ids: never do two voters stand in one zone.
+        for (first, second) in [(5, 6), (8, 9), (5, 9), (8, 6)] {
+            let (mut voters, mut learners) = (vec![1, 2, 3], Vec::new());
+            for _ in 0..12 {
+                match step(&voters, &learners, &[4, first, second], true) {
+                    Some(Change::AddLearner(id)) => learners.push(id.0),
+                    Some(Change::Swap { remove, add }) => {
+                        voters.retain(|id| *id != remove.0);
+                        learners.retain(|id| *id != add.0);
+                        voters.push(add.0);
+                    }
+                    other => assert_eq!(other, None),
+                }
+                let mut zones: Vec<_> = voters.iter().map(|id| id % 3).collect();
+                zones.sort_unstable();
+                assert_eq!(zones, [0, 1, 2], "{voters:?}");
+            }
+            let mut expected = vec![4, first, second];
+            expected.sort_unstable();
+            voters.sort_unstable();
+            assert_eq!(voters, expected);
+        }
+    }
+
+    #[test]
+    fn where_a_zone_is_not_known_voters_are_exchanged_all_the_same() {
+        let now = Membership::new(ids(&[1, 5, 6]), Vec::new(), ids(&[8, 9])).unwrap();
+        let desired = ids(&[1, 8, 9]).into_iter().collect();
+        let change = choose(&now, &desired, StoreId(1), |id| zone(id, 5), |_| true);
+        assert_eq!(change, Some(Change::Swap { remove: StoreId(5), add: StoreId(8) }));
+        // Nor does it stop where two stand in one zone already.
+        let swap = Change::Swap { remove: StoreId(4), add: StoreId(2) };
+        assert_eq!(step(&[1, 3, 4], &[2], &[1, 2, 3], true), Some(swap));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod calls;
 mod chunks;
 mod directory;
 mod fencing;
+mod founding;
 mod gate;
 mod hello;
 mod membership;
@@ -28,7 +29,9 @@ mod replica;
 mod report;
 mod serving;
 mod snapshot;
+mod truncation;
 
+pub use crate::storage::{Merged, Written};
 pub use observe::{Observation, needs_durable_state};
 pub use probe::{ReplicaProbe, StoreProbe};
 pub use repair::RepairReport;

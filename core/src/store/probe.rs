@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use super::serving::Serving;
 use crate::consensus::{Membership, Role};
+use crate::disk::Room;
 use crate::hash::StateHash;
 use crate::ids::{Incarnation, LogIndex, RangeId, StoreId, Term};
+use crate::memory::MemoryAccount;
+use crate::storage::Merged;
 
 /// A store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +17,18 @@ pub struct StoreProbe {
     pub incarnation: Incarnation,
     /// Its replicas.
     pub replicas: BTreeMap<RangeId, ReplicaProbe>,
-    /// Bytes of memory that grow with load, as accounted by the store itself.
-    pub memory_bytes: u64,
+    /// What merges of runs have done in this life.
+    pub merged: Merged,
+    /// Whether a merge is due or under way.
+    pub merging: bool,
+    /// For each table how many runs it has, and how many it may have when no merge is due.
+    pub runs: Vec<(usize, usize)>,
+    /// What it holds in memory, as accounted by the store itself.
+    pub memory: MemoryAccount,
+    /// For what its disk has room.
+    pub room: Room,
+    /// Positions at which its journal begins and ends.
+    pub journal: (u64, u64),
 }
 
 /// A replica at one moment.
@@ -41,10 +54,16 @@ pub struct ReplicaProbe {
 
 impl Serving {
     pub(super) fn probe(&self) -> StoreProbe {
+        let (merged, merging) = self.host.storage.merged();
         StoreProbe {
+            merged,
+            merging,
+            runs: self.host.storage.runs(),
             incarnation: self.host.incarnation,
             replicas: self.replicas.iter().map(|(id, replica)| (*id, replica.probe())).collect(),
-            memory_bytes: self.host.storage.memory_bytes(),
+            memory: self.memory(),
+            room: self.host.room(),
+            journal: self.host.storage.journal_span(),
         }
     }
 }

@@ -64,6 +64,8 @@ pub(super) struct Pulse {
     apply: Delay,
     /// How long the oldest work in hand has taken so far, at the last look.
     in_hand: Duration,
+    /// Whether this store's disk takes no new data, at the last look.
+    pub(super) full: bool,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,7 @@ impl Pulse {
             heartbeat: timing.heartbeat,
             reach: measured.map(RoundTrip::bound).max(),
             delay: self.delay(),
+            full: self.full,
         }
     }
 
@@ -189,6 +192,25 @@ impl Pulse {
             Some((*peer, delay))
         });
         peers.collect()
+    }
+
+    /// To whom a leader whose disk is full would hand over: a peer that `keeps_up`, is heard, and has
+    /// room; the quickest of them. The successor hands back only if its own disk fills up and this one
+    /// has room again.
+    pub(super) fn with_room(
+        &self,
+        now: Instant,
+        timing: &StoreTiming,
+        keeps_up: impl Fn(StoreId) -> bool,
+    ) -> Option<StoreId> {
+        let lately = timing.election_max;
+        let told = self.peers.iter().filter_map(|(peer, known)| Some((*peer, known.told?)));
+        let fit = told.filter(|(peer, (heard_at, vitals))| {
+            !vitals.full && *heard_at + lately > now && keeps_up(*peer)
+        });
+        let quickest =
+            fit.min_by_key(|(peer, (_, vitals))| (vitals.delay.unwrap_or_default(), *peer));
+        quickest.map(|(peer, _)| peer)
     }
 
     /// To whom a leader would hand over at this moment. `keeps_up`: whether a peer is a voter that
@@ -325,7 +347,7 @@ mod tests {
     }
 
     fn vitals(reach: Option<Duration>, delay: Option<Duration>) -> Vitals {
-        Vitals { heartbeat: TIMING.heartbeat, reach, delay }
+        Vitals { heartbeat: TIMING.heartbeat, reach, delay, full: false }
     }
 
     fn election(pulse: &Pulse) -> Duration {

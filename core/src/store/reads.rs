@@ -158,6 +158,10 @@ impl Replica {
                 Ok(reply) => Ok(Answer::Read(reply)),
                 Err(RowError::Miss(miss)) => {
                     host.storage.fetch(miss, false, fx);
+                    if matches!(asked, Read::Scan(_) | Read::Uploads { .. } | Read::Audit { .. }) {
+                        // It will want what follows.
+                        host.storage.read_ahead(miss, fx);
+                    }
                     read.pins.push(miss);
                     self.reads.blocked.entry(miss).or_default().push(read);
                     return Ok(());

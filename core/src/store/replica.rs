@@ -22,6 +22,7 @@ use crate::consensus::{
     Action, Entry, HardState, Membership, Message, MessageBody, Mutants, Output, Persist, Raft,
     RaftConfig, RecoveredLog, Role,
 };
+use crate::disk::Room;
 use crate::effects::{Effect, Effects, Now};
 use crate::ids::{LogIndex, RangeEpoch, RangeId, StoreId};
 use crate::range::Range;
@@ -33,8 +34,9 @@ use crate::time::{Deadline, Duration, Instant};
 const APPEND_BYTES_MAX: u64 = 1 << 20;
 /// Append messages in flight to one follower.
 const APPENDS_IN_FLIGHT_MAX: usize = 16;
-/// Bytes of entries proposed and not committed; beyond it proposals are refused as overloaded.
-const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of entries proposed and not committed; beyond it proposals are refused as overloaded. As many
+/// entries as may be in flight, at their longest.
+pub(super) const UNCOMMITTED_BYTES_MAX: u64 = 32 << 20;
 
 /// A replica.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub(super) struct Replica {
     handed_over: u64,
     apply_lag: ApplyLag,
     slowness: Slowness,
+    /// Not before this is leadership handed over for want of room again.
+    make_room_at: Instant,
     /// The election timeout in force.
     pub(super) election: Duration,
 }
@@ -172,6 +176,7 @@ impl Replica {
             handed_over: 0,
             apply_lag: ApplyLag::default(),
             slowness: Slowness::default(),
+            make_room_at: now.instant,
             election,
         }
     }
@@ -564,6 +569,41 @@ impl Replica {
             self.consensus(now, host, fx, |raft, out| raft.transfer(now.instant, to, out))?;
         }
         Ok(())
+    }
+
+    /// To whom a leader without room for new data would hand over now.
+    pub(super) fn successor_with_room(&self, now: Now, host: &Host) -> Option<StoreId> {
+        let (commit, membership) = (self.raft.commit(), self.raft.membership());
+        let keeps_up = |peer| {
+            membership.is_voter(peer) && self.raft.held_by(peer).is_some_and(|held| held >= commit)
+        };
+        let may = self.leads() && !membership.is_joint() && host.room() < Room::Data;
+        may.then(|| host.pulse.with_room(now.instant, &host.config.timing, keeps_up)).flatten()
+    }
+
+    /// One full zone must not refuse what the two others have room for: one of them shall lead.
+    pub(super) fn hand_over_if_full(
+        &mut self,
+        now: Now,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        if now.instant < self.make_room_at {
+            return Ok(());
+        }
+        let Some(to) = self.successor_with_room(now, host) else { return Ok(()) };
+        // Whoever was asked has had its time then.
+        self.make_room_at = now.instant + self.election * 4;
+        fx.push(Effect::Note(format!(
+            "{}: this store has no room for new data; handing leadership over to {to}",
+            self.id
+        )));
+        self.consensus(now, host, fx, |raft, out| raft.transfer(now.instant, to, out))
+    }
+
+    /// Bytes of log entries in memory.
+    pub(super) fn entry_bytes(&self) -> u64 {
+        self.raft.entries_in_memory_bytes()
     }
 
     fn role_changed(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {

@@ -1,11 +1,17 @@
 //! What a store says of itself to operators: plain values.
 
 use super::repair::RepairReport;
-use super::replica::Replica;
+use super::replica::{Replica, UNCOMMITTED_BYTES_MAX};
 use super::serving::Serving;
 use super::{Life, Store};
-use crate::consensus::Role;
+use crate::consensus::{ENTRY_PAYLOAD_BYTES_MAX, Role};
+use crate::disk::Room;
 use crate::ids::{Incarnation, LogIndex, MapEpoch, RangeId, StoreId, Term, ZoneId};
+use crate::memory::MemoryAccount;
+use crate::storage::{Merged, Written};
+
+/// One command alone may be longer than all that may wait.
+const COMMAND_MAX: u64 = ENTRY_PAYLOAD_BYTES_MAX as u64;
 
 /// A store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +28,14 @@ pub struct StoreReport {
     pub directory: LogIndex,
     /// The epoch of the map that it goes by.
     pub map_epoch: MapEpoch,
+    /// First voters without whose word the cluster does not begin; none once it has begun.
+    pub waits_for: Vec<StoreId>,
     /// Its replicas.
     pub ranges: Vec<RangeReport>,
     /// Its disk; zeros until it serves.
     pub disk: DiskReport,
+    /// What it holds in memory; empty until it serves.
+    pub memory: MemoryAccount,
     /// Its chunks; nothing is known, and nothing complete, until it serves.
     pub repair: RepairReport,
 }
@@ -79,9 +89,25 @@ pub struct DiskReport {
     pub used: u64,
     /// Bytes that the journal still takes.
     pub journal_free: u64,
+    /// What was written to it since the store was started, and for what.
+    pub written: Written,
+    /// What merges of runs have done since.
+    pub merged: Merged,
+    /// Runs of all tables.
+    pub runs: usize,
+    /// For what there is room.
+    pub room: Room,
 }
 
 impl Store {
+    /// What it holds in memory; empty until it serves.
+    pub fn memory(&self) -> MemoryAccount {
+        match &self.life {
+            Life::Serving(serving) => serving.memory(),
+            Life::Waiting | Life::Opening { .. } | Life::Halted(_) => MemoryAccount::default(),
+        }
+    }
+
     /// What an operator may want to know.
     pub fn report(&self) -> StoreReport {
         let life = match &self.life {
@@ -97,8 +123,10 @@ impl Store {
             incarnation: Incarnation(0),
             directory: LogIndex(0),
             map_epoch: self.config.map.epoch,
+            waits_for: Vec::new(),
             ranges: Vec::new(),
             disk: DiskReport::default(),
+            memory: MemoryAccount::default(),
             repair: RepairReport::default(),
         };
         match &self.life {
@@ -109,6 +137,23 @@ impl Store {
 }
 
 impl Serving {
+    /// What is held in memory.
+    pub(super) fn memory(&self) -> MemoryAccount {
+        let (limits, replicas) = (&self.host.config.limits, self.replicas.len() as u64);
+        let mut account = MemoryAccount::default();
+        // What the leader may propose, and as much again of a follower's messages.
+        let records_max = replicas * 2 * UNCOMMITTED_BYTES_MAX + (1 << 20);
+        self.host.storage.memory(records_max, &mut account);
+        let entries = self.replicas.values().map(Replica::entry_bytes).sum();
+        let entries_max = replicas * (limits.entry_cache_bytes + 2 * UNCOMMITTED_BYTES_MAX);
+        account.add("log entries", entries, entries_max);
+        let queued = self.replicas.values().map(|replica| replica.commands.queue_bytes()).sum();
+        account.add("commands waiting", queued, replicas * (limits.call_bytes_max + COMMAND_MAX));
+        let (held, held_max) = self.gate.bytes();
+        account.add("calls of new sessions", held, held_max);
+        account
+    }
+
     fn report(&self, report: StoreReport) -> StoreReport {
         let host = &self.host;
         let (capacity, used) = host.storage.space();
@@ -116,8 +161,18 @@ impl Serving {
             incarnation: host.incarnation,
             directory: host.directory.version(),
             map_epoch: host.map().epoch,
+            waits_for: self.founding.waits_for(),
             ranges: self.replicas.values().map(Replica::report).collect(),
-            disk: DiskReport { capacity, used, journal_free: host.storage.journal_free() },
+            disk: DiskReport {
+                capacity,
+                used,
+                journal_free: host.storage.journal_free(),
+                written: host.storage.written(),
+                merged: host.storage.merged().0,
+                runs: host.storage.runs().iter().map(|(runs, _)| runs).sum(),
+                room: host.room(),
+            },
+            memory: self.memory(),
             repair: self.repair.report(host),
             ..report
         }

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunks::Chunks;
 use super::directory::Holder;
+use super::founding::Founding;
 use super::gate::{Gate, GatewayCall};
 use super::hello::{OwnLife, Peers, SetBack};
 use super::observe::{Observation, Observer, needs_durable_state};
 use super::pulse::Pulse;
 use super::repair::{REPAIR_OPS, Repair};
 use super::replica::Replica;
+use super::truncation::is_long;
 use crate::cluster::{ClusterMap, ROOT_RANGE, StoreConfig};
 use crate::consensus::MessageBody;
 use crate::directory::{Directory, Standing};
+use crate::disk::Room;
 use crate::effects::{Effect, Effects, Now, StoreEvent};
 use crate::ids::{Endpoint, Incarnation, LogIndex, RangeId, StoreId};
 use crate::message::{self, ChunkError, Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
@@ -28,8 +31,10 @@ pub(super) struct Serving {
     chunks: Chunks,
     /// Ranges whose replicas were given up in this life.
     dropped: BTreeSet<RangeId>,
-    gate: Gate,
+    pub(super) gate: Gate,
     pub(super) repair: Repair,
+    /// Whether there is a cluster yet, as far as a first voter's disk knows.
+    pub(super) founding: Founding,
     /// The disk was set back: the store stops, for this reason, when this is in the journal.
     distrust: Option<(JournalTicket, String)>,
 }
@@ -76,14 +81,16 @@ impl Host {
         fx.send(Envelope { from, to, message });
     }
 
-    /// Whether new data is refused: what is left of the journal is for consensus and fences.
-    pub(super) fn journal_is_full(&self) -> bool {
-        self.storage.journal_free() < self.config.limits.journal_reserve
-    }
-
-    /// Whether commands that bring data are refused.
-    pub(super) fn is_full(&self) -> bool {
-        self.journal_is_full() || !self.storage.has_room_for_rows()
+    /// For what there is room, in the journal and on the disk. The quarter of the journal's reserve
+    /// that deletes may have is well above what followers keep back.
+    pub(super) fn room(&self) -> Room {
+        let reserve = self.config.limits.journal_reserve;
+        let journal = match self.storage.journal_free() {
+            free if free < reserve / 4 * 3 => Room::Housekeeping,
+            free if free < reserve => Room::Deletes,
+            _ => Room::Data,
+        };
+        journal.min(self.storage.room())
     }
 
     /// Whether even the leader's entries find no place: what is left is for terms and votes. The
@@ -137,7 +144,9 @@ impl Serving {
         };
         let mut replicas = BTreeMap::new();
         let recovered = opened.ranges.remove(&ROOT_RANGE);
-        if recovered.is_some() || host.config.map.voters.contains(&host.config.store) {
+        let has_log = recovered.is_some();
+        let founding = Founding::new(&host.config, opened.birth, opened.founders, has_log)?;
+        if has_log || (founding.is_founder() && !founding.is_blank()) {
             let recovered = recovered.unwrap_or_default();
             let mut replica = Replica::new(now, ROOT_RANGE, &mut host, recovered);
             replica.start(now, &mut host, fx)?;
@@ -149,7 +158,9 @@ impl Serving {
         let gate = Gate::new(host.config.limits.chunk_bytes_max / 4);
         let (chunks, repair) = (Chunks::default(), Repair::default());
         let dropped = BTreeSet::new();
-        let mut serving = Self { host, replicas, chunks, dropped, gate, repair, distrust: None };
+        let mut serving =
+            Self { host, replicas, chunks, dropped, gate, repair, founding, distrust: None };
+        serving.look_for_cluster(now, fx)?;
         serving.beat(now, fx)?;
         serving.end_step(now, fx)?;
         Ok(serving)
@@ -157,8 +168,10 @@ impl Serving {
 
     /// Say hello to a peer; `wanted` asks for its own.
     pub(super) fn greet(&mut self, now: Now, peer: Endpoint, wanted: bool, fx: &mut Effects) {
+        let beginning = self.founding.statement(self.replicas.contains_key(&ROOT_RANGE));
         let Host { config, peers, storage, .. } = &mut self.host;
-        let hello = peers.hello(now.instant, config, storage.synced_position(), peer, wanted);
+        let synced = storage.synced_position();
+        let hello = peers.hello(now.instant, config, synced, peer, wanted, beginning);
         self.host.send(peer, Message::Hello(hello), fx);
     }
 
@@ -241,10 +254,15 @@ impl Serving {
     fn beat(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
         let own = self.host.config.store;
         let replicas = self.replicas.values();
-        let peers: BTreeSet<StoreId> =
-            replicas.clone().flat_map(Replica::members).filter(|peer| *peer != own).collect();
+        let peers: BTreeSet<StoreId> = replicas
+            .clone()
+            .flat_map(Replica::members)
+            .chain(self.founding.others_to_come())
+            .filter(|peer| *peer != own)
+            .collect();
         let in_hand = replicas.map(|replica| replica.in_hand(now)).max().unwrap_or_default();
         let timing = self.host.config.timing;
+        self.host.pulse.full = self.host.room() < Room::Data;
         let due = self.host.pulse.beat(now.instant, &timing, peers.into_iter(), in_hand);
         let vitals = self.host.pulse.vitals(&timing);
         for peer in due {
@@ -254,6 +272,7 @@ impl Serving {
         for replica in self.replicas.values_mut() {
             replica.follow_pulse(now, &self.host);
             replica.hand_over_if_slow(now, &mut self.host, fx)?;
+            replica.hand_over_if_full(now, &mut self.host, fx)?;
         }
         Ok(())
     }
@@ -305,8 +324,21 @@ impl Serving {
             }
         }
         self.drop_retired(fx);
+        self.shorten_journal(fx);
         self.host.flush_outbox(now, fx);
         Ok(())
+    }
+
+    /// Give up what is not needed of the journal, once it has become long.
+    fn shorten_journal(&mut self, fx: &mut Effects) {
+        let Some(room) = self.host.storage.journal_room().filter(|room| is_long(*room)) else {
+            return;
+        };
+        for replica in self.replicas.values_mut() {
+            replica.give_up_entries(room, &mut self.host, fx);
+        }
+        self.host.storage.shorten_journal(fx);
+        self.host.storage.pump(fx);
     }
 
     /// Hellos, questions for the directory, and calls that have waited for it long enough.
@@ -377,8 +409,7 @@ impl Serving {
     fn on_message(&mut self, now: Now, envelope: Envelope, fx: &mut Effects) -> Result<(), String> {
         let from = envelope.from;
         if let Message::Hello(hello) = &envelope.message {
-            self.on_hello(now, from, hello, fx);
-            return Ok(());
+            return self.on_hello(now, from, hello, fx);
         }
         if !self.host.peers.admits(from) {
             // Its hello was lost, or is overtaken, or did not match. It asks again.
@@ -501,6 +532,7 @@ impl Serving {
         );
         let own = self.host.config.store;
         let retired = self.host.map().retired.contains(&own) || self.dropped.contains(&range);
+        let retired = retired || self.founding.is_blank();
         if range != ROOT_RANGE || !from_leader || retired {
             return Ok(());
         }
@@ -512,6 +544,16 @@ impl Serving {
             self.host.storage.append(Record::Suspect { range, number });
         }
         fx.push(Effect::Note(format!("{range}: {} asks for a replica here", message.from)));
+        self.add_replica(now, range, opened, fx)
+    }
+
+    pub(super) fn add_replica(
+        &mut self,
+        now: Now,
+        range: RangeId,
+        opened: OpenedRange,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
         let mut replica = Replica::new(now, range, &mut self.host, opened);
         replica.start(now, &mut self.host, fx)?;
         self.replicas.insert(range, replica);
@@ -545,11 +587,19 @@ impl Serving {
         }
     }
 
-    fn on_hello(&mut self, now: Now, from: Endpoint, hello: &Hello, fx: &mut Effects) {
+    fn on_hello(
+        &mut self,
+        now: Now,
+        from: Endpoint,
+        hello: &Hello,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
         let is_member = matches!(from, Endpoint::Store(peer)
             if self.replicas.values().any(|replica| replica.members().any(|member| member == peer)));
+        let blank = self.founding.is_blank();
         let Host { config, peers, directory, .. } = &mut self.host;
-        let heard = peers.on_hello(now.instant, from, hello, config, directory.map(), is_member);
+        let map = directory.map();
+        let heard = peers.on_hello(now.instant, from, hello, config, map, is_member, blank);
         if let Some(note) = heard.note {
             fx.push(Effect::Note(note));
         }
@@ -559,7 +609,13 @@ impl Serving {
         if let Some(SetBack { above, reason }) = heard.set_back {
             let ticket = self.host.storage.distrust(above);
             self.distrust = Some((ticket, reason));
+            return Ok(());
         }
+        if let (true, Endpoint::Store(peer)) = (heard.accepted, from) {
+            self.founding.hear(peer, &hello.beginning);
+            self.look_for_cluster(now, fx)?;
+        }
+        Ok(())
     }
 
     fn on_call(
@@ -626,6 +682,7 @@ impl Serving {
             }
             // The journal says so too, in its order among the other records.
             StorageEvent::Installed => {}
+            StorageEvent::Begun => self.begin(now, fx)?,
             StorageEvent::ChunkStored { op, result } if op >= REPAIR_OPS => {
                 self.repair.written(now, op, result, &mut self.host, fx);
             }
@@ -674,14 +731,16 @@ impl Serving {
         self.chunks.check();
         self.gate.check();
         self.repair.check();
+        self.founding.check(self.replicas.contains_key(&ROOT_RANGE));
         self.host.peers.check();
     }
 
     pub(super) fn status(&self) -> String {
         let replicas: Vec<String> = self.replicas.values().map(Replica::status).collect();
         format!(
-            "{} {} {} {} {}",
+            "{} {}{} {} {} {}",
             self.host.incarnation,
+            self.founding.status(),
             replicas.join(" "),
             self.chunks.status(),
             self.repair.status(&self.host),

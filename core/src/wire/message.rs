@@ -87,6 +87,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
             hello.doubted.encode(out);
             hello.heard.encode(out);
             hello.wanted.encode(out);
+            hello.beginning.encode(out);
         }
         Message::Consensus { wall, messages } => {
             out.u64(wall.as_millis());
@@ -174,6 +175,7 @@ pub(super) fn decode(
             doubted: Wire::decode(input)?,
             heard: Wire::decode(input)?,
             wanted: Wire::decode(input)?,
+            beginning: Wire::decode(input)?,
         }),
         CONSENSUS => Message::Consensus {
             wall: WallTime::from_millis(input.u64()?),
@@ -245,13 +247,14 @@ pub(super) fn decode(
 }
 
 fn encode_pulse(pulse: &Pulse, out: &mut Encoder) {
-    let Pulse { sent, vitals: Vitals { heartbeat, reach, delay } } = pulse;
+    let Pulse { sent, vitals: Vitals { heartbeat, reach, delay, full } } = pulse;
     out.u64(sent.as_nanos());
     out.u64(nanos(*heartbeat));
     // 0 stands for "unknown": whatever was measured took a nanosecond at least.
     for measured in [reach, delay] {
         out.u64(measured.map_or(0, |measured| nanos(measured).max(1)));
     }
+    full.encode(out);
 }
 
 fn decode_pulse(input: &mut Decoder<'_>) -> Result<Pulse, DecodeError> {
@@ -259,7 +262,8 @@ fn decode_pulse(input: &mut Decoder<'_>) -> Result<Pulse, DecodeError> {
     let heartbeat = Duration::from_nanos(input.u64()?);
     let [reach, delay] =
         [input.u64()?, input.u64()?].map(|n| (n > 0).then(|| Duration::from_nanos(n)));
-    Ok(Pulse { sent, vitals: Vitals { heartbeat, reach, delay } })
+    let full = bool::decode(input)?;
+    Ok(Pulse { sent, vitals: Vitals { heartbeat, reach, delay, full } })
 }
 
 fn nanos(duration: Duration) -> u64 {

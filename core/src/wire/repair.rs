@@ -7,13 +7,14 @@ use super::message::{
     DIRECTORY_ANSWER, DIRECTORY_ASK, INVENTORY_ANSWER, INVENTORY_ASK, decode_chunk_result,
     encode_chunk_result,
 };
+use crate::cluster::FOUNDERS_MAX;
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::directory::Directory;
 use crate::ids::ChunkId;
 use crate::message::{
-    ChunkAsk, ChunkChecked, ChunkCopy, ChunkPulled, ChunkRepair, ChunkSummary, INVENTORY_IDS_MAX,
-    InventoryAnswer, InventoryAsk, InventoryDigest, InventoryResult, Message, REPAIR_SOURCES_MAX,
-    StoreMark,
+    Beginning, ChunkAsk, ChunkChecked, ChunkCopy, ChunkPulled, ChunkRepair, ChunkSummary,
+    INVENTORY_IDS_MAX, InventoryAnswer, InventoryAsk, InventoryDigest, InventoryResult, Message,
+    REPAIR_SOURCES_MAX, StoreMark,
 };
 
 /// Everything of a message of these kinds but its bulk; nothing for any other kind.
@@ -164,6 +165,31 @@ pub(super) fn decode(
 
 fn decode_ask(input: &mut Decoder<'_>) -> Result<ChunkAsk, DecodeError> {
     Ok(ChunkAsk { call: Wire::decode(input)?, chunk: Wire::decode(input)? })
+}
+
+impl Wire for Beginning {
+    fn encode(&self, out: &mut Encoder) {
+        match self {
+            Self::Unknown => out.u8(0),
+            Self::Blank(births) => {
+                out.u8(1);
+                out.list(births);
+            }
+            Self::Begun(births) => {
+                out.u8(2);
+                out.list(births);
+            }
+        }
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        match input.u8()? {
+            0 => Ok(Self::Unknown),
+            1 => Ok(Self::Blank(input.list("births", FOUNDERS_MAX)?)),
+            2 => Ok(Self::Begun(input.list("births", FOUNDERS_MAX)?)),
+            tag => Err(DecodeError::Tag { what: "beginning", tag }),
+        }
+    }
 }
 
 impl Wire for StoreMark {

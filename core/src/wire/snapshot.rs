@@ -37,11 +37,13 @@ impl Wire for SnapshotOffer {
         out.u8(OFFER_VERSION);
         self.snapshot.encode(out);
         self.hash.encode(out);
+        self.bare.encode(out);
     }
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         input.version("snapshot offer", OFFER_VERSION)?;
-        Ok(Self { snapshot: Wire::decode(input)?, hash: Wire::decode(input)? })
+        let (snapshot, hash) = (Wire::decode(input)?, Wire::decode(input)?);
+        Ok(Self { snapshot, hash, bare: Wire::decode(input)? })
     }
 }
 

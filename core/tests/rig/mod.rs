@@ -54,8 +54,10 @@ pub(crate) struct Cluster {
     /// What was sent between stores.
     pub(crate) sent: Vec<Message>,
     pub(crate) notes: Vec<String>,
-    micros: u64,
+    pub(crate) micros: u64,
     calls: u64,
+    /// Starts so far, of all stores.
+    lives: u64,
     session: SessionId,
     sequence: u64,
     fault: Option<(Fault, u64, StoreId)>,
@@ -80,6 +82,7 @@ impl Cluster {
             notes: Vec::new(),
             micros: 0,
             calls: 0,
+            lives: 0,
             session: SessionId(0),
             sequence: 1,
             fault: None,
@@ -88,11 +91,15 @@ impl Cluster {
             crash: None,
         };
         for id in 1..=count {
-            let zone = ZoneId(u8::try_from(id - 1).expect("few zones"));
-            cluster.zones.insert(StoreId(id), zone);
+            cluster.place(StoreId(id));
             cluster.start(StoreId(id));
         }
         cluster
+    }
+
+    /// One of the first stores, in its zone; it is not started.
+    pub(crate) fn place(&mut self, id: StoreId) {
+        self.zones.insert(id, ZoneId(u8::try_from(id.0 - 1).expect("few zones")));
     }
 
     /// A new store with an empty disk, in the zone of another.
@@ -107,7 +114,9 @@ impl Cluster {
             zone: ZoneId(u8::try_from(id - 1).expect("three zones")),
             slots: vec![Slot { store: StoreId(id), weight: 1 }],
         };
-        let capacity = if self.small.contains(&id) { 130 << 20 } else { 192 << 20 };
+        self.lives += 1;
+        let Geometry { journal, capacity, .. } = Geometry::SIMULATION;
+        let capacity = if self.small.contains(&id) { journal + (2 << 20) } else { capacity };
         let config = StoreConfig {
             cluster: ClusterId(7),
             store: id,
@@ -116,7 +125,7 @@ impl Cluster {
             geometry: Geometry { capacity, ..Geometry::SIMULATION },
             limits: StoreLimits::SIMULATION,
             timing: StoreTiming::DEFAULT,
-            seed: id.0,
+            seed: id.0 + 1_000 * self.lives,
         };
         self.stop(id);
         self.disks.entry(id).or_default();
@@ -138,6 +147,11 @@ impl Cluster {
 
     pub(crate) fn wipe_into_small_disk(&mut self, id: StoreId) {
         self.small.insert(id);
+        self.wipe(id);
+    }
+
+    /// Empty the disk of a store that is stopped; it keeps its identity.
+    pub(crate) fn wipe(&mut self, id: StoreId) {
         self.disks.insert(id, BTreeMap::new());
     }
 
@@ -251,6 +265,8 @@ impl Cluster {
                     self.queue.push_back((id, event));
                 }
                 Effect::Note(note) => self.notes.push(format!("{id}: {note}")),
+                // As an operator would.
+                Effect::Halt { reason } if reason.contains("set back") => self.start(id),
                 Effect::Halt { reason } => panic!("{reason}"),
                 _ => {}
             }

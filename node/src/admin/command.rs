@@ -70,7 +70,7 @@ async fn zone(client: &Client, command: ZoneCommand) -> Result<ExitCode, Command
 }
 
 async fn store(client: &Client, command: StoreCommand) -> Result<ExitCode, CommandError> {
-    let StoreCommand::Replace { old, new, node, path, wait } = command;
+    let StoreCommand::Replace { old, new, node, path, wait, force } = command;
     let old = store_id(&old)?;
     let new = new.as_deref().map(store_id).transpose()?;
     let path = match path {
@@ -80,7 +80,7 @@ async fn store(client: &Client, command: StoreCommand) -> Result<ExitCode, Comma
             Some(text.to_owned())
         }
     };
-    let replace = Replace { old, new, node, path };
+    let replace = Replace { old, new, node, path, force, capacity: None };
     let replaced: Replaced = client.post("/v1/store/replace", &replace).await?;
     print(&format!(
         "store {} at node {} has the place of store {}, and is given what it should have\n",

@@ -20,10 +20,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use trine_core::cluster::ClusterMap;
 use trine_core::ids::ClusterId;
 use trine_core::store::Store;
+use trine_s3::Room;
 use trine_s3::front::Front;
 
 use crate::config::{NodePlan, NodeSpec};
@@ -38,6 +39,7 @@ mod audit;
 pub mod client;
 pub mod command;
 mod directory;
+mod memory;
 mod replace;
 mod report;
 pub mod schema;
@@ -45,10 +47,12 @@ mod server;
 pub mod socket;
 mod status;
 mod text;
+mod turns;
 mod zone;
 
-use schema::{Ask, ClusterStatus, MapStatus, NodeReport, NodeStatus, Refusal};
+use schema::{Ask, ClusterStatus, Done, MapStatus, NodeReport, NodeStatus, Refusal, Replaced};
 pub(crate) use server::Server;
+pub(crate) use turns::Turns;
 
 /// How long another node may take to say how it is.
 const REPORT_MAX: Duration = Duration::from_secs(1);
@@ -67,7 +71,9 @@ pub(crate) struct Admin<R: Runtime> {
     pub(crate) handle: Handle<R, Store>,
     pub(crate) front: Front,
     pub(crate) hosting: Hosting<R>,
+    pub(crate) documents: Room,
     pub(crate) who: Who,
+    pub(crate) turns: Turns,
 }
 
 /// Which process this is.
@@ -86,7 +92,7 @@ pub(crate) enum Who {
         /// The cluster and our place in it.
         plan: Box<NodePlan>,
         /// Our data directory.
-        data: tokio::sync::Mutex<NodeDirectory>,
+        data: Arc<tokio::sync::Mutex<NodeDirectory>>,
         /// Layout of stores that are made from now on.
         geometry: trine_core::cluster::Geometry,
     },
@@ -120,31 +126,58 @@ impl<R: Runtime> Admin<R> {
         match ask {
             Ask::Status => json(&self.status().await?),
             Ask::Node => json(&self.own_report().await?),
-            Ask::ZoneStop { zone, force } => json(&self.zone_stop(&zone, force).await?),
-            Ask::ZoneStart { zone } => json(&self.zone_start(&zone).await?),
-            Ask::Replace(replace) => json(&self.replace(replace).await?),
             Ask::Audit { after } => json(&self.audit_page(after).await?),
+            Ask::ZoneStop { .. } | Ask::ZoneStart { .. } | Ask::Replace(_) => self.act(ask).await,
             Ask::Stores { .. } | Ask::ReplaceHere(_) => {
                 Err(Refused::new("only nodes ask this of each other"))
             }
         }
     }
 
+    /// Do what was asked, to its end: whoever asked may hang up, and half of it would be worse than all
+    /// or nothing.
+    async fn act(self: &Arc<Self>, ask: Ask) -> Result<Bytes, Refused> {
+        let turn = self.turns.take(&ask)?;
+        let (sender, answer) = oneshot::channel();
+        let admin = self.clone();
+        self.runtime.spawn("admin act", async move {
+            let done = match ask {
+                Ask::ZoneStop { zone, force } => admin.zone_stop(&zone, force).await.map(Act::Done),
+                Ask::ZoneStart { zone } => admin.zone_start(&zone).await.map(Act::Done),
+                Ask::Replace(replace) => admin.replace(replace).await.map(Act::Replaced),
+                ask => Err(Refused(format!("this changes nothing: {ask:?}"))),
+            };
+            if let Err(Err(refused)) = sender.send(done) {
+                tracing::warn!("whoever asked has hung up and is not told: {refused}");
+            }
+            drop(turn);
+        });
+        match answer.await.map_err(|_| about_to_end())?? {
+            Act::Done(done) => json(&done),
+            Act::Replaced(replaced) => json(&replaced),
+        }
+    }
+
     /// Answer calls of other nodes, until there is no transport any more.
     pub(crate) async fn answer_peers(self: Arc<Self>, mut calls: mpsc::Receiver<PeerCall>) {
         while let Some(PeerCall { from, body, reply }) = calls.recv().await {
-            // Each on its own: one that makes a store must not hold up one that asks how we are. The
-            // transport bounds how many there are.
+            let ask = serde_json::from_slice(&body).map_err(|error| {
+                Refused(format!(
+                    "this node (version {}) does not understand the call: {error}",
+                    env!("CARGO_PKG_VERSION")
+                ))
+            });
+            let taken = ask.and_then(|ask| Ok((self.turns.take(&ask)?, ask)));
             let admin = self.clone();
+            let answer = async move {
+                let (turn, ask) = taken?;
+                let answer = admin.answer_peer(ask).await;
+                drop(turn);
+                answer
+            };
+            // Each on its own: one that makes a store must not hold up one that asks how we are.
             self.runtime.spawn("peer call", async move {
-                let answer = match serde_json::from_slice(&body) {
-                    Ok(ask) => admin.answer_peer(ask).await,
-                    Err(error) => Err(Refused(format!(
-                        "this node (version {}) does not understand the call: {error}",
-                        env!("CARGO_PKG_VERSION")
-                    ))),
-                };
-                let answer = answer.unwrap_or_else(|refused| {
+                let answer = answer.await.unwrap_or_else(|refused: Refused| {
                     tracing::warn!("refused what {from} asked: {refused}");
                     refusal(&refused)
                 });
@@ -187,27 +220,46 @@ impl<R: Runtime> Admin<R> {
             Who::AllInOne { .. } => (Vec::new(), Vec::new(), Vec::new()),
             Who::Node { data, .. } => {
                 // A replacement that is under way holds it; what it says can wait for the next ask.
-                match data.try_lock() {
+                match data.clone().try_lock_owned() {
                     Ok(data) => {
-                        let ids = data.stores().iter().map(|store| store.id().0).collect();
-                        (replace::under_way(&data), replace::done(&data), ids)
+                        let report = |data: &mut NodeDirectory| {
+                            let ids = data.stores().iter().map(|store| store.id().0).collect();
+                            (replace::under_way(data), replace::done(data), ids)
+                        };
+                        self.with_files(data, report).await.1
                     }
                     Err(_) => (vec![replace::busy()], Vec::new(), Vec::new()),
                 }
             }
         };
+        let places = self.hosting.places();
         Ok(NodeReport {
             cluster: self.cluster(),
             bootstrap: self.bootstrap(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             gateway: status.gateway,
+            memory: Some(memory::of_process(status.gateway_report.as_ref(), &self.documents)),
             requests: u64::try_from(status.requests).unwrap_or(u64::MAX),
-            stores: report::stores(&self.hosting.places(), &status.stores),
+            stores: report::stores(&places, &status.stores),
             links: report::links(now, &status.links),
             replacing,
             replaced,
             ids_used,
+            capacities: places.iter().map(|(id, at)| (id.0, at.geometry.capacity)).collect(),
         })
+    }
+
+    /// Work on the data directory, which reads and syncs files.
+    async fn with_files<T: Send + 'static>(
+        &self,
+        mut data: OwnedMutexGuard<NodeDirectory>,
+        work: impl FnOnce(&mut NodeDirectory) -> T + Send + 'static,
+    ) -> (OwnedMutexGuard<NodeDirectory>, T) {
+        let work = move || {
+            let result = work(&mut data);
+            (data, result)
+        };
+        self.runtime.blocking(work).await
     }
 
     /// What holds of the cluster.
@@ -332,6 +384,12 @@ impl<R: Runtime> Admin<R> {
             }
         }
     }
+}
+
+/// What came of something that was done.
+enum Act {
+    Done(Done),
+    Replaced(Replaced),
 }
 
 fn node_status(spec: &NodeSpec) -> NodeStatus {

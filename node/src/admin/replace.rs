@@ -11,28 +11,27 @@
 //! started again. The cluster's map decides: until it has the new store, that store does not run, and
 //! once it has it, the old one never comes back.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
 use trine_core::ids::StoreId;
-use trine_core::store::Store;
 
 use super::directory::{self, AskError};
 use super::schema::{Ask, MapStatus, NodeReport, Replace, Replaced, Replacing, StoreLife};
 use super::{ACT_MAX, Admin, Refused, Who};
-use crate::config::{NodePlan, NodeSpec};
-use crate::data::{KeptState, NodeDirectory};
-use crate::driver::StorePart;
-use crate::hosting::{Absent, HostError, Place};
-use crate::runtime::{DiskOpenError, Runtime};
-use crate::transport::NodeId;
+use crate::config::{self, CAPACITY_MIN, NodePlan, NodeSpec, is_own_file, resolved};
+use crate::data::{KeptState, KeptStore, NodeDirectory};
+use crate::hosting::{Absent, Place};
+use crate::runtime::Runtime;
+use crate::transport::{NodeId, STORES_MAX};
 
-/// Between two attempts to go on after a start, while no quorum answers.
+/// Between two attempts to go on after a start, while no quorum answers. It doubles each time.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often a file that was closed just now is tried, and the pause between.
-const REOPENS_MAX: u32 = 40;
-const REOPEN_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Ids of new stores are so far apart at each node, or further if there are more nodes.
 const NODE_NUMBERS_MIN: u64 = 1000;
@@ -56,12 +55,16 @@ impl<R: Runtime> Admin<R> {
             return Ok(done);
         }
         let found = find(&ask, plan, &map, &reports)?;
+        if !ask.force {
+            may_replace(ask.old, &map, &reports)?;
+        }
         let node = found.name.clone();
         let new = match ask.new {
             Some(new) => Some(new),
             None => Some(next_id(&map, plan, &reports, found.id)),
         };
-        let ask = Replace { new, node: Some(node), ..ask };
+        let known = reports.iter().find_map(|(_, report)| report.capacities.get(&ask.old));
+        let ask = Replace { new, node: Some(node), capacity: known.copied(), ..ask };
         if found.id == plan.me {
             return self.replace_here(&ask).await;
         }
@@ -78,29 +81,26 @@ impl<R: Runtime> Admin<R> {
         Ok(answered.collect())
     }
 
-    /// Make the new store here, and put it in the place of the old one; or go on with that.
+    /// Make the new store here, and put it in the place of the old one; or go on with that. To be run
+    /// as a task of its own: who asked may leave.
     pub(super) async fn replace_here(&self, ask: &Replace) -> Result<Replaced, Refused> {
         let Who::Node { plan, data, .. } = &self.who else {
             return Err(Refused::new("this process has all zones"));
         };
         let old = StoreId(ask.old);
-        let mut data = data.lock().await;
-        let begun = data
-            .stores()
-            .iter()
-            .find(|store| store.replaces() == Some(old) && store.state != KeptState::Replaced);
-        let begun = begun.cloned();
-        let new = match begun {
-            Some(begun) if begun.state == KeptState::Made => begun.id(),
-            Some(begun) if data.is_lost(&begun) => {
+        let data = data.clone().lock_owned().await;
+        let (data, begun) = self.with_files(data, move |data| begun(data, old)).await;
+        let (data, new) = match begun {
+            Begun::Stands(new) => (data, new),
+            Begun::Lost(new) => {
                 // It never had its place, so that nothing depends on it.
-                tracing::warn!("{} is gone before it had its place: given up", begun.id());
-                data.give_up(begun.id()).map_err(Refused::new)?;
-                self.hosting.forget(begun.id());
-                self.begin(&mut data, ask)?
+                tracing::warn!("{new} is gone before it had its place: given up");
+                let (data, given_up) = self.with_files(data, move |data| data.give_up(new)).await;
+                given_up.map_err(Refused::new)?;
+                self.hosting.forget(new);
+                self.begin(data, ask).await?
             }
-            Some(begun) => begun.id(),
-            None => {
+            Begun::Not => {
                 if self.serves(old).await {
                     return Err(Refused::new(format!(
                         "{old} serves, and is not replaced: its copies would be lost to the zone \
@@ -109,33 +109,41 @@ impl<R: Runtime> Admin<R> {
                         plan.own().zone.letter()
                     )));
                 }
-                self.begin(&mut data, ask)?
+                self.begin(data, ask).await?
             }
         };
-        self.go_on(&mut data, old, new).await?;
+        self.go_on(data, old, new, ask.capacity).await?;
         Ok(Replaced { old: old.0, new: new.0, node: plan.own().name.clone() })
     }
 
-    /// Go on with what a crash interrupted, until it is done.
+    /// Go on with what a crash interrupted, until it is done. One that cannot go on holds up no other.
     pub(crate) async fn resume_replacements(self: Arc<Self>) {
         let Who::Node { data, .. } = &self.who else { return };
+        let mut pause = AGAIN;
+        let mut said = BTreeMap::new();
         loop {
-            let mut data = data.lock().await;
-            let waits = data.stores().iter().find(|store| {
-                let waits = matches!(store.state, KeptState::BeingMade | KeptState::ToBePlaced);
-                waits && store.replaces().is_some() && !data.is_lost(store)
-            });
-            let Some((Some(old), new)) = waits.map(|store| (store.replaces(), store.id())) else {
-                return;
-            };
-            match self.go_on(&mut data, old, new).await {
-                Ok(()) => tracing::info!("{new} has taken the place of {old}"),
-                Err(error) => {
+            let (_, waiting) = self.with_files(data.clone().lock_owned().await, waiting).await;
+            let mut stuck = false;
+            for (old, new) in waiting {
+                let error = match self.go_on(data.clone().lock_owned().await, old, new, None).await
+                {
+                    Ok(()) => {
+                        tracing::info!("{new} has taken the place of {old}");
+                        continue;
+                    }
+                    Err(error) => error.to_string(),
+                };
+                stuck = true;
+                if said.get(&new) != Some(&error) {
                     tracing::warn!("{new} is to take the place of {old}, and waits: {error}");
-                    drop(data);
-                    self.runtime.sleep_until(self.runtime.now() + AGAIN).await;
+                    said.insert(new, error);
                 }
             }
+            if !stuck {
+                return;
+            }
+            self.runtime.sleep_until(self.runtime.now() + pause).await;
+            pause = (pause * 2).min(AGAIN_MAX);
         }
     }
 
@@ -150,20 +158,39 @@ impl<R: Runtime> Admin<R> {
     }
 
     /// Choose the new store's id and file, durably.
-    fn begin(&self, data: &mut NodeDirectory, ask: &Replace) -> Result<StoreId, Refused> {
+    async fn begin(&self, data: Data, ask: &Replace) -> Result<(Data, StoreId), Refused> {
         let new = ask.new.filter(|new| *new != 0).map(StoreId);
         let new = new.ok_or_else(|| Refused::new("the new store needs an id from 1"))?;
-        let path = ask.path.as_ref().map(PathBuf::from);
-        data.begin_replacement(StoreId(ask.old), new, path).map_err(Refused::new)?;
-        Ok(new)
+        if self.hosting.places().len() > STORES_MAX {
+            return Err(Refused::new(format!(
+                "this node has {STORES_MAX} stores already, which is the most: say another of its zone \
+                 with --node"
+            )));
+        }
+        let path = ask.path.as_ref().map(|path| resolved(None, Path::new(path)));
+        if let Some(path) = &path
+            && is_own_file(Some(data.path()), &resolved(Some(data.path()), path))
+        {
+            return Err(Refused::new(format!(
+                "--path is {}, which trine uses for something else: choose another",
+                path.display()
+            )));
+        }
+        let old = StoreId(ask.old);
+        let begin = move |data: &mut NodeDirectory| data.begin_replacement(old, new, path);
+        let (data, begun) = self.with_files(data, begin).await;
+        begun.map_err(Refused::new)?;
+        Ok((data, new))
     }
 
-    /// All that is left to do, from wherever it stands.
+    /// All that is left to do, from wherever it stands. `capacity`: what whoever asked knows of the old
+    /// store.
     async fn go_on(
         &self,
-        data: &mut NodeDirectory,
+        data: Data,
         old: StoreId,
         new: StoreId,
+        capacity: Option<u64>,
     ) -> Result<(), Refused> {
         let Who::Node { plan, geometry, .. } = &self.who else {
             return Err(Refused::new("this process has all zones"));
@@ -171,23 +198,36 @@ impl<R: Runtime> Admin<R> {
         let kept = data.store(new).cloned();
         let kept = kept.ok_or_else(|| Refused::new(format!("{new} is not of this node")))?;
         if kept.state == KeptState::Made {
+            let places = self.hosting.places();
+            if places.get(&new).is_some_and(|place| place.absent == Some(Absent::Waits)) {
+                // It has its place, and was not started then.
+                self.hosting.set_absent(new, Some(Absent::Stopped));
+                return self.hosting.start(&self.handle, new).await.map_err(Refused::new);
+            }
             return Ok(());
         }
         let path = data.path_of(&kept);
-        if let Some(folder) = path.parent() {
-            crate::files::create_directory(folder, 0o700).map_err(|error| {
-                Refused::new(format!("cannot make the directory {}: {error}", folder.display()))
-            })?;
-        }
+        let of_list = plan.geometry_of(new, |id| data.store(id).and_then(KeptStore::replaces));
+        let of_asker = capacity.filter(|bytes| *bytes >= CAPACITY_MIN).map(config::geometry);
+        let geometry = of_list.or(of_asker).unwrap_or(*geometry);
         let (zone, absent) = (plan.own().zone, Some(Absent::Waits));
-        self.hosting.add(new, Place { zone, path, geometry: *geometry, absent });
-        let part = self.open(new).await?;
-        data.made(new).map_err(Refused::new)?;
+        self.hosting.add(new, Place { zone, path: path.clone(), geometry, absent });
+        let make_folder = move || match path.parent() {
+            Some(folder) => crate::files::create_directory(folder, 0o700).map_err(|error| {
+                Refused::new(format!("cannot make the directory {}: {error}", folder.display()))
+            }),
+            None => Ok(()),
+        };
+        self.runtime.blocking(make_folder).await?;
+        let part = self.hosting.open(&self.handle, new).await.map_err(Refused::new)?;
+        let (data, made) = self.with_files(data, move |data| data.made(new)).await;
+        made.map_err(Refused::new)?;
         match directory::replace(&self.front, old, new).await {
             Ok(()) => {}
             Err(AskError::Refused(error)) => {
                 // Nobody has heard of it: its file, empty as it is, is left for the operator.
-                data.give_up(new).map_err(Refused::new)?;
+                let (_, given_up) = self.with_files(data, move |data| data.give_up(new)).await;
+                given_up.map_err(Refused::new)?;
                 self.hosting.forget(new);
                 return Err(Refused::new(format!("{old} is not replaced by {new}: {error}")));
             }
@@ -200,29 +240,55 @@ impl<R: Runtime> Admin<R> {
                 )));
             }
         }
-        data.placed(old, new).map_err(Refused::new)?;
+        let (data, placed) = self.with_files(data, move |data| data.placed(old, new)).await;
+        placed.map_err(Refused::new)?;
+        // From here on it is a store like any other, which `zone start` starts if this does not.
+        self.hosting.set_absent(new, Some(Absent::Stopped));
+        drop(data);
         // The new one first: a disk that hangs may never let the old one end.
         self.handle.start_store(part).await.map_err(Refused::new)?;
         self.hosting.set_absent(new, None);
         if self.hosting.places().contains_key(&old) {
-            self.hosting.stop(&self.handle, old).await.map_err(Refused::new)?;
+            // Nobody is to start it again, whatever comes of its stop.
             self.hosting.forget(old);
+            self.hosting.stop(&self.handle, old).await.map_err(Refused::new)?;
         }
         Ok(())
     }
+}
 
-    /// Open the new store's disk, which an attempt just before may still hold.
-    async fn open(&self, id: StoreId) -> Result<StorePart<R, Store>, Refused> {
-        for _ in 0..REOPENS_MAX {
-            match self.hosting.part(id, self.handle.sink(id)) {
-                Err(HostError::Disk(DiskOpenError::Locked { .. })) => {
-                    self.runtime.sleep_until(self.runtime.now() + REOPEN_PAUSE).await;
-                }
-                result => return result.map_err(Refused::new),
-            }
+/// The data directory, for as long as a step takes.
+type Data = OwnedMutexGuard<NodeDirectory>;
+
+/// Whether a store is being replaced here.
+enum Begun {
+    /// Not yet.
+    Not,
+    /// By this one, whose file stands or is to be made.
+    Stands(StoreId),
+    /// By this one, whose file was made and is gone, before the cluster's map had it.
+    Lost(StoreId),
+}
+
+fn begun(data: &mut NodeDirectory, old: StoreId) -> Begun {
+    let is_it =
+        |store: &&KeptStore| store.replaces() == Some(old) && store.state != KeptState::Replaced;
+    match data.stores().iter().find(is_it) {
+        None => Begun::Not,
+        Some(store) if store.state != KeptState::Made && data.is_lost(store) => {
+            Begun::Lost(store.id())
         }
-        Err(Refused::new(format!("the file of {id} is held by another process")))
+        Some(store) => Begun::Stands(store.id()),
     }
+}
+
+/// Replacements that can go on by themselves: the old store and the new one.
+fn waiting(data: &mut NodeDirectory) -> Vec<(StoreId, StoreId)> {
+    let waits = |store: &&KeptStore| {
+        matches!(store.state, KeptState::BeingMade | KeptState::ToBePlaced) && !data.is_lost(store)
+    };
+    let pair = |store: &KeptStore| Some((store.replaces()?, store.id()));
+    data.stores().iter().filter(waits).filter_map(pair).collect()
 }
 
 /// Replacements of this node that are not done.
@@ -245,7 +311,7 @@ pub(super) fn under_way(data: &NodeDirectory) -> Vec<Replacing> {
 /// Replacements that this node has done.
 pub(super) fn done(data: &NodeDirectory) -> Vec<Replacing> {
     let made = data.stores().iter().filter(|store| store.state == KeptState::Made);
-    let pair = |store: &crate::data::KeptStore| {
+    let pair = |store: &KeptStore| {
         let (old, new) = (store.replaces()?.0, store.id().0);
         Some(Replacing { old, new, step: "done".to_owned() })
     };
@@ -327,6 +393,65 @@ fn find<'a>(
         )));
     }
     Ok(spec)
+}
+
+/// Whether the other zones have what they should, as far as can be told: what they lack may be on the lost
+/// store's disk alone, and from here on nobody takes it from there. It rests on what their stores report
+/// of themselves: that they serve, that they know of no missing or damaged copy, that they trust
+/// their logs; and of those that came in place of others, also that they have compared what they have
+/// with all other zones. (Of the rest that is not asked: none of them can compare with a store that is
+/// lost, once it was restarted.) A replacement of the same store that was begun before goes on.
+fn may_replace(old: u64, map: &MapStatus, reports: &[(String, NodeReport)]) -> Result<(), Refused> {
+    let replacing = || reports.iter().flat_map(|(_, report)| &report.replacing);
+    if replacing().any(|replacing| replacing.old == old) {
+        return Ok(());
+    }
+    let zone_of = |id: u64| {
+        let zone = map.zones.iter().find(|(_, stores)| stores.contains(&id));
+        zone.map(|(zone, _)| zone.as_str())
+    };
+    let zone = zone_of(old);
+    let refused = |why: String| {
+        Err(Refused::new(format!(
+            "store {old} is not replaced yet: {why}. What they lack may be on the disk of store {old} \
+             alone, and its replacement gives that up. Wait until `trine admin status` shows those \
+             zones whole, or bring store {old} back; or insist with --force, if its disk is beyond help"
+        )))
+    };
+    if let Some(other) = replacing().find(|other| zone_of(other.old) != zone) {
+        return refused(format!(
+            "store {} is taking the place of store {} in another zone",
+            other.new, other.old
+        ));
+    }
+    let came_later = |id: u64| {
+        let mut replaced = reports.iter().flat_map(|(_, report)| &report.replaced);
+        replaced.any(|replaced| replaced.new == id)
+    };
+    let others = map.zones.iter().filter(|(letter, _)| Some(letter.as_str()) != zone);
+    for (letter, id) in others.flat_map(|(letter, ids)| ids.iter().map(move |id| (letter, *id))) {
+        let mut stores = reports.iter().flat_map(|(_, report)| &report.stores);
+        let Some(store) = stores.find(|s| s.id == id && s.life == StoreLife::Serving) else {
+            return refused(format!("store {id} of zone {letter} does not serve"));
+        };
+        if store.replicas.iter().any(|replica| replica.suspect) {
+            return refused(format!("store {id} of zone {letter} distrusts its log"));
+        }
+        let lacks = store.repair.map(|repair| repair.missing + repair.damaged);
+        if lacks != Some(0) {
+            let lacks = lacks.map_or("does not say what it lacks".to_owned(), |count| {
+                format!("lacks {count} copies, or has damaged ones")
+            });
+            return refused(format!("store {id} of zone {letter} {lacks}"));
+        }
+        if came_later(id) && !store.repair.is_some_and(|repair| repair.complete) {
+            return refused(format!(
+                "store {id} of zone {letter} took another's place, and has not yet compared all its \
+                 copies with the other zones"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The node at which a store serves.

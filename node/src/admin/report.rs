@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use trine_core::consensus::Role;
+use trine_core::disk;
 use trine_core::ids::StoreId;
 use trine_core::store::{RangeReport, StoreReport};
 use trine_core::time::Instant;
 
-use super::schema::{DiskStatus, LinkReport, RepairStatus, ReplicaStatus, StoreLife, StoreStatus};
+use super::memory;
+use super::schema::{
+    DiskStatus, LinkReport, RepairStatus, ReplicaStatus, Room, StoreLife, StoreStatus,
+};
 use crate::driver;
 use crate::hosting::{Absent, Place};
 use crate::transport;
@@ -44,9 +48,9 @@ fn life(store: &mut StoreStatus, running: &driver::StoreStatus) {
         driver::StoreLife::Stopping => StoreLife::Stopping,
         driver::StoreLife::Halted(reason) => {
             store.reason = Some(format!(
-                "{reason}. Mend its disk and restart its node, or give its place to a new store \
-                 with `trine admin store replace {}`",
-                store.id
+                "{reason}. Mend its disk and start it again with `trine admin zone start {}`, or \
+                 give its place to a new store with `trine admin store replace {}`",
+                store.zone, store.id
             ));
             StoreLife::Halted
         }
@@ -60,11 +64,25 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
     store.incarnation = Some(report.incarnation.0);
     store.directory = Some(report.directory.0);
     store.map_epoch = Some(report.map_epoch.0);
+    let written = report.disk.written;
     store.disk = Some(DiskStatus {
         capacity_bytes: report.disk.capacity,
         used_bytes: report.disk.used,
         journal_free_bytes: report.disk.journal_free,
+        kept_bytes: written.rows + written.chunks,
+        written_bytes: written.chunks + written.flushes + written.merges + written.others,
+        flush_bytes: written.flushes,
+        merge_bytes: written.merges,
+        merges: report.disk.merged.merges,
+        segments_freed: report.disk.merged.segments_freed,
+        runs: report.disk.runs as u64,
+        room: match report.disk.room {
+            disk::Room::Data => Room::Data,
+            disk::Room::Deletes => Room::Deletes,
+            disk::Room::Housekeeping => Room::Housekeeping,
+        },
     });
+    store.memory = memory::of_machine(&report.memory);
     store.repair = Some(RepairStatus {
         missing: report.repair.missing,
         repaired: report.repair.repaired,
@@ -72,6 +90,14 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
         comparing: report.repair.comparing.is_some(),
         complete: report.repair.complete,
     });
+    if !report.waits_for.is_empty() {
+        let others: Vec<String> = report.waits_for.iter().map(ToString::to_string).collect();
+        store.reason = Some(format!(
+            "its disk is blank, and the cluster begins when all first stores have said so of theirs: it \
+             waits for {}. Start their nodes",
+            others.join(" and ")
+        ));
+    }
     let ids = |ids: &[StoreId]| ids.iter().map(|id| id.0).collect();
     let replica = |range: &RangeReport| ReplicaStatus {
         range: range.range.0,

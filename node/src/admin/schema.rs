@@ -19,6 +19,8 @@ pub struct NodeReport {
     pub version: String,
     /// Its gateway, in a line.
     pub gateway: String,
+    /// What it holds in memory beside its stores; absent from reports of earlier versions.
+    pub memory: Option<ProcessMemory>,
     /// Requests that it serves right now.
     pub requests: u64,
     /// Every store that it has or should have.
@@ -31,6 +33,8 @@ pub struct NodeReport {
     pub replaced: Vec<Replacing>,
     /// All store ids that were ever used here.
     pub ids_used: Vec<u64>,
+    /// Bytes that each of its stores takes at most.
+    pub capacities: BTreeMap<u64, u64>,
 }
 
 /// A store.
@@ -57,6 +61,8 @@ pub struct StoreStatus {
     pub map_epoch: Option<u64>,
     /// Its disk.
     pub disk: Option<DiskStatus>,
+    /// What it holds in memory.
+    pub memory: Vec<MemoryKind>,
     /// Its replicas of ranges.
     pub replicas: Vec<ReplicaStatus>,
     /// What it lacks of the data of its zone; absent if it cannot say.
@@ -87,6 +93,40 @@ pub enum StoreLife {
     Unknown,
 }
 
+/// What a process holds in memory, its stores apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessMemory {
+    /// As the operating system counts it, with its stores; absent where it does not.
+    pub resident_bytes: Option<u64>,
+    /// The most that it ever was.
+    pub peak_bytes: Option<u64>,
+    /// Requests in hand.
+    pub requests: u64,
+    /// As many there may be.
+    pub requests_max: u64,
+    /// Tenants that have some.
+    pub tenants: u64,
+    /// Requests that wait for room for their bodies.
+    pub bodies_waiting: u64,
+    /// Requests that were told to slow down, since the start.
+    pub slowed_down: u64,
+    /// By kind.
+    pub kinds: Vec<MemoryKind>,
+}
+
+/// One kind of memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryKind {
+    /// What it is.
+    pub name: String,
+    /// As much is held.
+    pub bytes: u64,
+    /// As much may be; absent for what grows with the data.
+    pub limit: Option<u64>,
+}
+
 /// Bytes of a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -97,6 +137,38 @@ pub struct DiskStatus {
     pub used_bytes: u64,
     /// Of the journal, that are free.
     pub journal_free_bytes: u64,
+    /// Since the store was started: keys, values and chunk data that were to be kept...
+    pub kept_bytes: u64,
+    /// ...and what was written to the disk for them, all in all...
+    pub written_bytes: u64,
+    /// ...of which the writing out of rows...
+    pub flush_bytes: u64,
+    /// ...and merges of sorted runs took so much.
+    pub merge_bytes: u64,
+    /// Merges since the store was started.
+    pub merges: u64,
+    /// Segments that they made free.
+    pub segments_freed: u64,
+    /// Sorted runs on the disk.
+    pub runs: u64,
+    /// For what there is room.
+    pub room: Room,
+}
+
+/// For what a disk has room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Room {
+    /// For everything.
+    Data,
+    /// For deletes, not for new data.
+    Deletes,
+    /// For nothing that clients ask.
+    Housekeeping,
+    /// It does not say.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// A store's replica of a range.
@@ -252,6 +324,8 @@ pub struct NodeStatus {
     pub version: String,
     /// Its gateway, in a line.
     pub gateway: String,
+    /// What it holds in memory beside its stores.
+    pub memory: Option<ProcessMemory>,
     /// Requests that it serves right now.
     pub requests: u64,
     /// Its links.
@@ -356,6 +430,10 @@ pub struct Replace {
     pub node: Option<String>,
     /// Its file, if the operator chose.
     pub path: Option<String>,
+    /// Also while other zones lack copies that only the lost one may have.
+    pub force: bool,
+    /// Between nodes: bytes that the lost one had, if any node knows.
+    pub capacity: Option<u64>,
 }
 
 /// A replacement was made, or had been already.

@@ -1,10 +1,10 @@
 //! The Unix socket `DATA/admin.sock`: who may open it may do everything, so only its owner may.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
@@ -30,20 +30,35 @@ impl Socket {
     /// # Errors
     /// The operating system's.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(".new");
-        let aside = PathBuf::from(aside);
-        match fs::remove_file(&aside) {
+        let (listener, aside) = bind_aside(path)?;
+        fs::set_permissions(&aside, Permissions::from_mode(0o600))?;
+        fs::rename(&aside, path)?;
+        fs::remove_dir(private(path))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+}
+
+/// A listener in a directory that nobody else can enter: between its making and the setting of its mode, a
+/// socket has whatever mode the process's mask leaves it.
+fn bind_aside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
+    let private = private(path);
+    let aside = private.join(NAME);
+    for removed in [fs::remove_file(&aside), fs::remove_dir(&private)] {
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let (address, _directory) = address(&aside)?;
-        let listener = UnixListener::bind(address)?;
-        // Before it has the name that clients look for.
-        fs::set_permissions(&aside, Permissions::from_mode(0o600))?;
-        fs::rename(&aside, path)?;
-        Ok(Self { listener, path: path.to_owned() })
     }
+    DirBuilder::new().mode(0o700).create(&private)?;
+    let (address, _directory) = address(&aside)?;
+    Ok((UnixListener::bind(address)?, aside))
+}
+
+/// Where a socket is made before it has its name.
+fn private(path: &Path) -> PathBuf {
+    let mut private = path.as_os_str().to_owned();
+    private.push(".new");
+    PathBuf::from(private)
 }
 
 impl Drop for Socket {
@@ -91,9 +106,28 @@ mod tests {
             let socket = Socket::bind(&path).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
             connect(&path).await.unwrap();
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left aside");
             drop(socket);
             assert!(!path.exists());
             assert!(connect(&path).await.is_err());
+        });
+    }
+
+    /// Between bind and chmod, others could connect to it in a data directory that they may enter.
+    #[test]
+    fn nobody_else_reaches_it_before_it_has_its_mode() {
+        runtime().block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(NAME);
+            // Left by a crash, and open to others.
+            fs::create_dir(private(&path)).unwrap();
+            fs::set_permissions(private(&path), Permissions::from_mode(0o755)).unwrap();
+            fs::write(private(&path).join(NAME), b"").unwrap();
+            let (_listener, aside) = bind_aside(&path).unwrap();
+            assert!(!path.exists());
+            let mode = fs::metadata(aside.parent().unwrap()).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700);
+            drop(Socket::bind(&path).unwrap());
         });
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::schema::{
     Backlog, ClusterStatus, MapStatus, NodeReport, NodeStatus, RangeStatus, Redundancy,
-    ReplicaStatus, StoreLife, StoreStatus, ZoneStatus,
+    ReplicaStatus, Room, StoreLife, StoreStatus, ZoneStatus,
 };
 
 /// A node as the configuration has it, and what it answered.
@@ -117,6 +117,7 @@ fn node(answer: Answer, cluster: &str, bootstrap: &str) -> NodeStatus {
             }
             node.version = report.version;
             node.gateway = report.gateway;
+            node.memory = report.memory;
             node.requests = report.requests;
             node.links = report.links;
             node.replacing = report.replacing;
@@ -176,6 +177,14 @@ fn store_lacks(store: &StoreStatus, epoch: u64) -> Vec<String> {
     let mut lacks = Vec::new();
     if store.map_epoch.is_some_and(|known| known < epoch) {
         lacks.push(format!("{who} has not yet heard of the cluster's map of epoch {epoch}"));
+    }
+    let full = match store.disk.map(|disk| disk.room) {
+        Some(Room::Deletes) => Some("takes no new data"),
+        Some(Room::Housekeeping) => Some("takes nothing any more, not even deletes"),
+        Some(Room::Data | Room::Unknown) | None => None,
+    };
+    if let Some(full) = full {
+        lacks.push(format!("{who} is FULL and {full}: delete objects, or give it a larger disk"));
     }
     match &store.repair {
         None => lacks.push(format!("{who} does not say which copies it lacks")),

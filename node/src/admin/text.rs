@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::schema::{ClusterStatus, LinkReport, NodeStatus, RangeStatus, StoreLife, StoreStatus};
+use super::schema::{
+    ClusterStatus, LinkReport, MemoryKind, NodeStatus, ProcessMemory, RangeStatus, Room, StoreLife,
+    StoreStatus,
+};
 
 /// The whole status.
 pub(super) fn status(status: &ClusterStatus) -> String {
@@ -34,6 +37,12 @@ fn write(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
             "map: epoch {}, voters {:?}, retired {:?}",
             map.epoch, map.voters, map.retired
         )?;
+    }
+    // One process with all zones stands in none of them.
+    for node in status.nodes.iter().filter(|node| node.zone.is_none()) {
+        if let Some(memory) = &node.memory {
+            writeln!(out, "process: {}", process(memory))?;
+        }
     }
     for zone in &status.zones {
         let state = if zone.serving { "serving" } else { "NOT WHOLE" };
@@ -68,6 +77,9 @@ fn node(out: &mut String, node: &NodeStatus, status: &ClusterStatus) -> std::fmt
     writeln!(out, "  node {} (id {}): {state}; S3 on {}", node.name, node.id, node.s3)?;
     if node.answers {
         writeln!(out, "    {}; {} requests", node.gateway, node.requests)?;
+        if let Some(memory) = &node.memory {
+            writeln!(out, "    {}", process(memory))?;
+        }
     }
     for link in &node.links {
         let peer = status.nodes.iter().find(|peer| peer.id == link.node);
@@ -113,11 +125,18 @@ fn store(out: &mut String, store: &StoreStatus) -> std::fmt::Result {
     if let Some(disk) = &store.disk {
         write!(
             out,
-            ", {} of {} used, {} of journal free",
+            ", {} of {} used, {} of journal free, {} runs after {} merges",
             bytes(disk.used_bytes),
             bytes(disk.capacity_bytes),
-            bytes(disk.journal_free_bytes)
+            bytes(disk.journal_free_bytes),
+            disk.runs,
+            disk.merges
         )?;
+        if disk.kept_bytes > 0 {
+            let hundredths = u128::from(disk.written_bytes) * 100 / u128::from(disk.kept_bytes);
+            let (whole, rest) = (hundredths / 100, hundredths % 100);
+            write!(out, ", {whole}.{rest:02} bytes written for each kept")?;
+        }
     }
     if let Some(repair) = &store.repair {
         let state = if repair.complete { "complete" } else { "not complete" };
@@ -127,10 +146,48 @@ fn store(out: &mut String, store: &StoreStatus) -> std::fmt::Result {
             repair.missing, repair.repaired, repair.damaged
         )?;
     }
-    writeln!(out)?;
+    let full = match store.disk.map(|disk| disk.room) {
+        Some(Room::Deletes) => ", FULL: no new data",
+        Some(Room::Housekeeping) => ", FULL: no deletes either",
+        Some(Room::Data | Room::Unknown) | None => "",
+    };
+    writeln!(out, "{full}")?;
+    if !store.memory.is_empty() {
+        writeln!(out, "    memory: {}", kinds(&store.memory))?;
+    }
     match &store.reason {
         Some(reason) => writeln!(out, "    {reason}"),
         None => Ok(()),
+    }
+}
+
+/// What a process holds in memory, beside its stores.
+fn process(memory: &ProcessMemory) -> String {
+    let resident = memory.resident_bytes.map_or("unknown".to_owned(), bytes);
+    let peak = memory.peak_bytes.map_or("unknown".to_owned(), bytes);
+    format!(
+        "memory {resident} resident (peak {peak}); {} of {} requests of {} tenants, {} wait for room, \
+         {} were told to slow down; {}",
+        memory.requests,
+        memory.requests_max,
+        memory.tenants,
+        memory.bodies_waiting,
+        memory.slowed_down,
+        kinds(&memory.kinds)
+    )
+}
+
+/// The sum, and each kind of which there is any.
+fn kinds(kinds: &[MemoryKind]) -> String {
+    let total: u64 = kinds.iter().map(|kind| kind.bytes).sum();
+    let some = kinds.iter().filter(|kind| kind.bytes > 0).map(|kind| match kind.limit {
+        Some(limit) => format!("{} {} of {}", kind.name, bytes(kind.bytes), bytes(limit)),
+        None => format!("{} {}", kind.name, bytes(kind.bytes)),
+    });
+    let parts: Vec<String> = some.collect();
+    match parts.is_empty() {
+        true => "nothing counted".to_owned(),
+        false => format!("{} counted ({})", bytes(total), parts.join(", ")),
     }
 }
 

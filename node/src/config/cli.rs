@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::cli::BenchCli;
+
 /// All that can stand on a command line.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -37,6 +39,8 @@ pub enum Command {
     Node(NodeCli),
     /// Look at a running cluster and change it, through any of its processes
     Admin(AdminCli),
+    /// Measure an S3 endpoint, this one or any other: throughput, latencies, errors, costs
+    Bench(Box<BenchCli>),
 }
 
 // No doc comments on structs that are flattened: clap would take them for the help text.
@@ -174,5 +178,8 @@ pub enum StoreCommand {
         /// Show progress, and end when every copy is where it belongs
         #[arg(long)]
         wait: bool,
+        /// Also while other zones lack copies: those that only OLD has are given up
+        #[arg(long)]
+        force: bool,
     },
 }

@@ -26,6 +26,14 @@ pub(super) enum Setting {
     LinkKeepalive,
     LinkSilence,
     LinkDial,
+    BodyBudget,
+    DocumentBudget,
+    ChunkBudget,
+    Memtable,
+    BlockCache,
+    EntryCache,
+    Requests,
+    Connections,
 }
 
 /// A way of running.
@@ -38,7 +46,7 @@ pub enum Mode {
 }
 
 impl Setting {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::Listen,
         Self::InsecureListen,
         Self::Data,
@@ -56,6 +64,14 @@ impl Setting {
         Self::LinkKeepalive,
         Self::LinkSilence,
         Self::LinkDial,
+        Self::BodyBudget,
+        Self::DocumentBudget,
+        Self::ChunkBudget,
+        Self::Memtable,
+        Self::BlockCache,
+        Self::EntryCache,
+        Self::Requests,
+        Self::Connections,
     ];
 
     /// The key in the file.
@@ -78,6 +94,14 @@ impl Setting {
             Self::LinkKeepalive => "link_keepalive",
             Self::LinkSilence => "link_silence",
             Self::LinkDial => "link_dial",
+            Self::BodyBudget => "body_budget",
+            Self::DocumentBudget => "document_budget",
+            Self::ChunkBudget => "chunk_budget",
+            Self::Memtable => "memtable",
+            Self::BlockCache => "block_cache",
+            Self::EntryCache => "entry_cache",
+            Self::Requests => "requests_max",
+            Self::Connections => "connections_max",
         }
     }
 
@@ -100,7 +124,7 @@ impl Setting {
         format!("{PREFIX}{}", self.key().to_ascii_uppercase())
     }
 
-    /// What holds if nobody says anything; keys, cluster and node have no default.
+    /// What holds if nobody says anything; keys, cluster and node have no default, limits another in each way of running.
     const fn default(self) -> &'static str {
         match self {
             Self::Listen => "127.0.0.1:9000",
@@ -108,6 +132,15 @@ impl Setting {
             Self::Data => "./trine-data",
             Self::Region => "us-east-1",
             Self::RootAccessKey | Self::RootSecretKey | Self::Cluster | Self::Node => "",
+            // Those of `Limits`, which depend on the way of running.
+            Self::BodyBudget
+            | Self::DocumentBudget
+            | Self::ChunkBudget
+            | Self::Memtable
+            | Self::BlockCache
+            | Self::EntryCache
+            | Self::Requests
+            | Self::Connections => "",
             // Those of `StoreTiming::DEFAULT` and `LinkTiming::DEFAULT`, which a test compares.
             Self::Heartbeat => "25ms",
             Self::ElectionMin => "150ms",

@@ -16,6 +16,7 @@ use crate::transport::LinkTiming;
 mod cli;
 mod keys;
 mod layers;
+mod limits;
 mod nodes;
 mod plan;
 
@@ -25,7 +26,9 @@ pub use cli::{
 pub use keys::RootKey;
 pub use layers::Mode;
 use layers::{Layers, Setting, Word};
+pub use limits::Limits;
 pub use plan::{NodePlan, NodeSpec, StoreSpec, ZONES};
+pub(crate) use plan::{is_own_file, resolved};
 
 /// The smallest capacity of a store: room for a journal, a tree and some segments.
 pub const CAPACITY_MIN: u64 = 1 << 30;
@@ -44,15 +47,30 @@ pub struct Config {
     pub region: String,
     /// The root key pair, if it is set: else one is kept in the data directory.
     pub root_key: Option<RootKey>,
+    /// Where its secret key was said.
+    pub secret: SecretPlace,
     /// The layout of stores that are formatted from now on.
     pub geometry: Geometry,
     /// Filter of the log, as `tracing-subscriber` reads it.
     pub log: String,
     /// Times of stores.
     pub timing: StoreTiming,
+    /// Limits of memory.
+    pub limits: Limits,
     /// The cluster of several processes that this one belongs to, if it does; else it has all three
     /// zones in itself.
     pub node: Option<NodePlan>,
+}
+
+/// Where the root secret key is, for those who look for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// In the data directory.
+    Kept,
+    /// In `TRINE_ROOT_SECRET_KEY`.
+    Environment,
+    /// In the configuration file: `trine.toml: root_secret_key`.
+    File(String),
 }
 
 impl Config {
@@ -140,6 +158,13 @@ impl Config {
                     return Err(ConfigError::HalfAKey { which: word.place() });
                 }
             };
+        let secret = match layers.get(Setting::RootSecretKey) {
+            None => SecretPlace::Kept,
+            Some(_) if layers.over_file(Setting::RootSecretKey).is_some() => {
+                SecretPlace::Environment
+            }
+            Some(word) => SecretPlace::File(word.place()),
+        };
         let log = layers.word(Setting::Log).parse(
             |text| {
                 let filter = text.parse::<tracing_subscriber::filter::EnvFilter>();
@@ -148,7 +173,9 @@ impl Config {
             "a log filter, such as info or info,trine_node=debug",
         )?;
         let timing = store_timing(layers)?;
-        Ok(Self { listen, data, region, root_key, geometry, log, timing, node })
+        let limits = if node.is_some() { Limits::NODE } else { Limits::ALL_IN_ONE };
+        let limits = limits.with(layers)?;
+        Ok(Self { listen, data, region, root_key, secret, geometry, log, timing, limits, node })
     }
 }
 
@@ -237,7 +264,7 @@ fn parse_directory(text: &str) -> Option<PathBuf> {
 }
 
 /// The layout of a disk of `capacity` bytes: as in production, but for a journal in proportion.
-fn geometry(capacity: u64) -> Geometry {
+pub(crate) fn geometry(capacity: u64) -> Geometry {
     let production = Geometry::PRODUCTION;
     let journal = (capacity / JOURNAL_SHARE).min(production.journal);
     Geometry {

@@ -1,9 +1,9 @@
 //! A cluster of several processes, as its configuration file describes it, and which of them this
 //! one is. Checked: what contradicts itself does not come out of here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use trine_core::cluster::{ClusterMap, Geometry, Slot, StoreTiming, ZoneMap};
 use trine_core::ids::{ClusterId, GatewayId, StoreId, ZoneId};
@@ -12,10 +12,14 @@ use trine_core::time::Duration;
 use super::nodes::{NodeEntry, NodesFile, StoreEntry};
 use super::{CAPACITY_MIN, ConfigError, geometry, name_of, parse_bytes};
 use crate::data::GROUPS;
-use crate::transport::{LinkTiming, NodeId};
+use crate::data::node::usual_path;
+use crate::transport::{LinkTiming, NodeId, STORES_MAX};
 
 /// Zones of a cluster.
 pub const ZONES: u8 = 3;
+
+/// Files of a data directory that are no stores.
+const OWN_FILES: [&str; 4] = ["lock", "node.toml", "cluster.toml", "admin.sock"];
 
 /// A cluster and our place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +70,13 @@ pub struct StoreSpec {
     pub weight: u32,
 }
 
+impl StoreSpec {
+    /// Its file, relative to the data directory or absolute.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.path.clone().unwrap_or_else(|| usual_path(self.id))
+    }
+}
+
 impl NodePlan {
     /// Our own entry.
     pub fn own(&self) -> &NodeSpec {
@@ -84,6 +95,26 @@ impl NodePlan {
             ZoneMap { zone: ZoneId(zone), slots }
         };
         ClusterMap::bootstrap(GROUPS, (0..ZONES).map(zone).collect())
+    }
+
+    /// How the disk of a store is laid out, if not as all are: as the list says of it, or of the first of
+    /// those whose place it has.
+    pub fn geometry_of(
+        &self,
+        store: StoreId,
+        replaces: impl Fn(StoreId) -> Option<StoreId>,
+    ) -> Option<Geometry> {
+        let listed = |id| self.nodes.values().flat_map(|n| &n.stores).find(|store| store.id == id);
+        let mut seen = BTreeSet::new();
+        let mut id = store;
+        // A file that was tampered with could have them replace each other.
+        while seen.insert(id) {
+            if let Some(spec) = listed(id) {
+                return spec.geometry;
+            }
+            id = replaces(id)?;
+        }
+        None
     }
 
     /// The gateway of a node: its id names it, so that no two nodes share one.
@@ -256,7 +287,14 @@ fn check_unique(nodes: &[NodeSpec]) -> Result<(), String> {
                 ));
             }
         }
-        let mut paths: BTreeMap<&Path, StoreId> = BTreeMap::new();
+        if node.stores.len() > STORES_MAX {
+            return Err(format!(
+                "node {name:?}: stores has {}, and one node may have {STORES_MAX} at most: spread them \
+                 over more [[nodes]] of its zone",
+                node.stores.len()
+            ));
+        }
+        let mut paths: BTreeMap<PathBuf, &StoreSpec> = BTreeMap::new();
         for store in &node.stores {
             if let Some(other) = stores.insert(store.id, name) {
                 return Err(format!(
@@ -265,18 +303,53 @@ fn check_unique(nodes: &[NodeSpec]) -> Result<(), String> {
                     store.id
                 ));
             }
-            if let Some(path) = &store.path
-                && let Some(other) = paths.insert(path, store.id)
-            {
+            let path = resolved(node.data.as_deref(), &store.file());
+            if is_own_file(node.data.as_deref(), &path) {
                 return Err(format!(
-                    "node {name:?}: {other} and {} have one path, {}: each needs a file of its own",
+                    "node {name:?}: path of {} is {}, which trine uses for something else: choose \
+                     another",
                     store.id,
                     path.display()
+                ));
+            }
+            if let Some(other) = paths.insert(path, store) {
+                let said = |store: &StoreSpec| match &store.path {
+                    Some(path) => format!("path = {:?} of {}", path.display(), store.id),
+                    None => format!("{} (which has no path of its own)", store.id),
+                };
+                return Err(format!(
+                    "node {name:?}: {} and {} are one file: each store needs a path of its own",
+                    said(other),
+                    said(store)
                 ));
             }
         }
     }
     Ok(())
+}
+
+/// Whether a store's file would be one that its node's directory has for something else, or a file that
+/// is about to take the place of one.
+pub(crate) fn is_own_file(data: Option<&Path>, path: &Path) -> bool {
+    let own = OWN_FILES.iter().flat_map(|name| [(*name).to_owned(), format!("{name}.new")]);
+    own.into_iter().any(|name| resolved(data, Path::new(&name)) == *path)
+}
+
+/// A path in a data directory, or an absolute one, such that the same files have the same paths as far as
+/// words can tell. Where the directory is said elsewhere than in the list, relative paths stay so.
+pub(crate) fn resolved(data: Option<&Path>, path: &Path) -> PathBuf {
+    let path = data.map_or_else(|| path.to_owned(), |data| data.join(path));
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if plain.file_name().is_some() => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn check_zones(nodes: &[NodeSpec]) -> Result<(), String> {

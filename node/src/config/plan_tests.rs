@@ -1,5 +1,7 @@
 //! Clusters as files describe them, and what is said about wrong ones.
 
+use trine_core::ids::StoreId;
+
 use super::*;
 
 const CLUSTER: &str = "6d6561737572696e67206f6e65206761";
@@ -145,8 +147,29 @@ fn each_contradiction_is_told_with_a_way_out() {
         (
             "stores = [2]",
             "stores = [{ id = 2, path = \"x\" }, { id = 5, path = \"x\" }]",
-            "one path",
+            "node \"b1\": path = \"x\" of store-2 and path = \"x\" of store-5 are one file",
         ),
+        (
+            "stores = [2]",
+            "stores = [{ id = 2, path = \"x\" }, { id = 5, path = \"./y/..//x\" }]",
+            "are one file",
+        ),
+        (
+            "stores = [2]",
+            "stores = [{ id = 2, path = \"store-5\" }, 5]",
+            "path = \"store-5\" of store-2 and store-5 (which has no path of its own) are one file",
+        ),
+        (
+            "stores = [2]",
+            "data = \"/d/b1\"\nstores = [{ id = 2, path = \"/d/b1/store-5\" }, 5]",
+            "are one file",
+        ),
+        (
+            "stores = [2]",
+            "stores = [{ id = 2, path = \"node.toml\" }]",
+            "path of store-2 is node.toml",
+        ),
+        ("stores = [2]", "stores = [{ id = 2, path = \"./admin.sock.new\" }]", "path of store-2"),
         ("peer = \"127.0.0.1:7102\"", "peer = \"127.0.0.1:7101\"", "port of its own"),
         ("s3 = \"127.0.0.1:9002\"", "s3 = \"127.0.0.1:7101\"", "port of its own"),
         ("peer = \"127.0.0.1:7102\"", "peer = \"zone-b:7102\"", "names are not looked up"),
@@ -168,6 +191,32 @@ fn each_contradiction_is_told_with_a_way_out() {
         assert!(error.contains(said), "{instead:?}: {said:?} is not in: {error}");
         assert!(!error.contains("hunter22"), "{error}");
     }
+}
+
+#[test]
+fn a_node_has_no_more_stores_than_it_can_tell_its_peers() {
+    let with = |count: usize| {
+        let ids: Vec<String> = (100..100 + count).map(|id| id.to_string()).collect();
+        resolve(&good().replacen("stores = [2]", &format!("stores = [{}]", ids.join(", ")), 1))
+    };
+    assert!(with(crate::transport::STORES_MAX).is_ok());
+    let error = with(crate::transport::STORES_MAX + 1).unwrap_err();
+    assert!(error.contains("node \"b1\": stores has 1023") && error.contains("1022"), "{error}");
+}
+
+/// A replacement was as large as `capacity` says of all stores, whatever its own store had.
+#[test]
+fn a_replacement_is_as_large_as_the_first_in_its_place() {
+    let text = good().replacen("stores = [2]", "stores = [{ id = 2, capacity = \"3GiB\" }, 4]", 1);
+    let plan = resolve(&text).unwrap().node.unwrap();
+    let later = [(1002, 2), (2002, 1002), (3002, 4), (7, 8), (8, 7)];
+    let capacity = |id: u64| {
+        let replaces =
+            |id: StoreId| later.iter().find(|(new, _)| *new == id.0).map(|(_, old)| StoreId(*old));
+        plan.geometry_of(StoreId(id), replaces).map(|geometry| geometry.capacity)
+    };
+    assert_eq!([2, 1002, 2002].map(capacity), [Some(3 << 30); 3]);
+    assert_eq!([4, 3002, 5, 7].map(capacity), [None; 4]);
 }
 
 #[test]

@@ -147,6 +147,26 @@ fn a_small_capacity_has_a_journal_in_proportion() {
 }
 
 #[test]
+fn limits_depend_on_the_way_of_running_and_can_be_set() {
+    let config = resolve(Cli::default(), &[]).unwrap();
+    assert_eq!(config.limits, Limits::ALL_IN_ONE);
+    let (_directory, path) = file("body_budget = '1GiB'\nmemtable = '4MiB'\nrequests_max = '99'\n");
+    let cli = Cli { config: Some(path), ..Cli::default() };
+    let limits = resolve(cli, &[("TRINE_BLOCK_CACHE", "2MiB")]).unwrap().limits;
+    assert_eq!((limits.body_budget_bytes, limits.requests_max), (1 << 30, 99));
+    assert_eq!((limits.stores.memtable_bytes, limits.stores.block_cache_bytes), (4 << 20, 2 << 20));
+    for (name, value) in [
+        ("TRINE_BODY_BUDGET", "1MiB"),
+        ("TRINE_MEMTABLE", "1GiB"),
+        ("TRINE_CONNECTIONS_MAX", "0"),
+        ("TRINE_CHUNK_BUDGET", "8"),
+    ] {
+        let error = resolve(Cli::default(), &[(name, value)]).unwrap_err();
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+#[test]
 fn made_keys_are_valid_and_new_each_time() {
     let runtime = crate::runtime::tokio::TokioRuntime::new();
     let one = RootKey::generate(&runtime).unwrap();

@@ -233,7 +233,8 @@ pub fn summary(map: &ClusterMap) -> String {
     map.zones.iter().map(zone).collect::<Vec<_>>().join(", ")
 }
 
-fn usual_path(id: StoreId) -> PathBuf {
+/// The file of a store that has no other, in its node's data directory.
+pub(crate) fn usual_path(id: StoreId) -> PathBuf {
     PathBuf::from(format!("store-{}", id.0))
 }
 
@@ -260,12 +261,26 @@ fn refuse_others(path: &Path, plan: &NodePlan) -> Result<(), DataError> {
         let text = "this directory is that of an all-in-one process";
         return Err(foreign(&path.join("cluster.toml"), text.to_owned()));
     }
-    let first = first(plan);
-    let kept = first.stores.iter().map(|store| path.join(&store.path));
-    match kept.into_iter().find(|store| store.exists()) {
-        None => Ok(()),
-        Some(store) => Err(DataError::ClusterMissing { path: path.join("node.toml"), store }),
+    let missing = |store| DataError::ClusterMissing { path: path.join("node.toml"), store };
+    let kept: Vec<PathBuf> =
+        first(plan).stores.iter().map(|store| path.join(&store.path)).collect();
+    if let Some(store) = kept.into_iter().find(|store| store.exists()) {
+        return Err(missing(store));
     }
+    // Stores that took the place of others have their ids from `node.toml` alone.
+    let entries = fs::read_dir(path).map_err(DataError::io("list", path))?;
+    for entry in entries {
+        let entry = entry.map_err(DataError::io("list", path))?;
+        if is_usual(&entry.file_name().to_string_lossy()) {
+            return Err(missing(entry.path()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file has the name that a store's disk has unless somebody says otherwise.
+fn is_usual(name: &str) -> bool {
+    name.strip_prefix("store-").is_some_and(|id| id.parse::<u64>().is_ok())
 }
 
 fn parse(text: &str, path: &Path) -> Result<NodeFile, DataError> {

@@ -61,6 +61,7 @@ fn gateway_config(id: u64) -> GatewayConfig {
         map: map(),
         cut: Cut::PRODUCTION,
         body_budget_bytes: 64 << 20,
+        body_wait: Duration::from_secs(2),
         requests_max: 100,
         call_timeout: Duration::from_secs(1),
         hedge_after: Duration::from_millis(100),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use trine_core::disk::DiskResult;
+use trine_core::gateway::GatewayReport;
 use trine_core::ids::{DiskToken, StoreId, ZoneId};
 use trine_core::store::StoreReport;
 use trine_core::time::Instant;
@@ -180,6 +181,8 @@ pub struct Status {
     pub stores: Vec<StoreStatus>,
     /// One line.
     pub gateway: String,
+    /// What the gateway tells operators.
+    pub gateway_report: Option<GatewayReport>,
     /// Requests that are being served.
     pub requests: usize,
     /// Links to other nodes.

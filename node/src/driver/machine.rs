@@ -1,7 +1,7 @@
 //! What the driver needs of a machine: the shape that stores and gateways share.
 
 use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
-use trine_core::gateway::Gateway;
+use trine_core::gateway::{Gateway, GatewayReport};
 use trine_core::ids::{Endpoint, ZoneId};
 use trine_core::message::Envelope;
 use trine_core::store::{Store, StoreReport};
@@ -28,6 +28,11 @@ pub trait Machine {
 
     /// Where it stands, if it knows.
     fn zone(&self) -> Option<ZoneId> {
+        None
+    }
+
+    /// What it tells operators, if it is a gateway.
+    fn gateway_report(&self) -> Option<GatewayReport> {
         None
     }
 
@@ -118,5 +123,9 @@ impl Machine for Gateway {
 
     fn status(&self) -> String {
         self.status()
+    }
+
+    fn gateway_report(&self) -> Option<GatewayReport> {
+        Some(self.report())
     }
 }

@@ -430,6 +430,7 @@ where
         Status {
             stores: self.store_status(),
             gateway: self.gateway.status(),
+            gateway_report: self.gateway.gateway_report(),
             requests: self.exchanges.len(),
             links: port.map(Port::status).unwrap_or_default(),
             unrouted: port.map(|port| port.unrouted().clone()).unwrap_or_default(),

@@ -51,7 +51,8 @@ where
         if self.stores.len() < QUORUM {
             tracing::error!(
                 "only {} store is left, and {QUORUM} are needed: NOTHING CAN BE READ OR WRITTEN \
-                 until halted stores run again; mend what is said above, then restart trine",
+                 until halted stores run again; mend what is said above, then restart trine or \
+                 give `trine admin zone start`",
                 self.stores.len()
             );
         }

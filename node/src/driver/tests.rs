@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use bytes::Bytes;
 use trine_core::disk::{DiskOp, SECTOR};
 use trine_core::ids::{ClusterId, DiskToken, Incarnation, RequestId, TenantId};
-use trine_core::message::{Envelope, Hello, Message, StoreMark};
+use trine_core::message::{Beginning, Envelope, Hello, Message, StoreMark};
 use trine_core::request::{Reply, Request};
 use trine_s3::front::Front;
 
@@ -50,6 +50,7 @@ fn hello(from: Endpoint, to: Endpoint) -> Envelope {
         doubted: Incarnation(0),
         heard: None,
         wanted: false,
+        beginning: Beginning::Unknown,
     });
     Envelope { from, to, message }
 }

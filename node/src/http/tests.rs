@@ -1,4 +1,5 @@
-//! The HTTP server over real sockets, with a service that echoes.
+//! The HTTP server with a service that echoes: on a runtime whose time waits for everybody, and over real
+//! sockets where those matter.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -6,20 +7,35 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::runtime::Listener;
+use crate::runtime::memory::MemoryRuntime;
 use crate::runtime::tokio::TokioRuntime;
 
 /// A server that answers with the body it got, after as many milliseconds as the path says.
-async fn echo(stop: Duration) -> (SocketAddr, StopSwitch, JoinHandle<usize>) {
+struct Echo {
+    runtime: MemoryRuntime,
+    address: SocketAddr,
+    switch: StopSwitch,
+    served: JoinHandle<usize>,
+}
+
+impl Echo {
+    async fn connect(&self) -> DuplexStream {
+        self.runtime.connect(self.address).await.unwrap()
+    }
+}
+
+async fn echo(stop: Duration) -> Echo {
     echo_with(Patience::new(stop)).await
 }
 
-async fn echo_with(patience: Patience) -> (SocketAddr, StopSwitch, JoinHandle<usize>) {
-    let runtime = TokioRuntime::new();
+async fn echo_with(patience: Patience) -> Echo {
+    let runtime = MemoryRuntime::new();
     let listener = runtime.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.address().unwrap();
     let (switch, stopped) = StopSwitch::new();
@@ -30,89 +46,94 @@ async fn echo_with(patience: Patience) -> (SocketAddr, StopSwitch, JoinHandle<us
         tokio::time::sleep(Duration::from_millis(wait)).await;
         Ok::<_, Infallible>(Response::new(Full::new(body)))
     });
-    let server = tokio::spawn(serve(runtime, listener, service, stopped, patience));
-    (address, switch, server)
+    let served = tokio::spawn(serve(runtime.clone(), listener, service, stopped, patience, 64));
+    Echo { runtime, address, switch, served }
 }
 
-async fn send(stream: &mut TcpStream, path: &str, body: &str) {
+async fn send(stream: &mut DuplexStream, path: &str, body: &str) {
     let request =
         format!("PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).await.unwrap();
 }
 
-async fn to_end(stream: &mut TcpStream) -> String {
+async fn to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     text
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_is_answered_and_an_idle_connection_closed_at_the_stop() {
-    let (address, switch, server) = echo(Duration::from_secs(60)).await;
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let echo = echo(Duration::from_secs(60)).await;
+    let mut stream = echo.connect().await;
     send(&mut stream, "/0", "hello").await;
     let mut head = [0; 15];
     stream.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200 OK");
-    switch.stop();
+    echo.switch.stop();
     assert!(to_end(&mut stream).await.ends_with("hello"));
-    assert_eq!(server.await.unwrap(), 0);
-    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert_eq!(echo.served.await.unwrap(), 0);
+    assert!(echo.runtime.connect(echo.address).await.is_err(), "nobody listens any more");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_in_progress_at_the_stop_is_finished() {
-    let (address, switch, server) = echo(Duration::from_secs(60)).await;
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let echo = echo(Duration::from_secs(60)).await;
+    let mut stream = echo.connect().await;
     send(&mut stream, "/300", "slow").await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    switch.stop();
+    echo.switch.stop();
     assert!(to_end(&mut stream).await.ends_with("slow"));
-    assert_eq!(server.await.unwrap(), 0);
+    assert_eq!(echo.served.await.unwrap(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_that_outlasts_the_grace_is_counted() {
-    let (address, switch, server) = echo(Duration::from_millis(50)).await;
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let echo = echo(Duration::from_millis(50)).await;
+    let mut stream = echo.connect().await;
     send(&mut stream, "/60000", "stuck").await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    switch.stop();
-    assert_eq!(server.await.unwrap(), 1);
+    echo.switch.stop();
+    assert_eq!(echo.served.await.unwrap(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_not_http_breaks_only_its_own_connection() {
-    let (address, _switch, _server) = echo(Duration::from_secs(1)).await;
-    let mut bad = TcpStream::connect(address).await.unwrap();
+    let echo = echo(Duration::from_secs(1)).await;
+    let mut bad = echo.connect().await;
     bad.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n").await.unwrap();
     to_end(&mut bad).await;
-    let mut good = TcpStream::connect(address).await.unwrap();
+    let mut good = echo.connect().await;
     send(&mut good, "/0", "fine").await;
     let mut head = [0; 15];
     good.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200 OK");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_connection_on_which_nothing_moves_is_broken_and_a_slow_one_is_not() {
     let (second, stall) = (Duration::from_secs(1), Duration::from_millis(200));
-    let (address, _switch, _server) = echo_with(Patience { stop: second, stall }).await;
-    let mut slow = TcpStream::connect(address).await.unwrap();
-    let mut mute = TcpStream::connect(address).await.unwrap();
+    let echo = echo_with(Patience { stop: second, stall }).await;
+    let (mut slow, mut mute) = (echo.connect().await, echo.connect().await);
     for stream in [&mut slow, &mut mute] {
         let head = b"PUT /0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\n";
         stream.write_all(head).await.unwrap();
     }
+    let begun = tokio::time::Instant::now();
+    let broken = tokio::spawn(async move {
+        let mut rest = Vec::new();
+        // It may end with an error: the request was not read to its end.
+        let _ = mute.read_to_end(&mut rest).await;
+        (rest, begun.elapsed())
+    });
     for byte in b"some body" {
         slow.write_all(&[*byte]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        tokio::time::sleep(stall * 9 / 10).await;
     }
     assert!(to_end(&mut slow).await.ends_with("some body"));
-    let mut rest = Vec::new();
-    // It may end with a reset: the request was not read to its end.
-    let _ = mute.read_to_end(&mut rest).await;
+    let (rest, after) = broken.await.unwrap();
     assert_eq!(rest, b"");
+    assert!((stall..=stall * 2 + Duration::from_millis(2)).contains(&after), "{after:?}");
 }
 
 #[tokio::test]
@@ -124,7 +145,7 @@ async fn an_answer_arrives_though_the_body_is_never_read() {
     let refuse = service_fn(async |_: Request<Incoming>| {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b'x'; 100_000]))))
     });
-    tokio::spawn(serve(runtime, listener, refuse, stopped, Patience::new(Duration::ZERO)));
+    tokio::spawn(serve(runtime, listener, refuse, stopped, Patience::new(Duration::ZERO), 64));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let body = vec![b'b'; 1 << 20];
     let head = format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());

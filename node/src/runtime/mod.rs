@@ -5,7 +5,8 @@
 //!
 //! - it spawns, sleeps, listens, connects and draws random bytes only through [`Runtime`];
 //! - each `select!` is `biased;`, so that the order of readiness is the only order there is;
-//! - it blocks nowhere, and starts no thread: disks hide theirs behind [`Disk`];
+//! - it blocks nowhere, and starts no thread: disks hide theirs behind [`Disk`], and other work on files
+//!   goes through [`Runtime::blocking`] once the process serves;
 //! - its channels and semaphores are tokio's `sync`, which needs no tokio runtime.
 
 use std::fmt::{self, Debug};
@@ -16,10 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::tokio::io::{AsyncRead, AsyncWrite};
+use ::tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use trine_core::disk::{DiskOp, DiskResult};
 use trine_core::ids::DiskToken;
 use trine_core::time::{Instant, WallTime};
 
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod tokio;
 
 /// The outside world. Cheap to clone: a handle.
@@ -42,6 +46,13 @@ pub trait Runtime: Clone + Debug + Send + Sync + 'static {
 
     /// Run a task on its own. It is dropped, at any await, when its node crashes or stops.
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static);
+
+    /// Do work that may block, on files, where it holds up no task. Once begun it is done to its end,
+    /// whether or not anybody waits for it.
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static;
 
     /// Listen.
     ///
@@ -109,6 +120,26 @@ pub trait Listener: Debug + Send + 'static {
     /// # Errors
     /// The operating system's.
     fn address(&self) -> io::Result<SocketAddr>;
+}
+
+/// What came of an accept.
+pub(crate) type Accepted<S> = io::Result<(S, SocketAddr)>;
+
+/// The next connection, once there is a place for it, and the place; `None` once `stopped` ends.
+pub(crate) async fn accept_within<L: Listener>(
+    listener: &mut L,
+    places: &Arc<Semaphore>,
+    stopped: impl Future<Output = ()>,
+) -> Option<(Accepted<L::Stream>, OwnedSemaphorePermit)> {
+    let accepted = async {
+        let place = places.clone().acquire_owned().await;
+        (listener.accept().await, place.expect("the semaphore is never closed"))
+    };
+    ::tokio::select! {
+        biased;
+        () = stopped => None,
+        accepted = accepted => Some(accepted),
+    }
 }
 
 /// Why a disk could not be opened, for the operator.

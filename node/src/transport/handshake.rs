@@ -29,7 +29,7 @@ use super::class::Class;
 use super::hello::{Greeting, LinkHello, PREFIX_BYTES, Reason, Refusal};
 use super::link::{Connection, Link};
 use super::table::Shared;
-use crate::runtime::{Listener, Runtime};
+use crate::runtime::{Runtime, accept_within};
 
 /// A link that stood this long was a good one: the next attempt follows at once.
 const STEADY: Duration = Duration::from_secs(1);
@@ -173,16 +173,9 @@ async fn connect<R: Runtime>(
 pub(crate) async fn accept<R: Runtime>(shared: Arc<Shared<R>>, mut listener: R::Listener) {
     let runtime = &shared.runtime;
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    loop {
-        let accepted = async {
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place.expect("the semaphore is never closed"))
-        };
-        let (accepted, place) = tokio::select! {
-            biased;
-            () = shared.stopped() => return,
-            accepted = accepted => accepted,
-        };
+    while let Some((accepted, place)) =
+        accept_within(&mut listener, &places, shared.stopped()).await
+    {
         match accepted {
             Ok((stream, address)) => {
                 let shared = shared.clone();

@@ -62,6 +62,9 @@ pub const PEER_CALL_BYTES_MAX: usize = 1 << 20;
 /// Bytes that have come in on all bulk connections and were not delivered yet. Beyond it nothing is
 /// read from them, and TCP holds the peers back. Half of what a store takes in hand.
 pub const BULK_INBOUND_BYTES_MAX: usize = 64 << 20;
+/// Stores that one node may have, beside its gateway and one that is just being replaced: a link's greeting
+/// tells all of them.
+pub const STORES_MAX: usize = hello::ENDPOINTS_MAX - 2;
 /// Calls of all peers that wait to be taken; more are answered as overloaded.
 const CALLS_INBOUND_MAX: usize = 64;
 

@@ -28,10 +28,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Start all three, and wait until each answers for two zones at least.
     pub(crate) fn start() -> Self {
+        Self::start_with(|config| config)
+    }
+
+    /// The same with a configuration file that is changed before.
+    pub(crate) fn start_with(change: impl Fn(String) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports();
         let s3 = [ports[0], ports[1], ports[2]];
-        fs::write(folder.path().join("cluster.toml"), config(&ports)).unwrap();
+        fs::write(folder.path().join("cluster.toml"), change(config(&ports))).unwrap();
         let mut cluster = Self { folder, s3, children: [None, None, None] };
         for number in 0..3 {
             cluster.spawn(number);

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) mod cluster;
+pub(crate) mod disk;
 #[path = "../../../compat-tests/src/ports.rs"]
 pub(crate) mod ports;
 pub(crate) mod s3;

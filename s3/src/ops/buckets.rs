@@ -107,5 +107,5 @@ pub(super) async fn list(call: &Call) -> Result<Response, Failure> {
         xml.element("Prefix", prefix);
     }
     xml.close("ListAllMyBucketsResult");
-    Ok(document(xml))
+    call.answer(xml)
 }

@@ -5,7 +5,7 @@ use trine_core::request::{
     ListEntry, ListRequest, ListUploadsRequest, ListedObject, ListedUpload, Page, Reply, Request,
 };
 
-use super::{Call, Response, document, unexpected, write_owner};
+use super::{Call, Response, unexpected, write_owner};
 use crate::digest;
 use crate::error::{Failure, invalid_argument};
 use crate::text;
@@ -140,7 +140,7 @@ pub(super) async fn list(call: &Call) -> Result<Response, Failure> {
     }
     asked.entries(&mut xml, &page, true);
     xml.close("ListBucketResult");
-    Ok(document(xml))
+    call.answer(xml)
 }
 
 /// ListObjectsV2. A continuation token outweighs start-after; both are echoed.
@@ -175,7 +175,7 @@ pub(super) async fn list_v2(call: &Call) -> Result<Response, Failure> {
     }
     asked.entries(&mut xml, &page, owners);
     xml.close("ListBucketResult");
-    Ok(document(xml))
+    call.answer(xml)
 }
 
 /// ListMultipartUploads. An upload marker counts only beside a key marker.
@@ -241,7 +241,7 @@ pub(super) async fn list_uploads(call: &Call) -> Result<Response, Failure> {
         }
     }
     xml.close("ListMultipartUploadsResult");
-    Ok(document(xml))
+    call.answer(xml)
 }
 
 fn write_upload(asked: &Asked, xml: &mut Writer, listed: &ListedUpload) {

@@ -25,6 +25,7 @@ use crate::digest::{Claims, Verifier};
 use crate::domains::Domains;
 use crate::error::{Failure, invalid_argument, malformed_xml, refuse};
 use crate::front::Front;
+use crate::room::{self, Permit};
 use crate::text;
 use crate::transfer::{self, Shared};
 use crate::xml::{self, Writer};
@@ -200,6 +201,8 @@ struct Call {
     body: Body,
     trailers: Option<TrailingHeaders>,
     shared: Arc<Shared>,
+    /// Room for the document in the body, once it is read.
+    room: Option<Permit>,
 }
 
 impl Call {
@@ -233,7 +236,17 @@ impl Call {
     async fn document(&mut self, claims: Claims) -> Result<Bytes, Failure> {
         let body = std::mem::take(&mut self.body);
         let trailers = self.trailers.take();
+        let length = http_body::Body::size_hint(&body).exact().unwrap_or(XML_BYTES_MAX as u64);
+        let length = length.min(XML_BYTES_MAX as u64);
+        self.room = Some(self.config.documents.to_read(Some(self.key.tenant), length)?);
         transfer::gather(body, XML_BYTES_MAX, Verifier::new(claims), trailers, &self.shared).await
+    }
+
+    /// 200 and a document that may be long.
+    fn answer(&self, xml: Writer) -> Result<Response, Failure> {
+        let document = Bytes::from(xml.finish());
+        let permit = self.config.documents.to_answer(self.key.tenant, document.len() as u64)?;
+        Ok(xml_response(room::held(document, permit)))
     }
 
     async fn run(mut self, operation: Operation) -> Result<Response, Failure> {
@@ -315,6 +328,7 @@ impl s3s::route::S3Route for Operations {
             body: request.input,
             trailers: request.trailing_headers,
             shared: shared.clone(),
+            room: None,
         };
         let response = match call.run(operation).await {
             Ok(response) => response,
@@ -334,7 +348,16 @@ impl s3s::route::S3Route for Operations {
 
 /// 200 and a document.
 fn document(xml: Writer) -> Response {
-    let mut response = Response::new(Body::from(xml.finish()));
+    xml_response(Body::from(xml.finish()))
+}
+
+/// 200 and a document that has its room already.
+fn document_in(xml: Writer, permit: Permit) -> Response {
+    xml_response(room::held(Bytes::from(xml.finish()), permit))
+}
+
+fn xml_response(body: Body) -> Response {
+    let mut response = Response::new(body);
     let value = HeaderValue::from_static("application/xml");
     response.headers_mut().insert(CONTENT_TYPE, value);
     response

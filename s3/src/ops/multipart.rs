@@ -181,7 +181,7 @@ pub(super) async fn list_parts(call: &Call) -> Result<Response, Failure> {
         write_part(&mut xml, part);
     }
     xml.close("ListPartsResult");
-    Ok(document(xml))
+    call.answer(xml)
 }
 
 fn write_part(xml: &mut Writer, part: &PartRecord) {

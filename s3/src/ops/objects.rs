@@ -7,7 +7,9 @@ use trine_core::object::{
 };
 use trine_core::request::{GetRequest, PutRequest, Reply, Request};
 
-use super::{Call, Response, attributes, document, empty, read_document, set, unexpected};
+use super::{
+    Call, Response, attributes, document, document_in, empty, read_document, set, unexpected,
+};
 use crate::digest::{self, Claims, Verifier};
 use crate::error::{Failure, Refusal, invalid_argument, not_implemented, refuse};
 use crate::text;
@@ -248,7 +250,11 @@ pub(super) async fn delete_many(call: &mut Call) -> Result<Response, Failure> {
         }
     }
     xml.close("DeleteResult");
-    Ok(document(xml))
+    // It took effect, and must be told: the room of the request is that of the answer.
+    Ok(match call.room.take() {
+        Some(permit) => document_in(xml, permit),
+        None => document(xml),
+    })
 }
 
 fn write_error(xml: &mut Writer, key: &str, code: &str, message: &str) {

@@ -44,7 +44,7 @@ where
     if parts.headers.contains_key(http::header::AUTHORIZATION)
         && !parts.headers.contains_key("x-amz-content-sha256")
     {
-        let body = hash_payload(&mut parts.headers, body, shared).await?;
+        let body = hash_payload(&mut parts.headers, body, shared, config).await?;
         resign::canonicalize(&mut parts, config.keys.as_ref());
         return Ok(http::Request::from_parts(parts, Body::from(body)));
     }
@@ -182,12 +182,15 @@ async fn hash_payload(
     headers: &mut HeaderMap,
     body: Watched,
     shared: &Shared,
+    config: &S3Config,
 ) -> Result<Bytes, Failure> {
     let announced = http_body::Body::size_hint(&body).exact();
     if announced.is_none_or(|length| length > UNHASHED_BYTES_MAX as u64) {
         let message = "Missing required header for this request: x-amz-content-sha256";
         return Err(refuse(StatusCode::BAD_REQUEST, "InvalidRequest", message));
     }
+    let length = announced.unwrap_or(UNHASHED_BYTES_MAX as u64);
+    let _room = config.documents.to_read(None, length)?;
     let body = Body::http_body_unsync(body);
     let verifier = Verifier::new(Claims::default());
     let body = transfer::gather(body, UNHASHED_BYTES_MAX, verifier, None, shared).await?;

@@ -26,13 +26,24 @@ pub fn service(front: Front) -> S3Http {
 
 /// The same, under base domains.
 pub fn under(front: Front, domains: Domains) -> S3Http {
+    let mut config = config();
+    config.domains = domains;
+    trine_s3::service(front, config)
+}
+
+fn config() -> S3Config {
     let owner = Owner { tenant: TenantId(0), user: "tester".to_owned() };
     let key = Key { secret: "secret".to_owned(), owner, tenant: TenantId(0) };
     let keys = Arc::new(StaticKeys::new().with("key", key));
     let next = AtomicU64::new(1);
     let ids = Arc::new(move || next.fetch_add(1, Ordering::Relaxed));
-    let mut config = S3Config::new(keys, ids);
-    config.domains = domains;
+    S3Config::new(keys, ids)
+}
+
+/// The service with so much room for documents.
+pub fn with_room(front: Front, documents: trine_s3::Room) -> S3Http {
+    let mut config = config();
+    config.documents = documents;
     trine_s3::service(front, config)
 }
 

@@ -330,6 +330,24 @@ impl Ghost {
         Ok(())
     }
 
+    /// A replica's disk is empty, under the same identity. If no other has anything durable, there was
+    /// no group yet, and what this one wrote was heard by nobody who is bound by it. Else it must come
+    /// back as one that was damaged.
+    pub fn emptied(&mut self, replica: u64) {
+        let blank = |image: &Image| image.term == 0 && image.log.is_empty();
+        if self.disk.iter().any(|(of, image)| *of != replica && !blank(image)) {
+            return;
+        }
+        self.disk.remove(&replica);
+        self.memory.remove(&replica);
+        self.votes.retain(|(of, _), _| *of != replica);
+        for who in self.ballots.values_mut().chain(self.holders.values_mut()) {
+            who.remove(&replica);
+        }
+        self.due.remove(&replica);
+        self.agreed.remove(&replica);
+    }
+
     /// Whether the disk of a replica should hold exactly this, with entries of these terms.
     pub fn holds(&self, replica: u64, hard_state: (u64, Option<u64>), terms: &[u64]) -> bool {
         let empty = Image::default();
@@ -657,6 +675,19 @@ mod tests {
         ghost.salvaged(2, (1, None), &[]).unwrap();
         assert!(ghost.holds(2, (1, None), &[]) && !ghost.holds(2, (1, None), &[1]));
         assert!(ghost.sends_accept(2, 1, 1, 1).is_err(), "it no longer holds it");
+    }
+
+    #[test]
+    fn an_emptied_disk_comes_back_suspect_once_others_have_promised_something() {
+        let mut ghost = ghost();
+        ghost.emptied(2);
+        assert!(!ghost.holds(2, (0, None), &[]), "replica 1 counts on it");
+        ghost.salvaged(2, (0, None), &[]).unwrap();
+        let mut alone = Ghost::new(3);
+        alone.wrote(2, Some((1, Some(2))), &[]).unwrap();
+        alone.durable(2, Some((1, Some(2))), &[]);
+        alone.emptied(2);
+        assert!(alone.holds(2, (0, None), &[]), "nobody else was there");
     }
 
     #[test]

@@ -112,6 +112,10 @@ kinds! {
     ClientCancelled = "client cancelled",
     /// A client stops reading for a while.
     ClientStalled = "client stalled",
+    /// A store's disk is empty when it starts again, under the same identity.
+    StoreEmptied = "store emptied",
+    /// A store is started for the first time when others have run for a while.
+    StoreLate = "store started late",
 }
 
 /// How often each kind has happened.

@@ -52,7 +52,7 @@ const ZONE_KINDS: [FaultKind; 8] = [
     FaultKind::ZonePaused,
 ];
 
-const MACHINE_KINDS: [FaultKind; 17] = [
+const MACHINE_KINDS: [FaultKind; 18] = [
     FaultKind::LinkReset,
     FaultKind::LinkBlackHole,
     FaultKind::LinkCutOneWay,
@@ -70,6 +70,7 @@ const MACHINE_KINDS: [FaultKind; 17] = [
     FaultKind::ByteRotted,
     FaultKind::SectorRotted,
     FaultKind::StoreWiped,
+    FaultKind::StoreEmptied,
 ];
 
 /// The schedule of `seed`, in order of time.
@@ -151,7 +152,10 @@ fn machine_episode(
             link(draw, stores, gateways)
         }
         // They last: see the module's text.
-        FaultKind::ByteRotted | FaultKind::SectorRotted | FaultKind::StoreWiped => {
+        FaultKind::ByteRotted
+        | FaultKind::SectorRotted
+        | FaultKind::StoreWiped
+        | FaultKind::StoreEmptied => {
             let zone = usize::from(swarm.weak_zone);
             Victim::Store(zone + 3 * draw.index((stores - zone).div_ceil(3)))
         }
@@ -165,8 +169,10 @@ fn machine_episode(
         | FaultKind::StoreWiped => 4 * SECOND,
         _ => SECOND,
     };
+    // While the cluster begins, and at any time.
+    let early = kind == FaultKind::StoreEmptied && draw.one_in(2);
     Episode {
-        at: draw.between(10 * MILLISECOND, swarm.duration),
+        at: draw.between(10 * MILLISECOND, if early { SECOND } else { swarm.duration }),
         lasts: draw.skewed(5 * MILLISECOND, longest),
         kind,
         victim,
@@ -208,7 +214,10 @@ mod tests {
                 let weak = usize::from(swarm.weak_zone);
                 match (episode.kind, episode.victim) {
                     (
-                        FaultKind::ByteRotted | FaultKind::SectorRotted | FaultKind::StoreWiped,
+                        FaultKind::ByteRotted
+                        | FaultKind::SectorRotted
+                        | FaultKind::StoreWiped
+                        | FaultKind::StoreEmptied,
                         Victim::Store(store),
                     ) => {
                         assert!(store < 7 && store % 3 == weak, "seed {seed}: {episode:?}");

@@ -22,6 +22,8 @@ const LASTING: [FaultKind; 6] = [
     FaultKind::SectorRotted,
     FaultKind::ZonesFar,
 ];
+/// Kinds that came later: they are drawn by themselves, so that older seeds keep what they had.
+const LATER: [FaultKind; 2] = [FaultKind::StoreEmptied, FaultKind::StoreLate];
 /// Kinds in which new stores take the slots of others.
 pub const REPLACING: [FaultKind; 2] = [FaultKind::ZoneReplaced, FaultKind::StoreWiped];
 
@@ -110,8 +112,12 @@ pub struct Swarm {
     pub think: Latency,
     /// The largest body of one PUT, in bytes.
     pub body_max: u64,
+    /// A store whose disk has only so many bytes.
+    pub small_disk: Option<(usize, u64)>,
     /// Whether one upload has a part as large as S3 asks of all but the last.
     pub large_part: bool,
+    /// A store that is started late, and when.
+    pub late: Option<(usize, Nanos)>,
 }
 
 impl Swarm {
@@ -138,7 +144,7 @@ impl Swarm {
         swarm.weak_zone = *draw.pick(&[0, 1, 2]);
         // Every tenth run is free of faults: it shows what is wrong without any.
         if flavour == Flavour::Mixed && !draw.one_in(10) {
-            for kind in FaultKind::ALL {
+            for kind in FaultKind::ALL.iter().filter(|kind| !LATER.contains(kind)) {
                 let frequency = match draw.between(0, 4) {
                     0..=1 => Frequency::Off,
                     2..=3 => Frequency::Rare,
@@ -155,6 +161,7 @@ impl Swarm {
                     swarm.set(kind, Frequency::Off);
                 }
             }
+            swarm.draw_later(&mut Draw::new(seed, 6));
             if swarm.knob(FaultKind::ZonesFar) != Frequency::Off {
                 swarm.distances = Some([(); 3].map(|()| distance(&mut draw)));
             }
@@ -177,6 +184,17 @@ impl Swarm {
             swarm.gateways = swarm.gateways.max(2);
         }
         swarm
+    }
+
+    fn draw_later(&mut self, draw: &mut Draw) {
+        if draw.one_in(5) {
+            let frequency = *draw.pick(&[Frequency::Rare, Frequency::Often]);
+            self.set(FaultKind::StoreEmptied, frequency);
+        }
+        if draw.one_in(8) {
+            self.set(FaultKind::StoreLate, Frequency::Rare);
+            self.late = Some((draw.index(self.stores()), draw.skewed(MILLISECOND, 4 * SECOND)));
+        }
     }
 
     /// No faults at all, moderate latencies.
@@ -202,7 +220,9 @@ impl Swarm {
             cold_keys: 12,
             think: Latency { low: MILLISECOND, high: 100 * MILLISECOND },
             body_max: 40_000,
+            small_disk: None,
             large_part: false,
+            late: None,
         }
     }
 

@@ -342,6 +342,13 @@ impl<M: Maker> World<M> {
         self.counts.served += u64::from(hand.ending.is_served());
         let full = matches!(hand.ending.reply, Some(Err(ApiError::StorageFull(_))));
         self.counts.refused_full += u64::from(full);
+        if let Request::Delete { .. } = hand.job.request {
+            self.counts.deletes_refused += u64::from(full);
+            self.counts.deletes_done += u64::from(matches!(hand.ending.reply, Some(Ok(_))));
+        }
+        if let Request::Put(_) = hand.job.request {
+            self.counts.puts_done += u64::from(matches!(hand.ending.reply, Some(Ok(_))));
+        }
         self.check_availability(&hand);
         let Hand { job, stamps, ending, .. } = hand;
         if self.is_operator(client) {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use trine_core::cluster::{GatewayConfig, StoreConfig};
 use trine_core::consensus::Role;
+use trine_core::disk::Room;
 use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::gateway::Gateway;
-use trine_core::ids::{DiskToken, Endpoint, RangeId, RequestId, ZoneId};
+use trine_core::ids::{DiskToken, Endpoint, RangeId, RequestId, StoreId, ZoneId};
+use trine_core::memory::MemoryAccount;
 use trine_core::message::Envelope;
 use trine_core::store::{Observation, Store};
 use trine_core::time::{Deadline, Instant, WallTime};
@@ -26,10 +28,39 @@ pub trait StoreMachine {
     fn check(&self);
     /// One line.
     fn status(&self) -> String;
+    /// For what its disk has room, if it says.
+    fn room(&self) -> Option<Room> {
+        None
+    }
+    /// What it holds in memory.
+    fn memory(&self) -> MemoryAccount {
+        MemoryAccount::default()
+    }
     /// What its replicas show, for [`crate::checkers::agreement`].
     fn views(&self) -> Vec<ReplicaView>;
+    /// What its merges of runs have come to; `None` while it does not serve.
+    fn merging(&self) -> Option<MergeView>;
     /// What its replicas did in the last step, for the ghost.
     fn observations(&mut self) -> Vec<(RangeId, Observation)>;
+    /// The position at which its journal ends.
+    fn journal_head(&self) -> u64 {
+        0
+    }
+}
+
+/// A store's merges of runs.
+#[derive(Clone, Debug, Default)]
+pub struct MergeView {
+    /// Completed, in this life.
+    pub merges: u64,
+    /// Values that they moved.
+    pub values_moved: u64,
+    /// Segments that they made free.
+    pub segments_freed: u64,
+    /// One is due or under way.
+    pub busy: bool,
+    /// For each table how many runs there are, and how many there may be when none is due.
+    pub runs: Vec<(usize, usize)>,
 }
 
 /// A gateway as the world drives it.
@@ -42,6 +73,10 @@ pub trait GatewayMachine {
     fn check(&self);
     /// One line.
     fn status(&self) -> String;
+    /// What it holds in memory.
+    fn memory(&self) -> MemoryAccount {
+        MemoryAccount::default()
+    }
 }
 
 /// Makes the machines of a world: the real ones, or toys in the simulator's own tests.
@@ -54,6 +89,8 @@ pub trait Maker {
     fn store(&self, config: StoreConfig) -> Self::Store;
     /// A gateway that waits for its `Start`.
     fn gateway(&self, config: GatewayConfig) -> Self::Gateway;
+    /// A store's disk was emptied: it starts from nothing, and rightly so.
+    fn disk_emptied(&self, _store: StoreId) {}
     /// A message on its way: as a value, or through a codec. With it a number that differs between
     /// different messages, for the trace.
     fn carry(&self, envelope: Envelope) -> (Envelope, u64) {
@@ -108,6 +145,14 @@ impl StoreMachine for Store {
         Self::status(self)
     }
 
+    fn room(&self) -> Option<Room> {
+        self.probe().map(|probe| probe.room)
+    }
+
+    fn memory(&self) -> MemoryAccount {
+        Self::memory(self)
+    }
+
     fn views(&self) -> Vec<ReplicaView> {
         let probe = self.probe();
         let replicas = probe.iter().flat_map(|probe| &probe.replicas);
@@ -123,8 +168,23 @@ impl StoreMachine for Store {
             .collect()
     }
 
+    fn merging(&self) -> Option<MergeView> {
+        let probe = self.probe()?;
+        Some(MergeView {
+            merges: probe.merged.merges,
+            values_moved: probe.merged.values_moved,
+            segments_freed: probe.merged.segments_freed,
+            busy: probe.merging,
+            runs: probe.runs,
+        })
+    }
+
     fn observations(&mut self) -> Vec<(RangeId, Observation)> {
         self.drain_observations()
+    }
+
+    fn journal_head(&self) -> u64 {
+        self.probe().map_or(0, |probe| probe.journal.1)
     }
 }
 
@@ -143,6 +203,10 @@ impl GatewayMachine for Gateway {
 
     fn status(&self) -> String {
         Self::status(self)
+    }
+
+    fn memory(&self) -> MemoryAccount {
+        Self::memory(self)
     }
 }
 
@@ -285,14 +349,21 @@ impl<M: Maker> Machine<M> {
                 let Some(machine) = &mut side.machine else { return };
                 machine.step(now, store_event(input), fx);
                 machine.check();
+                within_limits(&self.name, &machine.memory());
             }
             Side::Gateway(side) => {
                 let Some(machine) = &mut side.machine else { return };
                 machine.step(now, gateway_event(input), fx);
                 machine.check();
+                within_limits(&self.name, &machine.memory());
             }
         }
     }
+}
+
+/// Each kind of memory stays within its limit, whatever happens.
+fn within_limits(name: &str, memory: &MemoryAccount) {
+    assert_eq!(memory.over(), None, "{name} holds more of this than it may: {memory:?}");
 }
 
 fn store_event(input: Input) -> StoreEvent {

@@ -24,12 +24,12 @@ mod tests;
 mod toy;
 
 use trine_core::cluster::{ClusterMap, Geometry};
-use trine_core::disk::{DiskOp, DiskOutput};
+use trine_core::disk::{DiskOp, DiskOutput, Room};
 use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint, SessionId, ZoneId};
 use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
 
-pub use machine::{GatewayMachine, Maker, Real, StoreMachine};
+pub use machine::{GatewayMachine, Maker, MergeView, Real, StoreMachine};
 pub use setup::GEOMETRY;
 pub use steer::Leader;
 
@@ -90,12 +90,23 @@ pub struct Counts {
     pub served: u64,
     /// Requests that were refused because disks or journals are full.
     pub refused_full: u64,
+    /// Deletes among these.
+    pub deletes_refused: u64,
+    /// Deletes that were done.
+    pub deletes_done: u64,
+    /// Puts of whole objects that were done.
+    pub puts_done: u64,
     /// Keys whose history was too entangled to judge.
     pub undecided: u64,
+    /// How often the journals of the stores that serve at the end went round their rings, in all.
+    pub journal_rounds: u64,
     /// In a run with one failing zone: the longest that a request to a gateway elsewhere took.
     pub gap_max: Nanos,
     /// From the end of all faults until every copy was seen to be there, if that was asked.
     pub redundant_after: Option<Nanos>,
+    /// Merges of runs that stores completed in their last lives, values these moved, and segments
+    /// they made free.
+    pub merges: [u64; 3],
 }
 
 /// Something on its way to a machine.
@@ -190,6 +201,7 @@ impl<M: Maker> World<M> {
     /// Says which promise was broken, or what is stuck.
     pub fn run(&mut self) -> Result<(), String> {
         self.run_while(|world| world.part != Part::Over)?;
+        self.counts.journal_rounds = self.journal_rounds();
         self.counts.undecided = self.workload.history.check()?;
         Ok(())
     }
@@ -223,6 +235,14 @@ impl<M: Maker> World<M> {
     /// What was counted.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    fn journal_rounds(&self) -> u64 {
+        let stores = self.machines.iter().filter_map(|machine| match &machine.side {
+            Side::Store(side) => Some((side.machine.as_ref()?, side.config.geometry.journal)),
+            Side::Gateway(_) => None,
+        });
+        stores.map(|(store, ring)| store.journal_head() / ring).sum()
     }
 
     /// The hash of the trace, and how many events it has.
@@ -262,6 +282,14 @@ impl<M: Maker> World<M> {
     /// What `store` says of itself.
     pub fn store_status(&self, store: usize) -> String {
         self.machines[store].status()
+    }
+
+    /// For what the disk of `store` has room; `None` while it does not serve.
+    pub fn room(&self, store: usize) -> Option<Room> {
+        match &self.machines[store].side {
+            Side::Store(side) => side.machine.as_ref()?.room(),
+            Side::Gateway(_) => None,
+        }
     }
 
     /// Why a store halted last, if it ever did.
@@ -320,17 +348,49 @@ impl<M: Maker> World<M> {
                 for store in self.stores() {
                     self.compare(store);
                 }
-                let agree = self.agreement.settled(self.standing_voters().count());
+                // One whose disk is full cannot catch up.
+                let full: Vec<usize> =
+                    self.standing_voters().filter(|store| self.is_full(*store)).collect();
+                full.iter().for_each(|store| self.agreement.gone(*store));
+                let agree = self.agreement.settled(self.standing_voters().count() - full.len());
                 if self.swarm.redundancy && self.audit() {
                     let after = self.now - self.healed_at;
                     self.counts.redundant_after.get_or_insert(after);
                 }
-                if agree && (!self.swarm.redundancy || self.counts.redundant_after.is_some()) {
+                let whole = !self.swarm.redundancy || self.counts.redundant_after.is_some();
+                if agree && whole && self.merges_rest() {
                     self.part = Part::Over;
                 }
             }
             Part::Faults | Part::Draining | Part::Verifying | Part::Over => {}
         }
+    }
+
+    /// Whether no store has runs to merge. Then none may have many, and what was done is counted.
+    fn merges_rest(&mut self) -> bool {
+        let mut views = Vec::new();
+        for store in self.stores() {
+            let Side::Store(side) = &self.machines[store].side else { continue };
+            let view = side.machine.as_ref().and_then(|machine| machine.merging());
+            views.extend(view.map(|view| (store, view)));
+        }
+        if views.iter().any(|(_, view)| view.busy) {
+            return false;
+        }
+        self.counts.merges = [0; 3];
+        for (store, view) in views {
+            let counts = [view.merges, view.values_moved, view.segments_freed];
+            for (sum, count) in self.counts.merges.iter_mut().zip(counts) {
+                *sum += count;
+            }
+            if let Some((runs, most)) = view.runs.iter().find(|(runs, most)| runs > most) {
+                let name = &self.machines[store].name;
+                self.failure.get_or_insert(format!(
+                    "{name} has a table of {runs} runs and none to merge: at most {most}"
+                ));
+            }
+        }
+        true
     }
 
     fn stuck(&mut self) {
@@ -354,6 +414,12 @@ impl<M: Maker> World<M> {
             let Machine { gone, endpoint, .. } = &self.machines[*store];
             !gone && matches!(endpoint, Endpoint::Store(id) if self.map.voters.contains(id))
         })
+    }
+
+    /// Whether a store whose disk is smaller than the others has no room left.
+    fn is_full(&self, store: usize) -> bool {
+        let small = self.swarm.small_disk.is_some_and(|(small, _)| small == store);
+        small && self.room(store).is_some_and(|room| room < Room::Data)
     }
 
     /// The first failure counts.
@@ -512,8 +578,9 @@ impl<M: Maker> World<M> {
         let fails = may_fail && draw.of_ten_thousand(self.swarm.chance(kind, rare, often));
         let mut takes = latency.draw(draw);
         let stalls = self.swarm.chance(FaultKind::DiskStalled, 2, 30);
+        let mut stalled = 0;
         if faults && draw.of_ten_thousand(stalls) {
-            takes += draw.skewed(20 * MILLISECOND, 2 * SECOND);
+            stalled = draw.skewed(20 * MILLISECOND, 2 * SECOND);
             self.counts.hits.hit(FaultKind::DiskStalled);
         }
         let unreadable = self.swarm.chance(FaultKind::SectorUnreadable, 100, 1_000);
@@ -521,7 +588,9 @@ impl<M: Maker> World<M> {
         let Side::Store(side) = &mut target.side else {
             panic!("{} has no disk", target.name);
         };
-        takes *= side.slow.iter().copied().max().unwrap_or(1);
+        // A slow disk takes a multiple of its latency; a stall is as long as it is. Multiplied, one
+        // lasted minutes beyond the end of all faults.
+        takes = takes * side.slow.iter().copied().max().unwrap_or(1) + stalled;
         if let DiskOp::Read { offset, .. } = &op
             && faults
             && weak

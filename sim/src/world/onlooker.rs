@@ -35,6 +35,8 @@ pub(super) struct Onlooker {
 struct Watched {
     /// Who it is, for the ghosts.
     replica: u64,
+    /// It has, or had on this disk, a replica of some range.
+    takes_part: bool,
     /// Writes that are not known to be durable, oldest first, by range.
     pending: BTreeMap<RangeId, VecDeque<Pending>>,
     disk: Proof,
@@ -131,6 +133,7 @@ impl Onlooker {
         facts: Vec<(RangeId, Observation)>,
     ) -> Result<(), Broken> {
         self.stores[store].said.clear();
+        self.stores[store].takes_part |= !facts.is_empty();
         for (range, fact) in facts {
             let voters = self.voters;
             let ghost = self.ghosts.entry(range).or_insert_with(|| Ghost::new(voters));
@@ -162,6 +165,22 @@ impl Onlooker {
         watched.disk.writes.clear();
         watched.disk.syncs.clear();
         watched.said.clear();
+    }
+
+    /// The disk of a store, which is down, is empty: unless all others are as blank, it must come back
+    /// with a suspect log.
+    pub(super) fn emptied(&mut self, store: usize) {
+        let watched = &mut self.stores[store];
+        watched.pending.clear();
+        watched.takes_part = false;
+        for ghost in self.ghosts.values_mut() {
+            ghost.emptied(watched.replica);
+        }
+    }
+
+    /// Whether some store but this one knows of a cluster.
+    pub(super) fn has_begun_beside(&self, store: usize) -> bool {
+        (0..).zip(&self.stores).any(|(at, watched)| at != store && watched.takes_part)
     }
 
     /// Another store has taken the place of `store`, and knows nothing yet.

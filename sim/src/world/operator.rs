@@ -47,9 +47,16 @@ impl Operator {
 }
 
 impl<M: Maker> World<M> {
-    /// A machine goes dark and never comes back, nor does its disk.
+    /// A machine goes dark and never comes back, nor does its disk. A first voter stays dark until the
+    /// end of the faults instead, as long as there is no cluster: without it none can begin.
     pub(super) fn gone(&mut self, machine: usize) {
         self.end(machine, End::PowerLost);
+        if let Side::Store(side) = &self.machines[machine].side
+            && side.config.map.voters.contains(&side.config.store)
+            && !self.onlooker.has_begun_beside(machine)
+        {
+            return;
+        }
         self.machines[machine].gone = true;
         if self.machines[machine].is_store() {
             self.agreement.gone(machine);

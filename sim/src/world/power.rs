@@ -5,7 +5,7 @@ use trine_core::storage::layout;
 
 use super::machine::{Clock, Input, Side};
 use super::{Happening, Maker, Part, World};
-use crate::disk::Survival;
+use crate::disk::{SimDisk, Survival};
 use crate::faults::FaultKind;
 use crate::faults::plan::{Episode, Victim};
 use crate::{MILLISECOND, Nanos, SECOND};
@@ -86,6 +86,26 @@ impl<M: Maker> World<M> {
         }
     }
 
+    /// A store goes dark, and somebody empties its whole data directory before it is started again. One
+    /// that took another's place meanwhile has its identity from that directory only: it only goes dark.
+    fn emptied(&mut self, machine: usize) {
+        self.end(machine, End::PowerLost);
+        let target = &mut self.machines[machine];
+        let Side::Store(side) = &mut target.side else { return };
+        let own = side.config.store;
+        let is_first = side.config.map.stores().any(|(_, store)| store == own);
+        if target.gone || !is_first {
+            return;
+        }
+        side.disk = SimDisk::new(side.config.geometry.capacity);
+        // Peers who remember more of it tell it, and it halts.
+        target.damaged = true;
+        self.onlooker.emptied(machine);
+        self.maker.disk_emptied(own);
+        self.counts.hits.hit(FaultKind::StoreEmptied);
+        self.trace.say(self.now, &self.machines[machine].name, "fault", "its disk is empty");
+    }
+
     fn take_down(&mut self, machine: usize, end: End) {
         for peer in 0..self.machines.len() {
             if peer != machine {
@@ -159,6 +179,11 @@ impl<M: Maker> World<M> {
         self.end(store, End::Killed);
     }
 
+    /// Start a store that was stopped. For scenarios.
+    pub fn start_store(&mut self, store: usize) {
+        self.release(store);
+    }
+
     /// Start a store that was stopped and whose disk was damaged meanwhile, so that it may halt.
     /// For scenarios.
     pub fn start_damaged_store(&mut self, store: usize) {
@@ -168,8 +193,10 @@ impl<M: Maker> World<M> {
 
     pub(super) fn begin_episode(&mut self, number: usize) {
         let episode = self.plan[number];
-        if !matches!(episode.kind, FaultKind::ByteRotted | FaultKind::SectorRotted) {
-            // Rot is counted where it finds something.
+        let counts_itself =
+            [FaultKind::ByteRotted, FaultKind::SectorRotted, FaultKind::StoreEmptied];
+        if !counts_itself.contains(&episode.kind) {
+            // Those are counted where they find something.
             self.counts.hits.hit(episode.kind);
         }
         let text = format!(
@@ -197,6 +224,7 @@ impl<M: Maker> World<M> {
                     world.gone(machine);
                 });
             }
+            FaultKind::StoreEmptied => self.for_victims(&episode, Self::emptied),
             FaultKind::ZoneCut => {
                 self.switch_network(&episode, true);
                 let inside = self.victims(episode.victim);
@@ -243,6 +271,7 @@ impl<M: Maker> World<M> {
             | FaultKind::GatewayKilled
             | FaultKind::ZonePowerLoss
             | FaultKind::StorePowerLoss
+            | FaultKind::StoreEmptied
             | FaultKind::PowerLossEverywhere => self.for_victims(&episode, Self::release),
             FaultKind::ZonePaused | FaultKind::StorePaused | FaultKind::GatewayPaused => {
                 self.for_victims(&episode, Self::resume);

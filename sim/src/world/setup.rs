@@ -27,10 +27,8 @@ use crate::workload::Workload;
 
 /// One store of each zone has a replica.
 const VOTERS: usize = 3;
-/// The layout of each disk. The journal takes a whole run: as long as nothing shortens it, a run
-/// that fills it would only find that it is full.
-pub const GEOMETRY: Geometry =
-    Geometry { capacity: 112 << 20, journal: 64 << 20, ..Geometry::SIMULATION };
+/// The layout of each disk.
+pub const GEOMETRY: Geometry = Geometry { capacity: 50 << 20, ..Geometry::SIMULATION };
 /// The time of day when each run begins: a moment in 2026.
 pub(super) const WALL_MILLIS: u64 = 1_780_000_000_000;
 
@@ -39,8 +37,9 @@ const CLUSTER: ClusterId = ClusterId(0x0074_7269_6e65);
 pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> {
     let Setup { seed, swarm, plan, geometry } = setup;
     let map = map(swarm.stores());
-    let mut machines: Vec<Machine<M>> =
-        (0..swarm.stores()).map(|place| store(place, &map, geometry)).collect();
+    let mut machines: Vec<Machine<M>> = (0..swarm.stores())
+        .map(|place| store(place, &map, layout(place, &swarm, geometry)))
+        .collect();
     machines.extend((0..swarm.gateways).map(|place| gateway(place, &swarm, &map)));
     let zones = machines.iter().map(|machine| machine.zone).collect();
     let mut queue = Queue::new();
@@ -80,10 +79,24 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         world.counts.hits.hit(FaultKind::ZonesFar);
     }
     for machine in 0..world.machines.len() {
-        world.start(machine);
+        match world.swarm.late {
+            Some((late, at)) if late == machine => {
+                world.counts.hits.hit(FaultKind::StoreLate);
+                world.machines[machine].holds += 1;
+                world.queue.push(at, Happening::Release { machine });
+            }
+            _ => world.start(machine),
+        }
     }
     world.begin_clients();
     world
+}
+
+fn layout(place: usize, swarm: &Swarm, geometry: Geometry) -> Geometry {
+    match swarm.small_disk {
+        Some((store, capacity)) if store == place => Geometry { capacity, ..geometry },
+        _ => geometry,
+    }
 }
 
 fn store<M: Maker>(place: usize, map: &ClusterMap, geometry: Geometry) -> Machine<M> {
@@ -114,6 +127,7 @@ fn gateway<M: Maker>(place: usize, swarm: &Swarm, map: &ClusterMap) -> Machine<M
         map: map.clone(),
         cut: Cut::SIMULATION,
         body_budget_bytes: 512 << 10,
+        body_wait: Duration::from_secs(2),
         requests_max: 64,
         call_timeout: Duration::from_millis(250) + longest(swarm, 5),
         hedge_after: Duration::from_millis(50) + longest(swarm, 2),

@@ -12,7 +12,7 @@ use trine_core::effects::{Effect, Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::ids::{
     BucketId, DiskToken, Endpoint, Incarnation, LogIndex, Order, RangeId, RequestId, StoreId,
 };
-use trine_core::message::{Envelope, Hello, Message, StoreMark};
+use trine_core::message::{Beginning, Envelope, Hello, Message, StoreMark};
 use trine_core::object::{
     Attributes, Body, BucketName, BucketRecord, ETag, Lock, ObjectKey, ObjectRecord, Owner,
     PART_BYTES_MIN, PartRecord, UploadRecord, WriteConditions,
@@ -100,6 +100,10 @@ impl Maker for Toy {
     fn gateway(&self, config: GatewayConfig) -> ToyGateway {
         ToyGateway { toy: self.clone(), config, puts: BTreeMap::new(), gets: BTreeMap::new() }
     }
+
+    fn disk_emptied(&self, store: StoreId) {
+        self.durable.borrow_mut().remove(&store);
+    }
 }
 
 /// Three sectors.
@@ -134,6 +138,10 @@ impl ToyStore {
 }
 
 impl StoreMachine for ToyStore {
+    fn merging(&self) -> Option<super::MergeView> {
+        None
+    }
+
     fn step(&mut self, now: Now, event: StoreEvent, fx: &mut Effects) {
         match event {
             StoreEvent::Start => {
@@ -178,6 +186,7 @@ impl StoreMachine for ToyStore {
                         doubted: Incarnation(0),
                         heard: None,
                         wanted: false,
+                        beginning: Beginning::Unknown,
                     };
                     let (from, to) = (Endpoint::Store(self.id), Endpoint::Store(peer));
                     if from != to {

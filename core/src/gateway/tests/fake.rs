@@ -59,6 +59,9 @@ pub(super) struct Fake {
     pub(super) dead: BTreeSet<StoreId>,
     /// Stores that take no chunk calls.
     pub(super) mute: BTreeSet<StoreId>,
+    /// Stores without room for chunks, and how many they have refused.
+    pub(super) full: BTreeSet<StoreId>,
+    pub(super) refused_full: u64,
     /// Stores that flip a bit of what they give.
     pub(super) rotten: BTreeSet<StoreId>,
     pub(super) leader: StoreId,
@@ -102,6 +105,7 @@ impl Fake {
             map: map.clone(),
             cut: CUT,
             body_budget_bytes: 256 << 10,
+            body_wait: Duration::from_secs(2),
             requests_max: 64,
             call_timeout: Duration::from_millis(200),
             hedge_after: Duration::from_millis(50),
@@ -120,6 +124,8 @@ impl Fake {
             loss: 0,
             dead: BTreeSet::new(),
             mute: BTreeSet::new(),
+            full: BTreeSet::new(),
+            refused_full: 0,
             rotten: BTreeSet::new(),
             map,
             floor: MapEpoch(0),
@@ -324,6 +330,12 @@ impl Fake {
             Message::ChunkRead(ChunkRead { call, chunk, session, .. }) if session != self.live => {
                 let result = Err(ChunkError::Fenced);
                 Some(Message::ChunkData(ChunkData { call, chunk, store, result }))
+            }
+            Message::ChunkWrite(write) if self.full.contains(&store) => {
+                self.refused_full += 1;
+                let (call, chunk) = (write.call, write.chunk);
+                let result = Err(ChunkError::Full);
+                Some(Message::ChunkWritten(ChunkWritten::received(call, chunk, store, result)))
             }
             Message::ChunkWrite(write) => {
                 let (call, chunk) = (write.call, write.chunk);

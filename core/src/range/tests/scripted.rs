@@ -190,7 +190,9 @@ fn scan_over_many_rows_that_give_nothing_stops_and_goes_on() {
         origin: Origin::System,
         body: create_upload(1, &format!("a/{number:05}")),
     };
-    replica.apply(&batch(1, (0..3000).map(command).collect()));
+    for first in [0, 3000, 6000] {
+        replica.apply(&batch(1, (first..first + 3000).map(command).collect()));
+    }
     replica.system(put(1, "a/b", 1));
     let mut request = scan(1, "", Some("/"));
     let ReadReply::Scan(Scanned { entries, next: Some(next) }) =
@@ -205,6 +207,83 @@ fn scan_over_many_rows_that_give_nothing_stops_and_goes_on() {
         panic!()
     };
     assert!(matches!(&entries[..], [ListEntry::Prefix(prefix)] if prefix == "a/"));
+}
+
+/// Deleted objects leave rows that a listing has to pass: a call passes so many and no more, and
+/// the next goes on behind them.
+#[test]
+fn listings_over_deleted_rows_are_cut_and_get_on() {
+    let mut replica = with_bucket();
+    let each = |body: &dyn Fn(u32) -> CommandBody| -> Vec<Command> {
+        let command = |number| Command { origin: Origin::System, body: body(number) };
+        (0..4000).map(command).collect()
+    };
+    for _ in 0..2 {
+        replica.apply(&batch(1, each(&|number| put(1, &format!("k{number:05}"), 1))));
+        replica.apply(&batch(2, each(&|number| delete(1, &format!("k{number:05}")))));
+    }
+    replica.system(put(1, "a", 1));
+    replica.system(put(1, "z", 1));
+    let upload = begin(&mut replica, "z");
+    let mut calls = [0, 0];
+    let (mut request, mut keys) = (scan(1, "", None), Vec::new());
+    loop {
+        calls[0] += 1;
+        let reply = replica.read(&Read::Scan(request.clone()));
+        let ReadReply::Scan(Scanned { entries, next }) = reply else { panic!() };
+        keys.extend(entries.into_iter().map(|entry| match entry {
+            ListEntry::Item(item) => item.key.as_str().to_owned(),
+            ListEntry::Prefix(_) => panic!("there is no delimiter"),
+        }));
+        let Some(next) = next else { break };
+        assert_ne!(next, request.start, "a scan gets on");
+        request.start = next;
+    }
+    assert_eq!(keys, ["a", "z"]);
+    let (mut request, mut found) = (scan(1, "", None), Vec::new());
+    loop {
+        calls[1] += 1;
+        let reply = replica.read(&Read::Uploads { scan: request.clone(), upload_after: None });
+        let ReadReply::Uploads(Scanned { entries, next }) = reply else { panic!() };
+        found.extend(entries.into_iter().map(|entry| match entry {
+            ListEntry::Item(item) => item.upload.order,
+            ListEntry::Prefix(_) => panic!("there is no delimiter"),
+        }));
+        let Some(next) = next else { break };
+        assert_ne!(next, request.start, "a scan gets on");
+        request.start = next;
+    }
+    assert_eq!(found, [upload]);
+    assert!(calls.iter().all(|calls| (2..6).contains(calls)), "{calls:?}");
+}
+
+/// All rows of one key are passed in one call: between them there is no place to go on from.
+#[test]
+fn a_key_with_more_deleted_rows_than_a_call_passes_does_not_stop_a_listing() {
+    let mut replica = with_bucket();
+    let command = |_| Command { origin: Origin::System, body: put(1, "k", 1) };
+    for _ in 0..3 {
+        replica.apply(&batch(1, (0..4000).map(command).collect()));
+    }
+    replica.system(delete(1, "k"));
+    replica.system(put(1, "z", 1));
+    for start in [ScanStart::First, ScanStart::AtKey("k".into())] {
+        let (mut request, mut calls) = (ScanRequest { start, ..scan(1, "", None) }, 0);
+        loop {
+            calls += 1;
+            let reply = replica.read(&Read::Scan(request.clone()));
+            let ReadReply::Scan(Scanned { entries, next }) = reply else { panic!() };
+            let Some(next) = next else {
+                assert!(
+                    matches!(&entries[..], [ListEntry::Item(item)] if item.key.as_str() == "z")
+                );
+                break;
+            };
+            assert_ne!(next, request.start, "a scan gets on");
+            request.start = next;
+        }
+        assert!(calls < 4, "{calls}");
+    }
 }
 
 #[test]
@@ -278,6 +357,9 @@ fn replaced_store_hands_its_slot_and_its_vote_to_the_new_one_for_ever() {
     let map = replica.range.map().unwrap();
     assert_eq!(map.voters, [StoreId(1), StoreId(9), StoreId(5)]);
     assert_eq!(map.retired, [StoreId(3), StoreId(2), StoreId(7)]);
+    let stood = |id| first_map().zone_of(StoreId(id)).expect("it stood in the first map");
+    assert_eq!(map.retired_zones, [stood(3), stood(2), stood(3)]);
+    assert_eq!(map.zone_of(StoreId(7)), Some(stood(3)), "also of one that came later");
     assert_eq!(replica.range.status().epoch_floor, MapEpoch(4));
     // Each replacement is known by its own pair, also after the slot was filled again.
     assert_eq!(replica.system(replace(3, 7)), Outcome::Done);

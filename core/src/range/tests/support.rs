@@ -1,7 +1,7 @@
 //! What the tests share: rows in a map that miss at random, and short ways to say commands.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -13,27 +13,36 @@ use crate::range::command::*;
 use crate::range::keys::Key;
 use crate::range::{Applied, Range, RowError};
 use crate::rng::Rng;
-use crate::rows::{Miss, Row, RowWrite, Rows};
+use crate::rows::{Cursor, Miss, Row, RowWrite, Rows, Step};
 use crate::time::WallTime;
 
 /// Rows in a map. One in `miss_one_in` reads misses (0: none).
 pub(super) struct MapRows {
     pub(super) map: BTreeMap<Bytes, (Bytes, LogIndex)>,
+    /// Keys of rows that were deleted: what cursors have to pass.
+    deleted: BTreeSet<Bytes>,
     miss_one_in: u64,
     rng: RefCell<Rng>,
 }
 
 impl MapRows {
     pub(super) fn new(seed: u64, miss_one_in: u64) -> Self {
-        Self { map: BTreeMap::new(), miss_one_in, rng: RefCell::new(Rng::new(seed)) }
+        let (map, deleted) = (BTreeMap::new(), BTreeSet::new());
+        Self { map, deleted, miss_one_in, rng: RefCell::new(Rng::new(seed)) }
     }
 
     pub(super) fn write(&mut self, index: LogIndex, writes: Vec<RowWrite>) {
         for RowWrite { key, value } in writes {
             match value {
-                Some(value) => self.map.insert(key, (value, index)),
-                None => self.map.remove(&key),
-            };
+                Some(value) => {
+                    self.deleted.remove(&key);
+                    self.map.insert(key, (value, index));
+                }
+                None => {
+                    self.map.remove(&key);
+                    self.deleted.insert(key);
+                }
+            }
         }
     }
 
@@ -65,6 +74,56 @@ impl Rows for MapRows {
             value: value.clone(),
             index: *index,
         }))
+    }
+
+    fn cursor<'a>(&'a self, from: &[u8], end: &[u8]) -> Box<dyn Cursor + 'a> {
+        let (at, end) = (Bytes::copy_from_slice(from), Bytes::copy_from_slice(end));
+        Box::new(MapCursor { rows: self, at, end, found: false, passed: 0 })
+    }
+}
+
+/// A place in a map.
+struct MapCursor<'a> {
+    rows: &'a MapRows,
+    at: Bytes,
+    end: Bytes,
+    found: bool,
+    passed: u32,
+}
+
+impl Cursor for MapCursor<'_> {
+    fn seek(&mut self, key: &[u8], rows_max: u32) -> Result<Step<'_>, Miss> {
+        self.rows.maybe_miss()?;
+        if key > self.at.as_ref() {
+            self.at = Bytes::copy_from_slice(key);
+            self.passed += 1;
+        }
+        if self.at >= self.end {
+            return Ok(Step::End);
+        }
+        let bounds = (Bound::Included(self.at.as_ref()), Bound::Excluded(self.end.as_ref()));
+        let live = self.rows.map.range::<[u8], _>(bounds).next().map(|(key, _)| key);
+        let deleted = self.rows.deleted.range::<[u8], _>(bounds);
+        let mut deleted = deleted.take_while(|key| live.is_none_or(|live| *key < live));
+        if let Some(key) = deleted.by_ref().nth(rows_max as usize) {
+            self.passed += rows_max;
+            (self.at, self.found) = (key.clone(), false);
+            return Ok(Step::Spent(&self.at));
+        }
+        self.found = live.is_some();
+        let Some(live) = live else { return Ok(Step::End) };
+        self.at = live.clone();
+        Ok(Step::Row(&self.at))
+    }
+
+    fn value(&self) -> Result<Bytes, Miss> {
+        assert!(self.found, "it is at a row");
+        self.rows.maybe_miss()?;
+        Ok(self.rows.map[&self.at].0.clone())
+    }
+
+    fn passed(&self) -> u32 {
+        self.passed
     }
 }
 

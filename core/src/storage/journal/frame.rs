@@ -102,14 +102,15 @@ impl FrameHeader {
         }
         // The decoder wants a handle; a header is small.
         let header = Self::decode_fields(identity, &Bytes::copy_from_slice(&sector[..field::END]))?;
-        let needed = header.len as usize;
-        let whole = bytes.get(..needed).ok_or(DecodeError::Short { needed, left: bytes.len() })?;
+        // Before more is asked for: frames of an earlier round of the ring stand behind the head.
         let sound = header.position == position
             && header.recovery_start <= header.synced
             && header.synced <= header.position;
         if !sound {
             return Err(DecodeError::Invalid { what: "frame position" });
         }
+        let needed = header.len as usize;
+        let whole = bytes.get(..needed).ok_or(DecodeError::Short { needed, left: bytes.len() })?;
         let parts = [&whole[..field::CHECKSUM], &whole[field::STORE..]];
         if Checksum::of_parts(seed(identity, position), parts) != header.checksum {
             return Err(DecodeError::Checksum { what: "frame" });
@@ -191,6 +192,36 @@ pub struct EncodedFrame {
 /// Bytes of a frame whose records have `records_bytes` in all.
 pub const fn frame_len(records_bytes: usize) -> usize {
     (FRAME_HEADER_BYTES + records_bytes).next_multiple_of(SECTOR_BYTES)
+}
+
+/// A frame without records of a given length, a multiple of the sector: fills the ring up to its end.
+///
+/// # Panics
+/// If it is longer than a frame may be.
+pub fn filler(identity: Identity, mut header: FrameHeader, len: u32) -> EncodedFrame {
+    /// The zeros; parts are handles on them.
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    assert!(len as usize <= FRAME_BYTES_MAX && u64::from(len).is_multiple_of(SECTOR) && len > 0);
+    (header.len, header.records) = (len, 0);
+    let mut out = Encoder::new();
+    encode_header(identity, &header, &mut out);
+    out.pad_to(SECTOR_BYTES);
+    let mut parts = Vec::new();
+    let mut left = len as usize - SECTOR_BYTES;
+    while left > 0 {
+        let part = left.min(ZEROS.len());
+        parts.push(Bytes::from_static(&ZEROS[..part]));
+        left -= part;
+    }
+    header.checksum = {
+        let bytes = out.as_slice();
+        let mut summed = vec![&bytes[..field::CHECKSUM], &bytes[field::STORE..]];
+        summed.extend(parts.iter().map(|part| &part[..]));
+        Checksum::of_parts(seed(identity, header.position), summed)
+    };
+    out.patch_u64(field::CHECKSUM, header.checksum.0);
+    parts.insert(0, out.finish());
+    EncodedFrame { header, parts, locations: Vec::new() }
 }
 
 /// Put records into a frame. `header` says all but length, count and checksum. Payloads are not

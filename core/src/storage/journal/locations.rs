@@ -39,6 +39,33 @@ impl EntryLocations {
         }
     }
 
+    /// Forget all up to `through`, and what does not continue it.
+    pub(crate) fn forget_through(&mut self, range: RangeId, through: LogIndex) {
+        let Some(run) = self.ranges.get_mut(&range) else { return };
+        if run.first > through.next() {
+            run.places.clear();
+        }
+        let gone = (through.0 + 1).saturating_sub(run.first.0);
+        let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(run.places.len());
+        run.places.drain(..gone);
+        run.first = LogIndex(run.first.0 + gone as u64);
+    }
+
+    /// Where the first entry after `index` stands that is known.
+    pub(crate) fn first_after(&self, range: RangeId, index: LogIndex) -> Option<Location> {
+        let run = self.ranges.get(&range)?;
+        let skipped = (index.0 + 1).saturating_sub(run.first.0);
+        run.places.get(usize::try_from(skipped).ok()?).copied()
+    }
+
+    /// The last entry that stands before `position`.
+    pub(crate) fn last_before(&self, range: RangeId, position: u64) -> Option<LogIndex> {
+        let run = self.ranges.get(&range)?;
+        // Places ascend: what replaces an entry forgets those after it.
+        let before = run.places.partition_point(|place| place.position < position) as u64;
+        before.checked_sub(1).map(|last| LogIndex(run.first.0 + last))
+    }
+
     /// Where an entry stands.
     pub(crate) fn at(&self, range: RangeId, index: LogIndex) -> Option<Location> {
         let run = self.ranges.get(&range)?;
@@ -70,6 +97,30 @@ mod tests {
         locations.put(RANGE, LogIndex(2), place(1));
         assert_eq!(locations.at(RANGE, LogIndex(2)), Some(place(1)));
         assert_eq!(locations.at(RANGE, LogIndex(5)), None);
+    }
+
+    #[test]
+    fn what_is_given_up_is_forgotten_and_the_rest_keeps_its_place() {
+        let mut locations = EntryLocations::default();
+        for index in 3..8 {
+            locations.put(RANGE, LogIndex(index), place(index * 100));
+        }
+        assert_eq!(locations.last_before(RANGE, 600), Some(LogIndex(5)));
+        assert_eq!(locations.last_before(RANGE, 300), None);
+        assert_eq!(locations.first_after(RANGE, LogIndex(0)), Some(place(300)));
+        locations.forget_through(RANGE, LogIndex(1));
+        assert_eq!(locations.first_after(RANGE, LogIndex(3)), None, "3 does not continue 1");
+        for index in 3..8 {
+            locations.put(RANGE, LogIndex(index), place(index * 100));
+        }
+        locations.forget_through(RANGE, LogIndex(4));
+        assert_eq!(locations.at(RANGE, LogIndex(4)), None);
+        assert_eq!(locations.at(RANGE, LogIndex(7)), Some(place(700)));
+        assert_eq!(locations.first_after(RANGE, LogIndex(4)), Some(place(500)));
+        locations.put(RANGE, LogIndex(8), place(800));
+        assert_eq!(locations.at(RANGE, LogIndex(8)), Some(place(800)));
+        locations.forget_through(RANGE, LogIndex(20));
+        assert_eq!(locations.first_after(RANGE, LogIndex(0)), None);
     }
 
     #[test]

@@ -18,8 +18,11 @@
 //! disk's memory of what was synced: each frame says it of those before it; a closing mark of the
 //! last frame of a burst; the superblock, at each start, of what recovery found.
 //!
-//! Left to others: what records mean; giving up journal space (the ring does not wrap yet: a full
-//! journal refuses, see `Journal::free_bytes`).
+//! The journal is a ring. Where it begins (its *tail*) stands in the superblock, and moves up when a
+//! checkpoint is durable ([`Journal::give_up_before`]): records that say what those before said, as far
+//! as it still counts.
+//!
+//! Left to others: what records mean; making checkpoints, and saying what they leave needed.
 
 mod frame;
 mod locations;
@@ -28,11 +31,12 @@ mod record;
 mod recovery;
 #[cfg(test)]
 mod tests;
+mod waypoints;
 mod writer;
 
 pub use frame::{
     EncodedFrame, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader, Identity, VERSION, encode,
-    field as frame_field, frame_len,
+    field as frame_field, filler, frame_len,
 };
 pub use record::{Location, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, Record, field as record_field};
 pub use recovery::Damage;

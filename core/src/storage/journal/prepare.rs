@@ -1,8 +1,12 @@
-//! Pre-writing of journal pieces, so that the sync of a frame changes no file metadata.
+//! How far frames may go, piece by piece: so recovery need not search further.
 //!
 //! ```text
 //! Idle → Zeroing (slice by slice) → Zeroed → Syncing → Raising (superblock) → Idle
+//!   └────────────── behind the first round of the ring ──────────┘
 //! ```
+//!
+//! In the first round pieces are pre-written, so that the sync of a frame changes no file metadata.
+//! Later they hold frames of earlier rounds, which verify at no other position than their own.
 
 use bytes::Bytes;
 
@@ -22,7 +26,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// How far frames may go, and the work to raise it.
 #[derive(Debug)]
 pub(super) struct Prepare {
-    /// All below was zeroed, synced, and said so in the superblock.
+    /// All below was written before, synced, and said so in the superblock.
     prepared: u64,
     state: State,
 }
@@ -59,10 +63,12 @@ impl Prepare {
         self.prepared
     }
 
-    /// Work on until half a piece beyond `needed` is ready (or the journal ends).
+    /// Work on until half a piece beyond `needed` is ready, but not beyond `limit`, where the ring is
+    /// still in use.
     pub(super) fn pump(
         &mut self,
         needed: u64,
+        limit: u64,
         geometry: &Geometry,
         superblock: &mut SuperblockWriter,
         io: &mut Io<'_>,
@@ -77,7 +83,13 @@ impl Prepare {
         let start = match self.state {
             State::Idle => {
                 let wanted = needed.saturating_add(geometry.journal_piece / 2);
-                (wanted > self.prepared && end <= geometry.journal).then_some(self.prepared)
+                let is_due = wanted > self.prepared && end <= limit;
+                if is_due && end > geometry.journal {
+                    let sequence = superblock.update(|superblock| superblock.prepared = end);
+                    self.state = State::Raising { sequence };
+                    return;
+                }
+                is_due.then_some(self.prepared)
             }
             State::Zeroed { at } if at < end => Some(at),
             State::Zeroed { .. } => {

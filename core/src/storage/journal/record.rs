@@ -14,7 +14,7 @@ pub const PAYLOAD_BYTES_MAX: usize = super::FRAME_BYTES_MAX - 4096;
 
 /// Offset of each field in a record's header. Each follows from the one before.
 pub mod field {
-    /// One byte: 1 hard state, 2 entry, 3 suspect, 4 trusted, 5 edit.
+    /// One byte: 1 hard state, 2 entry, 3 suspect, 4 trusted, 5 edit, 6 log start, 7 checkpoint.
     pub const KIND: usize = 0;
     /// One byte. Of an entry: 0 empty, 1 command, 2 membership. Of a hard state: whether it has a
     /// vote. Else 0. Two zero bytes follow.
@@ -24,9 +24,10 @@ pub mod field {
     pub const CRC: usize = DETAIL + 3;
     /// Eight bytes; 0 in an edit.
     pub const RANGE: usize = CRC + 4;
-    /// Eight bytes: index of an entry, vote of a hard state, number of a suspicion; else 0.
+    /// Eight bytes: index of an entry or log start, vote of a hard state, number of a suspicion, count of
+    /// a checkpoint; else 0.
     pub const NUMBER: usize = RANGE + 8;
-    /// Eight bytes: term of an entry or hard state; else 0.
+    /// Eight bytes: term of an entry, hard state or log start; in a checkpoint a journal position; else 0.
     pub const TERM: usize = NUMBER + 8;
     /// Four bytes: length of the payload; four zero bytes follow.
     pub const PAYLOAD: usize = TERM + 8;
@@ -67,6 +68,25 @@ pub enum Record {
     },
     /// A change of segments or tables, in their own encoding.
     Edit(Bytes),
+    /// The log of a range begins after this entry. Entries behind it count, if they continue it.
+    LogStart {
+        /// Of which range.
+        range: RangeId,
+        /// The entry.
+        index: LogIndex,
+        /// Its term.
+        term: Term,
+        /// The configuration in force there, in the encoding of consensus; empty if none is known.
+        membership: Bytes,
+    },
+    /// A checkpoint: the records that follow say all that is known but for entries and chunk rows. They
+    /// count together, once all of them are there.
+    Checkpoint {
+        /// How many follow.
+        records: u64,
+        /// The entries and chunk rows that they leave needed stand at this journal position or behind it.
+        needed: u64,
+    },
 }
 
 /// Where a record stands.
@@ -90,8 +110,11 @@ impl Record {
     pub fn payload(&self) -> Option<&Bytes> {
         match self {
             Self::Entry { entry, .. } => Some(&entry.payload),
-            Self::Edit(bytes) => Some(bytes),
-            Self::HardState { .. } | Self::Suspect { .. } | Self::Trusted { .. } => None,
+            Self::Edit(bytes) | Self::LogStart { membership: bytes, .. } => Some(bytes),
+            Self::HardState { .. }
+            | Self::Suspect { .. }
+            | Self::Trusted { .. }
+            | Self::Checkpoint { .. } => None,
         }
     }
 
@@ -139,6 +162,8 @@ impl Record {
             Self::Suspect { range, number } => (3, 0, *range, *number, Term(0)),
             Self::Trusted { range } => (4, 0, *range, 0, Term(0)),
             Self::Edit(_) => (5, 0, RangeId(0), 0, Term(0)),
+            Self::LogStart { range, index, term, .. } => (6, 0, *range, index.0, *term),
+            Self::Checkpoint { records, needed } => (7, 0, RangeId(0), *records, Term(*needed)),
         }
     }
 
@@ -174,6 +199,10 @@ impl Record {
             (3, 0) => Self::Suspect { range, number },
             (4, 0) => Self::Trusted { range },
             (5, 0) => Self::Edit(payload.clone()),
+            (6, 0) => {
+                Self::LogStart { range, index: LogIndex(number), term, membership: payload.clone() }
+            }
+            (7, 0) => Self::Checkpoint { records: number, needed: term.0 },
             (tag, _) => return Err(DecodeError::Tag { what: "record kind", tag }),
         };
         // One meaning, one encoding: what is not used must be zero.

@@ -1,6 +1,6 @@
 //! Recovery: what of the journal counts, after a crash or after rot.
 //!
-//! The chain is walked from position 0: each frame must verify, name the checksum of the one before,
+//! The chain is walked from the tail, which the superblock names: each frame must verify, name the checksum of the one before,
 //! and belong to the same recovery or begin the next. Where it ends is the *cut*. Then the rest of
 //! the prepared journal is searched, sector by sector, for frames that verify, because they say what
 //! had been synced when they were written:
@@ -27,15 +27,15 @@ use super::JournalError;
 use super::frame::{FrameHeader, Identity, SECTOR_BYTES};
 use super::locations::EntryLocations;
 use super::record::{Location, Record};
+use super::waypoints::Waypoints;
 use crate::cluster::Geometry;
 use crate::codec::DecodeError;
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
-use crate::hash::Checksum;
 use crate::ids::DiskToken;
 use crate::storage::durable::Durable;
 use crate::storage::io::{Io, SyncTicket};
-use crate::storage::layout::journal_offset;
-use crate::storage::superblock::{Superblock, SyncedMark};
+use crate::storage::layout::{journal_offset, ring_end};
+use crate::storage::superblock::{Superblock, SyncedMark, Tail};
 
 /// Bytes of one read. With the longest frame it bounds the memory of recovery: 5 MiB.
 const READ_BYTES: u64 = 1 << 20;
@@ -46,6 +46,9 @@ pub(crate) trait RecoverySink {
     /// synced once, but what came between is lost. It is void for logs and hard states; edits may
     /// tell what segments exist.
     fn record(&mut self, record: Record, location: Location, after_gap: bool);
+
+    /// What follows was written by a later life: whatever the one before it had not ended is void.
+    fn life_begins(&mut self);
 
     /// Forget all that was delivered: part of it was void. Delivery begins anew.
     fn restart(&mut self);
@@ -67,8 +70,10 @@ pub(crate) struct RecoveredJournal {
     pub(crate) damage: Option<Damage>,
     /// Where frames go on.
     pub(crate) resume: u64,
-    /// Checksum of the last frame before.
-    pub(super) previous: Checksum,
+    /// The same, and what the next frame follows.
+    pub(super) last: Tail,
+    /// Where the journal may begin.
+    pub(super) waypoints: Waypoints,
     /// Highest recovery number seen, and highest position known synced.
     pub(crate) mark: SyncedMark,
     /// Where the entries stand.
@@ -76,12 +81,13 @@ pub(crate) struct RecoveredJournal {
 }
 
 impl RecoveredJournal {
-    /// Of a disk that has just been found empty.
-    pub(crate) fn empty() -> Self {
+    /// Of a disk that has just been found empty, to be laid out like this.
+    pub(crate) fn empty(geometry: &Geometry) -> Self {
         Self {
             damage: None,
             resume: 0,
-            previous: Checksum::default(),
+            last: Tail::default(),
+            waypoints: Waypoints::new(geometry.journal),
             mark: SyncedMark::default(),
             locations: EntryLocations::default(),
         }
@@ -100,6 +106,7 @@ impl RecoveredJournal {
 pub(crate) struct JournalRecovery {
     identity: Identity,
     geometry: Geometry,
+    tail: Tail,
     prepared: u64,
     /// What the superblock remembers.
     remembered: SyncedMark,
@@ -124,31 +131,41 @@ enum Phase {
 }
 
 /// The chain walked so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Chain {
+    /// Where it ends.
+    end: Tail,
+    /// Its last frame; `None` if it has none.
     last: Option<FrameHeader>,
     locations: EntryLocations,
+    waypoints: Waypoints,
 }
 
 impl Chain {
-    fn end(&self) -> u64 {
-        self.last.map_or(0, |last| last.end())
-    }
-
-    fn previous(&self) -> Checksum {
-        self.last.map_or(Checksum::default(), |last| last.checksum)
+    fn at(tail: Tail, geometry: &Geometry) -> Self {
+        let waypoints = Waypoints::new(geometry.journal);
+        Self { end: tail, last: None, locations: EntryLocations::default(), waypoints }
     }
 
     fn takes(&self, frame: &FrameHeader) -> bool {
-        let begins = frame.recovery_start == frame.position;
-        let lineage = match self.last {
-            None => begins,
-            Some(last) if last.recovery == frame.recovery => {
-                last.recovery_start == frame.recovery_start
-            }
-            Some(last) => last.recovery < frame.recovery && begins,
+        let end = &self.end;
+        let lineage = if end.recovery == frame.recovery {
+            end.recovery_start == frame.recovery_start
+        } else {
+            end.recovery < frame.recovery && frame.recovery_start == frame.position
         };
-        lineage && frame.position == self.end() && frame.previous == self.previous()
+        lineage && frame.position == end.position && frame.previous == end.previous
+    }
+
+    fn push(&mut self, frame: FrameHeader) {
+        self.waypoints.pass(self.end);
+        self.last = Some(frame);
+        self.end = Tail {
+            position: frame.end(),
+            previous: frame.checksum,
+            recovery: frame.recovery,
+            recovery_start: frame.recovery_start,
+        };
     }
 }
 
@@ -158,11 +175,12 @@ impl JournalRecovery {
         Self {
             identity: Identity { cluster: superblock.cluster, store: superblock.store },
             geometry: superblock.geometry,
+            tail: superblock.tail,
             prepared: superblock.prepared,
             remembered: superblock.mark,
-            window: Window::at(0),
+            window: Window::at(superblock.tail.position),
             phase: Phase::Chain,
-            chain: Chain::default(),
+            chain: Chain::at(superblock.tail, &superblock.geometry),
             mark: superblock.mark,
             starts: BTreeMap::new(),
             damage: None,
@@ -175,7 +193,7 @@ impl JournalRecovery {
             Phase::Chain | Phase::Search | Phase::AfterGap => {
                 if self.window.end() >= self.prepared {
                     // Only an empty journal comes here: else the last read has ended the phase.
-                    assert_eq!(self.prepared, 0);
+                    assert_eq!(self.prepared, self.tail.position);
                     self.phase = Phase::Syncing(io.sync());
                 } else {
                     self.window.read(self.prepared, &self.geometry, io);
@@ -213,13 +231,15 @@ impl JournalRecovery {
         if self.phase != Phase::Syncing(ticket) {
             return None;
         }
-        let resume = self.chain.end();
+        let last = self.chain.end;
+        let resume = last.position;
         // All of the chain is synced now, so the mark is at least its end.
         let mark = SyncedMark { synced: self.mark.synced.max(resume), ..self.mark };
         Some(RecoveredJournal {
             damage: self.damage,
             resume,
-            previous: self.chain.previous(),
+            last,
+            waypoints: core::mem::take(&mut self.chain.waypoints),
             mark,
             locations: core::mem::take(&mut self.chain.locations),
         })
@@ -244,7 +264,7 @@ impl JournalRecovery {
             (Phase::Chain, _) => self.phase = Phase::Search,
             (Phase::Search, Some(frame)) => {
                 self.take_mark(&frame);
-                self.take_start(&frame);
+                self.take_start(frame.recovery, frame.recovery_start);
                 self.window.skip(u64::from(frame.len));
             }
             (Phase::AfterGap, Some(frame)) if !self.is_void(&frame) => self.deliver(frame, sink),
@@ -273,8 +293,7 @@ impl JournalRecovery {
         }
     }
 
-    fn take_start(&mut self, frame: &FrameHeader) {
-        let (recovery, start) = (frame.recovery, frame.recovery_start);
+    fn take_start(&mut self, recovery: u64, start: u64) {
         self.starts.insert(recovery, start);
         // A life that is older and cut no earlier makes nothing void that this one does not.
         self.starts.retain(|other, cut| *other >= recovery || *cut < start);
@@ -284,6 +303,9 @@ impl JournalRecovery {
     fn deliver(&mut self, frame: FrameHeader, sink: &mut dyn RecoverySink) {
         let after_gap = self.phase == Phase::AfterGap;
         let bytes = self.window.take(u64::from(frame.len));
+        if frame.recovery_start == frame.position {
+            sink.life_begins();
+        }
         let Ok(records) = frame.records(self.identity.store, &bytes) else {
             // The frame is whole, and yet says nothing that we understand: whatever that is, it is
             // not a torn write, and must not be cut like one.
@@ -295,7 +317,7 @@ impl JournalRecovery {
         };
         if !after_gap {
             self.take_mark(&frame);
-            self.chain.last = Some(frame);
+            self.chain.push(frame);
         }
         for (record, location) in records {
             if let Record::Entry { range, entry } = &record
@@ -316,18 +338,16 @@ impl JournalRecovery {
         if self.chain.last.is_some_and(|last| self.is_void(&last)) {
             // The cut is now at an earlier place, so that this ends.
             sink.restart();
-            self.chain = Chain::default();
+            self.chain = Chain::at(self.tail, &self.geometry);
             self.mark = self.remembered;
-            self.window = Window::at(0);
+            self.window = Window::at(self.tail.position);
             self.phase = Phase::Chain;
             return false;
         }
-        let (cut, synced) = (self.chain.end(), self.mark.synced);
+        let (cut, synced) = (self.chain.end.position, self.mark.synced);
         if synced > cut {
             self.damage = Some(Damage { position: cut, synced });
-            if let Some(last) = self.chain.last {
-                self.take_start(&last);
-            }
+            self.take_start(self.chain.end.recovery, self.chain.end.recovery_start);
             self.window = Window::at(cut);
             self.phase = Phase::AfterGap;
         } else {
@@ -362,7 +382,7 @@ impl Window {
         if self.reading.is_none() {
             let at = self.end();
             let most = if at < self.careful_until { SECTOR } else { READ_BYTES };
-            let len = most.min(limit - at);
+            let len = most.min(limit - at).min(ring_end(geometry, at) - at);
             self.reading = Some((io.read(journal_offset(geometry, at), len), len));
         }
     }

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::frame::{self, FRAME_BYTES_MAX, FrameHeader, Identity, frame_len};
+use super::frame::{self, EncodedFrame, FRAME_BYTES_MAX, FrameHeader, Identity, frame_len};
 use super::locations::EntryLocations;
 use super::prepare::Prepare;
 use super::record::{Location, Record};
 use super::recovery::RecoveredJournal;
+use super::waypoints::Waypoints;
 use super::{EntryDamage, JournalError};
 use crate::cluster::Geometry;
 use crate::consensus::Entry;
@@ -18,11 +19,14 @@ use crate::hash::Checksum;
 use crate::ids::{DiskToken, Incarnation, LogIndex, RangeId};
 use crate::storage::durable::Durable;
 use crate::storage::io::{Io, SyncTicket};
-use crate::storage::layout::journal_offset;
-use crate::storage::superblock::{SuperblockWriter, SyncedMark};
+use crate::storage::layout::{journal_offset, ring_end};
+use crate::storage::superblock::{Superblock, SuperblockWriter, SyncedMark, Tail};
 
 /// Bytes that one read of entries spans on disk, at most, unless a single entry is longer.
 const READ_SPAN_MAX: u64 = 1 << 20;
+
+/// This part of the ring is more than any record takes, and so more than is lost where the ring ends.
+const LOST_PART: u64 = 16;
 
 /// Names a record that was appended; later ones are greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,9 +70,14 @@ pub(crate) struct Journal {
     recovery_start: u64,
     /// The journal was damaged: the first record of this life must say so.
     suspect_first: bool,
-    /// Position of the next frame, and the checksum of the last.
-    head: u64,
-    previous: Checksum,
+    /// Where the next frame goes, and what it follows.
+    head: Tail,
+    /// Where the journal begins, as all copies of the superblock say: what is before may be written over.
+    tail: Tail,
+    /// The tail that the superblock of this sequence has.
+    next_tail: Option<(u64, Tail)>,
+    /// Frames at which it may begin.
+    waypoints: Waypoints,
     /// All below is synced.
     synced: u64,
     /// Written or being written, not yet synced: a frame, or a closing mark, or a mark and a frame.
@@ -134,6 +143,7 @@ impl Journal {
         let incarnation = superblock.wanted().incarnation;
         assert!(recovered.resume <= found.prepared);
         assert!(recovered.mark.synced >= recovered.resume);
+        assert_eq!(recovered.resume, recovered.last.position);
         Self {
             identity: Identity { cluster: found.cluster, store: found.store },
             geometry: found.geometry,
@@ -145,8 +155,10 @@ impl Journal {
             recovery: incarnation.0.max(recovered.mark.recovery + 1),
             recovery_start: recovered.resume,
             suspect_first: recovered.damage.is_some(),
-            head: recovered.resume,
-            previous: recovered.previous,
+            head: recovered.last,
+            tail: found.tail,
+            next_tail: None,
+            waypoints: recovered.waypoints,
             synced: recovered.resume,
             in_flight: VecDeque::new(),
             closed: true,
@@ -164,6 +176,22 @@ impl Journal {
     /// store speak to anybody.
     pub(crate) fn incarnation(&self) -> (Incarnation, Option<Durable>) {
         (self.superblock.wanted().incarnation, self.start_proof)
+    }
+
+    /// What the superblock says, or will say when it is written next.
+    pub(crate) fn superblock(&self) -> &Superblock {
+        self.superblock.wanted()
+    }
+
+    /// Ask for another superblock. It is durable when [`Self::superblock_durable`] has come to the
+    /// number that is returned.
+    pub(crate) fn change_superblock(&mut self, change: impl FnOnce(&mut Superblock)) -> u64 {
+        self.superblock.update(change)
+    }
+
+    /// Sequence number up to which superblocks are durable.
+    pub(crate) fn superblock_durable(&self) -> u64 {
+        self.superblock.durable_sequence()
     }
 
     /// Add a record behind all others. It is durable when [`Self::on_synced`] reports its ticket or
@@ -185,10 +213,69 @@ impl Journal {
 
     /// Bytes that may still be appended. New data is to be refused before this falls below the
     /// store's `journal_reserve`; each record costs up to its length, and each step up to two
-    /// sectors. At 0 the store stops ([`JournalError::Full`]).
+    /// sectors; where the ring ends, up to a frame is lost. At 0 the store stops
+    /// ([`JournalError::Full`]), unless a new tail is on its way.
     pub(crate) fn free_bytes(&self) -> u64 {
+        let (head, limit) = (self.head.position, self.limit());
         let pending = frame_len(self.pending_bytes) as u64;
-        self.geometry.journal.saturating_sub(self.head + pending + SECTOR)
+        let crosses = ring_end(&self.geometry, head) < limit;
+        let lost = if crosses { self.geometry.journal / LOST_PART } else { 0 };
+        limit.saturating_sub(head + pending + SECTOR + lost.min(FRAME_BYTES_MAX as u64))
+    }
+
+    /// No frame may reach beyond: the space is in use, or not prepared for as a whole piece.
+    fn limit(&self) -> u64 {
+        let end = self.tail.position + self.geometry.journal;
+        end - end % self.geometry.journal_piece
+    }
+
+    /// Bytes of the ring.
+    pub(crate) fn ring_bytes(&self) -> u64 {
+        self.geometry.journal
+    }
+
+    /// Where the next frame goes: no record that waits will stand before it.
+    pub(crate) fn head(&self) -> u64 {
+        self.head.position
+    }
+
+    /// Where the journal begins, or will as soon as the superblock is written.
+    pub(crate) fn tail(&self) -> u64 {
+        self.next_tail.map_or(self.tail, |(_, tail)| tail).position
+    }
+
+    /// The journal is not needed before `needed`, which is below what is synced. Its space is used
+    /// again when the superblock says so in all copies.
+    pub(crate) fn give_up_before(&mut self, needed: u64) {
+        assert!(needed <= self.synced, "a checkpoint is synced before the journal begins at it");
+        let reads = self.reads.values().map(|read| read.start);
+        let needed = reads.fold(needed, u64::min);
+        let Some(tail) = self.waypoints.last_before(needed) else { return };
+        if self.next_tail.is_some() || tail.position <= self.tail.position {
+            return;
+        }
+        let mark = SyncedMark { recovery: self.recovery, synced: self.synced };
+        let sequence = self.superblock.update(|superblock| {
+            superblock.tail = tail;
+            // If nothing of what follows were readable, that would still be known for damage.
+            superblock.mark = mark;
+        });
+        self.next_tail = Some((sequence, tail));
+    }
+
+    /// Entries of a range up to `through` are not needed in memory any more.
+    pub(crate) fn forget_entries(&mut self, range: RangeId, through: LogIndex) {
+        self.locations.forget_through(range, through);
+    }
+
+    /// Where the first known entry after `index` stands.
+    pub(crate) fn first_entry_after(&self, range: RangeId, index: LogIndex) -> Option<u64> {
+        self.locations.first_after(range, index).map(|place| place.position)
+    }
+
+    /// The last known entry that stands before `position`.
+    pub(crate) fn last_entry_before(&self, range: RangeId, position: u64) -> Option<LogIndex> {
+        self.locations.last_before(range, position)
     }
 
     /// All below this journal position is synced. To be told to peers in hello and traffic; a peer
@@ -257,8 +344,13 @@ impl Journal {
         proof: Durable,
     ) -> Option<(JournalTicket, Durable)> {
         if self.superblock.on_synced(ticket, proof) {
-            if self.superblock.durable_sequence() >= self.start_sequence {
+            let durable = self.superblock.durable_sequence();
+            if durable >= self.start_sequence {
                 self.start_proof = Some(proof);
+            }
+            if let Some((_, tail)) = self.next_tail.take_if(|(sequence, _)| *sequence <= durable) {
+                self.tail = tail;
+                self.waypoints.forget_before(tail.position);
             }
             return None;
         }
@@ -268,7 +360,7 @@ impl Journal {
         let syncing = FrameState::Syncing(ticket);
         let covered = self.in_flight.iter().rposition(|frame| frame.state == syncing)?;
         let last = self.in_flight.drain(..=covered).next_back().expect("it was found");
-        assert!(last.end > self.synced && last.end <= self.head);
+        assert!(last.end > self.synced && last.end <= self.head.position);
         self.synced = last.end;
         let progress = last.ticket > self.durable_ticket;
         self.durable_ticket = last.ticket;
@@ -277,64 +369,107 @@ impl Journal {
 
     fn pump_prepare(&mut self, io: &mut Io<'_>) {
         let waiting = frame_len(self.pending_bytes.min(FRAME_BYTES_MAX)) as u64;
-        let needed = self.head + waiting;
-        self.prepare.pump(needed, &self.geometry, &mut self.superblock, io);
+        // Behind the end of the ring, if it does not fit before.
+        let end = ring_end(&self.geometry, self.head.position);
+        let start = if self.head.position + waiting > end { end } else { self.head.position };
+        let limit = self.limit();
+        self.prepare.pump(start + waiting, limit, &self.geometry, &mut self.superblock, io);
     }
 
     /// A frame of all that waits, or a closing mark, if it is time for one.
     fn write_frame(&mut self, io: &mut Io<'_>) -> Result<(), JournalError> {
         if self.pending.is_empty() {
             let idle = self.in_flight.is_empty() && !self.closed;
-            if idle && self.head + SECTOR <= self.prepare.prepared() {
-                self.write(&[], io);
+            if idle && self.head.position + SECTOR <= self.prepare.prepared() {
+                let mark = frame::encode(self.identity, self.next_header(), &[]);
+                self.write(mark, &[], io);
             }
             return Ok(());
         }
-        let only_closing = self.in_flight.iter().all(|frame| frame.closing);
-        let may_write = only_closing && self.in_flight.len() < 2;
-        if !may_write {
+        if !self.may_write() {
             return Ok(());
         }
-        let (count, len) = self.next_frame();
-        let free = self.geometry.journal - self.head;
-        if len > free {
-            return Err(JournalError::Full { needed: len, free });
+        let end = ring_end(&self.geometry, self.head.position);
+        let left = end - self.head.position;
+        let (mut count, mut len) = self.next_frame(left);
+        if count == 0 {
+            let both = left + self.next_frame(self.geometry.journal).1;
+            if end > self.prepare.prepared() || self.head.position + both > self.limit() {
+                return self.wait_for_room(both);
+            }
+            // A frame does not cross the end of the ring: what is left of it is filled.
+            let left = u32::try_from(left).expect("less than a frame");
+            self.write(frame::filler(self.identity, self.next_header(), left), &[], io);
+            if !self.may_write() {
+                return Ok(());
+            }
+            (count, len) = self.next_frame(self.geometry.journal);
         }
-        if self.head + len <= self.prepare.prepared() {
-            let records: Vec<Record> = self.pending.drain(..count).collect();
-            self.pending_bytes -= records.iter().map(Record::len_bytes).sum::<usize>();
-            self.write(&records, io);
+        if self.head.position + len > self.prepare.prepared() {
+            return self.wait_for_room(len);
+        }
+        let records: Vec<Record> = self.pending.drain(..count).collect();
+        self.pending_bytes -= records.iter().map(Record::len_bytes).sum::<usize>();
+        let encoded = frame::encode(self.identity, self.next_header(), &records);
+        self.write(encoded, &records, io);
+        Ok(())
+    }
+
+    /// Whether a frame with records may be written: beside nothing but a closing mark or a filler, and
+    /// the first one of a life alone.
+    fn may_write(&self) -> bool {
+        let only_closing = self.in_flight.iter().all(|frame| frame.closing);
+        let proven = self.in_flight.is_empty() || self.synced > self.recovery_start;
+        only_closing && proven && self.in_flight.len() < 2
+    }
+
+    /// What is next has no place yet.
+    ///
+    /// # Errors
+    /// It will not get one: see [`Self::free_bytes`].
+    fn wait_for_room(&self, needed: u64) -> Result<(), JournalError> {
+        let free = self.limit().saturating_sub(self.head.position);
+        if needed > free && self.next_tail.is_none() {
+            return Err(JournalError::Full { needed, free });
         }
         Ok(())
     }
 
-    /// How many of the waiting records the next frame takes, and its length.
-    fn next_frame(&self) -> (usize, u64) {
+    /// How many of the waiting records the next frame takes, and its length, if it may have `most`
+    /// bytes.
+    ///
+    /// # Panics
+    /// If a record fits into no frame of this ring.
+    fn next_frame(&self, most: u64) -> (usize, u64) {
+        let limit = usize::try_from(most).unwrap_or(usize::MAX).min(FRAME_BYTES_MAX);
         let mut bytes = 0;
         let mut count = 0;
         for record in &self.pending {
-            if frame_len(bytes + record.len_bytes()) > FRAME_BYTES_MAX {
+            if frame_len(bytes + record.len_bytes()) > limit {
                 break;
             }
             bytes += record.len_bytes();
             count += 1;
         }
-        assert!(count > 0, "a single record always fits into a frame");
+        assert!(count > 0 || most < self.geometry.journal, "a single record always fits");
         (count, frame_len(bytes) as u64)
     }
 
-    fn write(&mut self, records: &[Record], io: &mut Io<'_>) {
-        let header = FrameHeader {
-            position: self.head,
+    /// The header of the next frame, but for what its records decide.
+    fn next_header(&self) -> FrameHeader {
+        FrameHeader {
+            position: self.head.position,
             len: 0,
             records: 0,
-            previous: self.previous,
+            previous: self.head.previous,
             recovery: self.recovery,
             recovery_start: self.recovery_start,
             synced: self.synced,
             checksum: Checksum::default(),
-        };
-        let encoded = frame::encode(self.identity, header, records);
+        }
+    }
+
+    fn write(&mut self, encoded: EncodedFrame, records: &[Record], io: &mut Io<'_>) {
         for (record, location) in records.iter().zip(&encoded.locations) {
             if let Record::Entry { range, entry } = record {
                 self.locations.put(*range, entry.index, *location);
@@ -356,8 +491,13 @@ impl Journal {
         let ticket = JournalTicket(self.last_ticket.0 - self.pending.len() as u64);
         let state = FrameState::Writing(token);
         self.in_flight.push_back(InFlight { start, end, ticket, closing, state });
-        self.previous = encoded.header.checksum;
-        self.head = end;
+        self.waypoints.pass(self.head);
+        self.head = Tail {
+            position: end,
+            previous: encoded.header.checksum,
+            recovery: self.recovery,
+            recovery_start: self.recovery_start,
+        };
         self.closed = closing;
     }
 
@@ -410,7 +550,8 @@ impl Journal {
 
     fn places(&self, range: RangeId, from: LogIndex, bytes_max: u64) -> Vec<Location> {
         let writing = |frame: &&InFlight| matches!(frame.state, FrameState::Writing(_));
-        let readable = self.in_flight.iter().find(writing).map_or(self.head, |frame| frame.start);
+        let head = self.head.position;
+        let readable = self.in_flight.iter().find(writing).map_or(head, |frame| frame.start);
         let mut places: Vec<Location> = Vec::new();
         let mut bytes = 0;
         let mut index = from;
@@ -418,7 +559,9 @@ impl Journal {
             bytes += u64::from(place.len);
             let start = places.first().map_or(place.position, |first| first.position);
             // Positions ascend with the index: what replaces an entry forgets those after it.
-            let too_much = bytes > bytes_max || place.end() - start > READ_SPAN_MAX;
+            let too_much = bytes > bytes_max
+                || place.end() - start > READ_SPAN_MAX
+                || place.end() > ring_end(&self.geometry, start);
             if too_much && !places.is_empty() {
                 break;
             }

@@ -20,8 +20,10 @@ pub(crate) enum SegmentState {
         /// Whether it takes more, as the journal knows.
         open: bool,
     },
-    /// Blocks or values of a run.
+    /// Blocks of a run.
     Run(Generation),
+    /// Values of one or more runs; free when no run points into it any more.
+    Values(Generation),
 }
 
 /// The states of all segments.
@@ -98,7 +100,10 @@ impl Segments {
     pub(crate) fn chunk_segments(&self) -> impl Iterator<Item = (SegmentId, (Generation, bool))> {
         self.iter().filter_map(|(segment, state)| match state {
             SegmentState::Chunks { generation, open } => Some((segment, (generation, open))),
-            SegmentState::Free | SegmentState::Reserved | SegmentState::Run(_) => None,
+            SegmentState::Free
+            | SegmentState::Reserved
+            | SegmentState::Run(_)
+            | SegmentState::Values(_) => None,
         })
     }
 

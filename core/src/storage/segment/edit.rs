@@ -14,8 +14,10 @@ use super::layout::{Generation, SegmentId};
 
 /// Version of [`Edit`]'s encoding.
 const VERSION: u8 = 1;
-/// Segments of one run, run and value segments each. A memtable gives far fewer.
-pub(crate) const RUN_SEGMENTS_MAX: usize = 256;
+/// Segments that hold the blocks of one run. With production's segments, hundreds of millions of rows.
+pub(crate) const RUN_SEGMENTS_MAX: usize = 4096;
+/// Value segments that one run refers to: a terabyte of values.
+pub(crate) const RUN_VALUES_MAX: usize = 1 << 16;
 /// Chunk records of one edit.
 pub(crate) const EDIT_CHUNKS_MAX: usize = 256;
 /// Segments and runs of one snapshot edit: every disk has fewer.
@@ -54,61 +56,166 @@ impl Wire for TableId {
     }
 }
 
-/// What a run is made of. Stands in its edit and in the header of each of its segments.
+/// A value segment that the rows of a run point into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ValueRef {
+    /// Which.
+    pub(crate) segment: SegmentId,
+    /// Which life of it: the generation of its pieces.
+    pub(crate) generation: Generation,
+    /// How many of its bytes the run's rows point to, headers of pieces included.
+    pub(crate) live: u64,
+    /// How many were written into it.
+    pub(crate) used: u64,
+}
+
+impl Wire for ValueRef {
+    fn encode(&self, out: &mut Encoder) {
+        self.segment.encode(out);
+        self.generation.encode(out);
+        out.u64(self.live);
+        out.u64(self.used);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            segment: Wire::decode(input)?,
+            generation: Wire::decode(input)?,
+            live: input.u64()?,
+            used: input.u64()?,
+        })
+    }
+}
+
+/// Which part of a snapshot a run is. Its parts cover the same entries and no key twice; they say
+/// something only together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The generation of part 0, so that parts of two attempts are told apart.
+    pub(crate) of: Generation,
+    /// From 0.
+    pub(crate) number: u32,
+    /// Whether there are no more.
+    pub(crate) last: bool,
+}
+
+impl Part {
+    /// A run that is no part of anything: the only part of itself.
+    pub(crate) fn whole(run: Generation) -> Self {
+        Self { of: run, number: 0, last: true }
+    }
+}
+
+/// What a run is made of. Stands in its edit, and in the run itself behind its other blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunDescriptor {
-    /// Names the run, and is the generation of its segments.
+    /// Names the run, and is the generation of the segments that hold its blocks.
     pub(crate) run: Generation,
     /// Whose rows.
     pub(crate) table: TableId,
-    /// The run before it, by which a lost run is noticed.
-    pub(crate) previous: Option<Generation>,
-    /// Rows written up to this entry are in this run or older ones.
+    /// What the entries behind this one...
+    pub(crate) after: LogIndex,
+    /// ...up to this one have written is in this run, as far as it was not written over by a later
+    /// one of them.
     pub(crate) through: LogIndex,
-    /// Of a snapshot: one or more runs follow that belong to it, and without them it says nothing.
-    pub(crate) part: bool,
+    /// Tombstones of entries up to this one were left out; 0: none.
+    pub(crate) bare: LogIndex,
+    /// Whether it is a part of a snapshot.
+    pub(crate) part: Part,
+    /// Rows, tombstones included.
+    pub(crate) rows: u64,
+    /// Tombstones.
+    pub(crate) tombstones: u64,
     /// Blocks of rows, from the first block of the first segment on.
     pub(crate) data_blocks: u32,
     /// Blocks of the block index, behind the data blocks.
     pub(crate) index_blocks: u32,
+    /// Blocks of the filter, behind those; 0 if the run has none.
+    pub(crate) filter_blocks: u32,
     /// The segments that hold its blocks, in order.
     pub(crate) segments: Vec<SegmentId>,
-    /// The segments that hold its values.
-    pub(crate) values: Vec<SegmentId>,
+    /// The value segments that its rows point into, ascending; other runs may point into them too.
+    pub(crate) values: Vec<ValueRef>,
 }
 
 impl RunDescriptor {
-    /// All segments of the run.
-    pub(crate) fn own_segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
-        self.segments.iter().chain(&self.values).copied()
+    /// The segments of its blocks, and those of its values, which other runs may point into.
+    pub(crate) fn all_segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
+        let values = self.values.iter().map(|value| value.segment);
+        self.segments.iter().copied().chain(values)
+    }
+
+    /// Bytes of all values that its rows point to.
+    #[cfg(test)]
+    pub(crate) fn value_bytes(&self) -> u64 {
+        self.values.iter().map(|value| value.live).sum()
+    }
+
+    /// The generation of a value segment that its rows point into.
+    pub(crate) fn value_generation(&self, segment: SegmentId) -> Option<Generation> {
+        let at = self.values.binary_search_by_key(&segment, |value| value.segment).ok()?;
+        self.values.get(at).map(|value| value.generation)
+    }
+
+    /// Behind the last block that is kept in memory.
+    pub(crate) fn loaded_end(&self) -> u32 {
+        self.data_blocks + self.index_blocks + self.filter_blocks
+    }
+
+    /// Bytes of its encoding.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        RUN_FIELDS_BYTES + 4 + 4 * self.segments.len() + 4 + 28 * self.values.len()
     }
 }
+
+/// Bytes of the fields before the lists.
+const RUN_FIELDS_BYTES: usize = 82;
 
 impl Wire for RunDescriptor {
     fn encode(&self, out: &mut Encoder) {
         self.run.encode(out);
         self.table.encode(out);
-        self.previous.encode(out);
+        self.after.encode(out);
         self.through.encode(out);
-        self.part.encode(out);
+        self.bare.encode(out);
+        self.part.of.encode(out);
+        out.u32(self.part.number);
+        self.part.last.encode(out);
+        out.u64(self.rows);
+        out.u64(self.tombstones);
         out.u32(self.data_blocks);
         out.u32(self.index_blocks);
+        out.u32(self.filter_blocks);
         out.list(&self.segments);
         out.list(&self.values);
     }
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
+        let run = Self {
             run: Wire::decode(input)?,
             table: Wire::decode(input)?,
-            previous: Wire::decode(input)?,
+            after: Wire::decode(input)?,
             through: Wire::decode(input)?,
-            part: Wire::decode(input)?,
+            bare: Wire::decode(input)?,
+            part: Part {
+                of: Wire::decode(input)?,
+                number: input.u32()?,
+                last: Wire::decode(input)?,
+            },
+            rows: input.u64()?,
+            tombstones: input.u64()?,
             data_blocks: input.u32()?,
             index_blocks: input.u32()?,
+            filter_blocks: input.u32()?,
             segments: input.list("run segments", RUN_SEGMENTS_MAX)?,
-            values: input.list("value segments", RUN_SEGMENTS_MAX)?,
-        })
+            values: input.list("value segments", RUN_VALUES_MAX)?,
+        };
+        let ascending = run.values.windows(2).all(|pair| pair[0].segment < pair[1].segment);
+        let counts = run.tombstones <= run.rows && run.values.iter().all(|it| it.live <= it.used);
+        if !(ascending && counts && run.after < run.through && run.bare <= run.through) {
+            return Err(DecodeError::Invalid { what: "description of a run" });
+        }
+        Ok(run)
     }
 }
 
@@ -205,6 +312,44 @@ pub(crate) enum Edit {
     /// A snapshot of a range took the place of its table, or was laid over it, and the range's log
     /// begins after it.
     TableInstalled(Installation),
+    /// A merge: one run takes the place of neighbours in age.
+    RunsReplaced(Replacement),
+    /// Everything is forgotten but this, the runs in the edits that follow in the same checkpoint, and
+    /// chunk records of earlier edits that are in none of these runs.
+    Checkpoint {
+        /// Segments with chunks, their generation, and whether they are still open.
+        chunk_segments: Vec<(SegmentId, (Generation, bool))>,
+        /// Whether the chunk index is to be rebuilt.
+        rebuild: bool,
+    },
+}
+
+/// What a merge changes. Value segments that no run refers to any more are free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replacement {
+    /// The runs that are gone, oldest first: all parts of a snapshot or none.
+    pub(crate) removed: Vec<Generation>,
+    /// The run that has their rows. There always is one: an interval without a run would look like
+    /// a run that is lost.
+    pub(crate) added: RunDescriptor,
+}
+
+impl Wire for Replacement {
+    fn encode(&self, out: &mut Encoder) {
+        out.list(&self.removed);
+        self.added.encode(out);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let removed: Vec<Generation> = input.list("merged runs", INSTALLED_RUNS_MAX)?;
+        let added = RunDescriptor::decode(input)?;
+        // A merge gives a whole, which is younger than all that it is made of.
+        let whole = added.part == Part::whole(added.run);
+        if removed.is_empty() || !whole || removed.iter().any(|run| *run >= added.run) {
+            return Err(DecodeError::Invalid { what: "merge of runs" });
+        }
+        Ok(Self { removed, added })
+    }
 }
 
 /// A snapshot that a range begins with from now on. All of it counts at once.
@@ -244,15 +389,23 @@ impl Wire for Installation {
         let term = Wire::decode(input)?;
         let membership = input.bytes("membership of a snapshot", MEMBERSHIP_BYTES_MAX)?;
         let runs: Vec<RunDescriptor> = input.list("runs of a snapshot", INSTALLED_RUNS_MAX)?;
-        let own = |run: &RunDescriptor| run.table == table && run.through == index;
-        let ends = runs
-            .split_last()
-            .is_some_and(|(last, parts)| !last.part && parts.iter().all(|run| run.part));
-        if !(runs.iter().all(own) && ends && newer_than < index) {
+        let own = |run: &RunDescriptor| {
+            run.table == table && run.through == index && run.after == newer_than
+        };
+        if !(runs.iter().all(own) && is_whole(&runs) && newer_than < index) {
             return Err(DecodeError::Invalid { what: "runs of a snapshot" });
         }
         Ok(Self { table, newer_than, runs, index, term, membership })
     }
+}
+
+/// Whether these are all parts of one snapshot, in order.
+pub(crate) fn is_whole(parts: &[RunDescriptor]) -> bool {
+    let Some((first, last)) = parts.first().zip(parts.len().checked_sub(1)) else { return false };
+    (0..).zip(parts).all(|(number, run)| {
+        let expected = Part { of: first.run, number, last: number as usize == last };
+        run.part == expected
+    })
 }
 
 impl Wire for Edit {
@@ -291,6 +444,15 @@ impl Wire for Edit {
                 out.u8(8);
                 installation.encode(out);
             }
+            Self::RunsReplaced(replacement) => {
+                out.u8(9);
+                replacement.encode(out);
+            }
+            Self::Checkpoint { chunk_segments, rebuild } => {
+                out.u8(10);
+                out.list(chunk_segments);
+                rebuild.encode(out);
+            }
         }
     }
 
@@ -314,6 +476,11 @@ impl Wire for Edit {
                 runs: input.list("runs", SNAPSHOT_MAX)?,
             },
             8 => Self::TableInstalled(Wire::decode(input)?),
+            9 => Self::RunsReplaced(Wire::decode(input)?),
+            10 => Self::Checkpoint {
+                chunk_segments: input.list("chunk segments", SNAPSHOT_MAX)?,
+                rebuild: Wire::decode(input)?,
+            },
             tag => return Err(DecodeError::Tag { what: "edit", tag }),
         })
     }

@@ -14,8 +14,10 @@ use crate::object::{ObjectKey, Target};
 use crate::rng::Rng;
 
 use super::chunk::ChunkHeader;
-use super::edit::{ChunkRecord, Edit, Installation, RunDescriptor, TableId};
-use super::header::{SegmentContent, SegmentHeader};
+use super::edit::{
+    ChunkRecord, Edit, Installation, Part, Replacement, RunDescriptor, TableId, ValueRef,
+};
+use super::header::{RunPlace, SegmentContent, SegmentHeader};
 use super::layout::{Generation, Layout, SegmentId};
 use super::scan::SegmentScan;
 
@@ -64,17 +66,36 @@ pub(crate) fn layout() -> Layout {
     Layout { store: StoreId(7), area: 0, segment: 128 << 10, count: 8, tree_block: 4096 }
 }
 
-fn run() -> RunDescriptor {
+pub(crate) fn run() -> RunDescriptor {
     RunDescriptor {
         run: GENERATION,
         table: TableId::Range(RangeId(5)),
-        previous: Some(Generation(8)),
+        after: LogIndex(33),
         through: LogIndex(77),
-        part: false,
+        bare: LogIndex(20),
+        part: Part::whole(GENERATION),
+        rows: 900,
+        tombstones: 90,
         data_blocks: 12,
         index_blocks: 1,
+        filter_blocks: 2,
         segments: vec![SegmentId(1), SegmentId(2)],
-        values: vec![SegmentId(4)],
+        values: vec![ValueRef {
+            segment: SegmentId(4),
+            generation: Generation(8),
+            live: 700,
+            used: 900,
+        }],
+    }
+}
+
+fn place() -> RunPlace {
+    RunPlace {
+        ordinal: 1,
+        segments: 2,
+        description_block: 15,
+        description_bytes: 110,
+        description: Checksum(0x55),
     }
 }
 
@@ -100,19 +121,30 @@ fn write(number: u32, len: usize) -> ChunkWrite {
 
 #[test]
 fn segment_header_is_as_documented() {
-    let header = SegmentHeader { generation: GENERATION, content: SegmentContent::Run(run()) };
+    let header = SegmentHeader { generation: GENERATION, content: SegmentContent::Run(place()) };
     let bytes = header.encode(&layout(), SEGMENT);
     assert_eq!(bytes.len() as u64, SECTOR);
-    let expected: [(&str, &[u8]); 7] = [
+    let expected: [(&str, &[u8]); 12] = [
         ("version", &[1]),
         ("kind", &[3]),
         ("segment", &3_u32.to_le_bytes()),
         ("magic", b"TRINESEG"),
         ("store", &7_u64.to_le_bytes()),
         ("generation", &GENERATION.0.to_le_bytes()),
-        ("run", &run().to_bytes()),
+        ("ordinal", &1_u32.to_le_bytes()),
+        ("segments", &2_u32.to_le_bytes()),
+        ("description_block", &15_u32.to_le_bytes()),
+        ("description_bytes", &110_u32.to_le_bytes()),
+        ("description", &0x55_u64.to_le_bytes()),
+        ("zeros", &[0; 4032]),
     ];
     hold(DOC, "Segment header", &bytes, &expected);
+    for content in [SegmentContent::Values, SegmentContent::Chunks] {
+        let header = SegmentHeader { generation: GENERATION, content };
+        let bytes = header.encode(&layout(), SEGMENT);
+        assert_eq!(bytes[1], if content == SegmentContent::Values { 2 } else { 1 });
+        assert_eq!(SegmentHeader::decode(&bytes, &layout(), SEGMENT), Ok(header));
+    }
     assert_eq!(SegmentHeader::decode(&bytes, &layout(), SEGMENT), Ok(header));
     assert!(SegmentHeader::decode(&bytes, &layout(), SegmentId(2)).is_err(), "another place");
 }
@@ -153,19 +185,29 @@ fn chunk_header_is_as_documented() {
 #[test]
 fn run_description_is_as_documented() {
     let bytes = run().to_bytes();
-    let expected: [(&str, &[u8]); 9] = [
+    let expected: [(&str, &[u8]); 14] = [
         ("run", &GENERATION.0.to_le_bytes()),
         ("table_kind", &[0]),
         ("range", &5_u64.to_le_bytes()),
-        ("has_previous", &[1]),
-        ("previous", &8_u64.to_le_bytes()),
+        ("after", &33_u64.to_le_bytes()),
         ("through", &77_u64.to_le_bytes()),
-        ("part", &[0]),
+        ("bare", &20_u64.to_le_bytes()),
+        ("snapshot", &GENERATION.0.to_le_bytes()),
+        ("part", &0_u32.to_le_bytes()),
+        ("last_part", &[1]),
+        ("rows", &900_u64.to_le_bytes()),
+        ("tombstones", &90_u64.to_le_bytes()),
         ("data_blocks", &12_u32.to_le_bytes()),
         ("index_blocks", &1_u32.to_le_bytes()),
+        ("filter_blocks", &2_u32.to_le_bytes()),
     ];
     hold(DOC, "Run description", &bytes, &expected);
-    assert_eq!(bytes.len(), 43 + 4 + 8 + 4 + 4);
+    assert_eq!(bytes[82..94], *b"\x02\0\0\0\x01\0\0\0\x02\0\0\0");
+    let (generation, live, used) = (8_u64, 700_u64, 900_u64);
+    let numbers = [generation, live, used].map(u64::to_le_bytes).concat();
+    assert_eq!(bytes[94..], [&b"\x01\0\0\0\x04\0\0\0"[..], &numbers].concat());
+    assert_eq!(bytes.len(), run().encoded_bytes());
+    assert_eq!(RunDescriptor::from_bytes(&bytes), Ok(run()));
 }
 
 #[test]
@@ -193,11 +235,14 @@ fn record() -> ChunkRecord {
 }
 
 fn installation() -> Installation {
-    let part = RunDescriptor { part: true, run: Generation(7), ..run() };
+    let of = Generation(7);
+    let first = Part { of, number: 0, last: false };
+    let first = RunDescriptor { part: first, run: of, ..run() };
+    let last = RunDescriptor { part: Part { of, number: 1, last: true }, ..run() };
     Installation {
         table: TableId::Range(RangeId(5)),
         newer_than: LogIndex(33),
-        runs: vec![part, run()],
+        runs: vec![first, last],
         index: LogIndex(77),
         term: Term(4),
         membership: Bytes::from_static(b"voters"),
@@ -214,10 +259,34 @@ fn a_snapshot_without_its_last_run_or_of_the_chunk_index_is_refused() {
     assert!(!refused(|_| {}));
     assert!(refused(|it| it.runs.truncate(1)));
     assert!(refused(|it| it.runs.clear()));
-    assert!(refused(|it| it.runs[0].part = false));
+    assert!(refused(|it| it.runs[0].part.last = true));
+    assert!(refused(|it| it.runs[1].part.last = false));
+    assert!(refused(|it| it.runs[1].part.number = 2));
+    assert!(refused(|it| it.runs[1].part.of = Generation(6)));
+    assert!(refused(|it| it.runs[1].after = LogIndex(32)));
     assert!(refused(|it| it.runs[1].through = LogIndex(76)));
     assert!(refused(|it| it.newer_than = LogIndex(78)));
     assert!(refused(|it| it.table = TableId::Chunks));
+}
+
+fn replacement() -> Replacement {
+    Replacement { removed: vec![Generation(3), Generation(2)], added: run() }
+}
+
+#[test]
+fn a_merge_of_nothing_into_a_part_or_into_an_older_run_is_refused() {
+    let refused = |change: fn(&mut Replacement)| {
+        let mut replacement = replacement();
+        change(&mut replacement);
+        Replacement::from_bytes(&replacement.to_bytes()).is_err()
+    };
+    assert!(!refused(|_| {}));
+    assert!(refused(|it| it.removed.clear()));
+    assert!(refused(|it| it.removed.push(GENERATION)));
+    assert!(refused(|it| it.added.part.last = false));
+    assert!(refused(|it| it.added.part.of = Generation(1)));
+    assert!(refused(|it| it.added.tombstones = it.added.rows + 1));
+    assert!(refused(|it| it.added.values[0].used = 699));
 }
 
 fn edits() -> Vec<(&'static str, Edit)> {
@@ -236,6 +305,11 @@ fn edits() -> Vec<(&'static str, Edit)> {
         ("ChunkIndexRebuilt", Edit::ChunkIndexRebuilt),
         ("Snapshot", Edit::Snapshot { chunk_segments, runs: vec![run()] }),
         ("TableInstalled", Edit::TableInstalled(installation())),
+        ("RunsReplaced", Edit::RunsReplaced(replacement())),
+        (
+            "Checkpoint",
+            Edit::Checkpoint { chunk_segments: vec![(SEGMENT, (GENERATION, true))], rebuild: true },
+        ),
     ]
 }
 
@@ -254,7 +328,7 @@ fn mutated_bytes_are_errors_or_other_values_and_never_panic() {
     let mut rng = Rng::new(5);
     let header = ChunkHeader::of_write(&write(1, 5000)).unwrap();
     let chunk = header.encode(&layout(), SEGMENT, GENERATION, 4096);
-    let content = SegmentContent::Values(run());
+    let content = SegmentContent::Run(place());
     let segment = SegmentHeader { generation: GENERATION, content }.encode(&layout(), SEGMENT);
     for _ in 0..4000 {
         for (_, edit) in edits() {

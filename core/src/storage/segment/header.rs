@@ -1,7 +1,7 @@
 //! The first sector of a segment: what the segment is. Byte table: `docs/disk-format-segments.md`.
 //!
 //! The journal's edits are what counts. Headers are read only when the journal was damaged. A run's
-//! headers are written after its body is durable, so that a header vouches for the whole run.
+//! headers are written after its body and its values are durable, so that they vouch for all of it.
 
 use bytes::Bytes;
 
@@ -9,7 +9,6 @@ use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::disk::SECTOR;
 use crate::hash::Checksum;
 
-use super::edit::RunDescriptor;
 use super::layout::{Generation, Layout, SegmentId};
 
 const VERSION: u8 = 1;
@@ -18,18 +17,33 @@ const MAGIC: u64 = u64::from_le_bytes(*b"TRINESEG");
 const CHECKSUM_AT: usize = 4088;
 
 /// What a segment is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentContent {
     /// Chunks.
     Chunks,
-    /// Values of a run.
-    Values(RunDescriptor),
+    /// Values of runs.
+    Values,
     /// Blocks of a run.
-    Run(RunDescriptor),
+    Run(RunPlace),
+}
+
+/// Which segment of its run it is, and where the run's description stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunPlace {
+    /// The segment's place in the run, from 0.
+    pub(crate) ordinal: u32,
+    /// How many segments hold the run's blocks.
+    pub(crate) segments: u32,
+    /// The first block of the description.
+    pub(crate) description_block: u32,
+    /// Bytes of the description.
+    pub(crate) description_bytes: u32,
+    /// XXH3-64 of the description, seed 0.
+    pub(crate) description: Checksum,
 }
 
 /// A segment's header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     /// Which life of the segment.
     pub(crate) generation: Generation,
@@ -44,7 +58,7 @@ impl SegmentHeader {
         out.u8(VERSION);
         out.u8(match self.content {
             SegmentContent::Chunks => 1,
-            SegmentContent::Values(_) => 2,
+            SegmentContent::Values => 2,
             SegmentContent::Run(_) => 3,
         });
         out.u16(0);
@@ -53,10 +67,15 @@ impl SegmentHeader {
         layout.store.encode(&mut out);
         self.generation.encode(&mut out);
         match &self.content {
-            SegmentContent::Chunks => {}
-            SegmentContent::Values(run) | SegmentContent::Run(run) => run.encode(&mut out),
+            SegmentContent::Chunks | SegmentContent::Values => {}
+            SegmentContent::Run(place) => {
+                out.u32(place.ordinal);
+                out.u32(place.segments);
+                out.u32(place.description_block);
+                out.u32(place.description_bytes);
+                place.description.encode(&mut out);
+            }
         }
-        assert!(out.len() <= CHECKSUM_AT, "a run's description fits into a sector");
         out.pad_to(usize::try_from(SECTOR).expect("a sector is small"));
         let sum = Checksum::of(seed(layout, segment), &out.as_slice()[..CHECKSUM_AT]);
         out.patch_u64(CHECKSUM_AT, sum.0);
@@ -93,8 +112,14 @@ impl SegmentHeader {
         let generation = Generation::decode(&mut input)?;
         let content = match kind {
             1 => SegmentContent::Chunks,
-            2 => SegmentContent::Values(Wire::decode(&mut input)?),
-            3 => SegmentContent::Run(Wire::decode(&mut input)?),
+            2 => SegmentContent::Values,
+            3 => SegmentContent::Run(RunPlace {
+                ordinal: input.u32()?,
+                segments: input.u32()?,
+                description_block: input.u32()?,
+                description_bytes: input.u32()?,
+                description: Wire::decode(&mut input)?,
+            }),
             tag => return Err(DecodeError::Tag { what: "segment header", tag }),
         };
         Ok(Self { generation, content })

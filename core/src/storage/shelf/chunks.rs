@@ -296,6 +296,7 @@ impl Shelf {
             return;
         };
         let head = header.encode(&self.layout, place.segment, place.generation, place.at);
+        self.chunks_bytes += bytes;
         let data_at = place.at + header.header_bytes();
         let record = ChunkRecord {
             segment: place.segment,
@@ -500,10 +501,11 @@ impl Shelf {
         sound.then_some(ChunkCopy { owner, epoch, block_size, data, checksums })
     }
 
-    /// Open segments ahead of need, as long as flushes keep their reserve.
+    /// Open segments ahead of need, as long as flushes and merges keep their reserves.
     pub(super) fn open_ahead(&mut self, io: &mut Io<'_>) {
         while self.chunks.begin_opening() {
-            let segment = (self.segments.free() > self.reserve).then(|| self.segments.reserve());
+            let kept = self.reserve.data + self.merge_reserve();
+            let segment = (self.segments.free() > kept).then(|| self.segments.reserve());
             let Some(segment) = segment.flatten() else {
                 self.chunks.opening_failed();
                 return;

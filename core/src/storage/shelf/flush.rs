@@ -7,15 +7,16 @@
 //! Headers follow the body's sync, so that a header vouches for all of its run. The run counts from
 //! the moment when its edit is durable; a crash before that leaves its segments free.
 
+use crate::disk::Room;
 use crate::ids::LogIndex;
 
 use super::super::io::Io;
-use super::super::segment::allocator::SegmentState;
 use super::super::segment::edit::{Edit, TableId};
 use super::super::segment::layout::{Generation, SegmentId};
 use super::super::tree::run::Run;
-use super::super::tree::run_writer::{self, DiskWrite, RunImage};
+use super::super::tree::run_builder::{self, DiskWrite, RunImage, RunSpec};
 use super::super::tree::table::Frozen;
+use super::recover::Phase;
 use super::{DiskPurpose, EditPurpose, Output, Shelf, SyncPurpose};
 
 /// A flush under way.
@@ -24,6 +25,8 @@ pub(super) struct Flush {
     table: TableId,
     through: LogIndex,
     run: Run,
+    /// All segments that are new with it.
+    segments: Vec<SegmentId>,
     stage: Stage,
     content: Content,
     /// The table was reset meanwhile: what is written counts for nothing.
@@ -50,16 +53,16 @@ enum Stage {
 }
 
 impl Flush {
-    /// A flush whose body, in so many writes, is being written.
+    /// A flush of what was built, and the writes of its body.
     pub(super) fn new(
         table: TableId,
         through: LogIndex,
-        run: Run,
-        (writes_left, headers): (usize, Vec<DiskWrite>),
+        image: RunImage,
         content: Content,
-    ) -> Self {
-        let stage = Stage::Body { writes_left, headers };
-        Self { table, through, run, stage, content, abandoned: false }
+    ) -> (Self, Vec<DiskWrite>) {
+        let RunImage { run, body, headers, segments } = image;
+        let stage = Stage::Body { writes_left: body.len(), headers };
+        (Self { table, through, run, segments, stage, content, abandoned: false }, body)
     }
 
     /// Whether it writes out a memtable of this table.
@@ -75,11 +78,6 @@ impl Flush {
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
     }
-
-    fn segments(&self) -> Vec<SegmentId> {
-        let run = &self.run.descriptor;
-        run.segments.iter().chain(&run.values).copied().collect()
-    }
 }
 
 impl Shelf {
@@ -94,10 +92,15 @@ impl Shelf {
         self.is_over_limit(table) && !self.wants_freeze(table)
     }
 
-    /// Whether what flushes will need is left. Chunks leave it to them; rows in hand can be written
-    /// out with it.
-    pub(crate) fn has_room_for_rows(&self) -> bool {
-        self.segments.free() >= self.reserve
+    /// For what there are segments left. If applying stalled for want of them, nothing could be read
+    /// any more either; and without those that a merge needs, what is deleted would never be freed.
+    pub(crate) fn room(&self) -> Room {
+        let merge = self.merge_reserve();
+        match self.segments.free() {
+            free if free < self.reserve.deletes + merge => Room::Housekeeping,
+            free if free < self.reserve.data + merge => Room::Deletes,
+            _ => Room::Data,
+        }
     }
 
     /// Write a table's rows out, which are those of all entries up to `through`, the last applied.
@@ -109,18 +112,20 @@ impl Shelf {
             return false;
         }
         assert!(through >= rows.active.last(), "rows of an entry after {through} are in memory");
-        let (previous, segments) = (rows.newest_run(), &mut self.segments);
-        let image = run_writer::build(
-            self.layout,
+        let spec = RunSpec {
             table,
-            previous,
-            (through, false),
-            &rows.active,
-            segments,
-        );
-        let Some(RunImage { run, body, headers }) = image else { return false };
+            after: rows.flushed,
+            through,
+            bare: LogIndex(0),
+            part_of: None,
+            last: true,
+            rows_max: rows.active.len(),
+        };
+        let image = run_builder::build(self.layout, spec, &rows.active, &mut self.segments);
+        let Some(image) = image else { return false };
         rows.frozen = Some(Frozen { rows: std::mem::take(&mut rows.active), through });
-        self.flush = Some(Flush::new(table, through, run, (body.len(), headers), Content::Frozen));
+        let (flush, body) = Flush::new(table, through, image, Content::Frozen);
+        self.flush = Some(flush);
         self.start_writes(body, io);
         true
     }
@@ -128,11 +133,22 @@ impl Shelf {
     /// The chunk index is frozen by the shelf itself.
     pub(super) fn freeze_chunk_index(&mut self, io: &mut Io<'_>) {
         if self.wants_freeze(TableId::Chunks) {
-            let through = self.chunks.sequence();
-            if self.freeze(TableId::Chunks, through, io) {
-                self.chunks.advance_sequence(through);
-            }
+            self.write_out_chunk_index(io);
         }
+    }
+
+    /// Have all records of the chunk index written out, so that the journal need not keep them. A flush
+    /// that is running goes first: to be asked again.
+    pub(crate) fn write_out_chunk_index(&mut self, io: &mut Io<'_>) {
+        let through = self.chunks.sequence();
+        if self.can_freeze(TableId::Chunks) && self.freeze(TableId::Chunks, through, io) {
+            self.chunks.advance_sequence(through);
+        }
+    }
+
+    /// Whether a table's memtable could be written out now, however small it is.
+    pub(crate) fn can_freeze(&self, table: TableId) -> bool {
+        matches!(self.phase, Phase::Ready) && self.flush.is_none() && self.has_room_for_flush(table)
     }
 
     pub(super) fn flush_written(&mut self, io: &mut Io<'_>) {
@@ -151,7 +167,7 @@ impl Shelf {
         let Some(mut flush) = self.flush.take() else { return };
         if flush.abandoned {
             // Headers may be there: they go the way of all that is given up.
-            for segment in flush.segments() {
+            for segment in flush.segments {
                 self.wipe(segment, io);
             }
             return;
@@ -180,17 +196,13 @@ impl Shelf {
         let Some(flush) = self.flush.take_if(|flush| flush.run.descriptor.run == run) else {
             return;
         };
-        let segments = flush.segments();
         let Flush { table: id, through, run, .. } = flush;
-        let generation = run.descriptor.run;
-        for segment in &segments {
-            self.segments.set(*segment, SegmentState::Run(generation));
-        }
-        self.runs.insert(generation, (id, segments));
+        self.holdings.add(&run.descriptor, &mut self.segments);
         let table = self.tables.entry(id).or_default();
         table.runs.insert(0, run);
         table.flushed = through;
         table.frozen = None;
+        self.compaction.runs_changed();
         out.push(Output::Flushed { table: id, through });
     }
 
@@ -204,13 +216,12 @@ impl Shelf {
             flush.abandoned = true;
             return Vec::new();
         }
-        let segments = flush.segments();
-        self.flush = None;
-        segments
+        self.flush.take().map_or_else(Vec::new, |flush| flush.segments)
     }
 
     pub(super) fn start_writes(&mut self, writes: Vec<DiskWrite>, io: &mut Io<'_>) {
         for (offset, parts) in writes {
+            self.flushed_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
             let token = io.write(offset, parts);
             self.disk.insert(token, DiskPurpose::Flush);
         }
@@ -226,7 +237,7 @@ impl Shelf {
     }
 
     fn has_room_for_flush(&self, table: TableId) -> bool {
-        let needed = run_writer::segments_needed(&self.layout, self.active_bytes(table));
+        let needed = run_builder::segments_needed(&self.layout, self.active_bytes(table));
         self.segments.free() >= needed
     }
 

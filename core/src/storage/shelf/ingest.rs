@@ -13,12 +13,10 @@ use bytes::Bytes;
 use crate::ids::{LogIndex, Term};
 
 use super::super::io::Io;
-use super::super::segment::allocator::SegmentState;
 use super::super::segment::edit::{Edit, Installation, TableId};
-use super::super::segment::layout::SegmentId;
 use super::super::tree::memtable::Memtable;
 use super::super::tree::run::Run;
-use super::super::tree::run_writer::{self, RunImage};
+use super::super::tree::run_builder::{self, RunSpec};
 use super::super::tree::table::Table;
 use super::super::tree::view::TableView;
 use super::flush::{Content, Flush};
@@ -33,6 +31,8 @@ pub(super) struct Ingest {
     newer_than: LogIndex,
     /// The entry whose state it is.
     through: LogIndex,
+    /// The giver had no tombstones of entries up to this one.
+    bare: LogIndex,
     /// Rows that are in no run yet.
     staging: Memtable,
     /// Newest first.
@@ -64,15 +64,22 @@ pub(crate) enum Ingested {
 }
 
 impl Ingest {
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.staging.bytes() + self.staged.iter().map(Run::index_bytes).sum::<u64>()
+    /// Whether what the table has is about to be replaced.
+    pub(super) fn is_installing(&self, table: TableId) -> bool {
+        self.table == table && self.stage == Stage::Installing
+    }
+
+    /// Bytes of rows that wait to be written, and of the block indexes of staged runs.
+    pub(super) fn memory_bytes(&self) -> (u64, u64) {
+        (self.staging.bytes(), self.staged.iter().map(Run::memory_bytes).sum())
     }
 }
 
 impl Shelf {
     /// Begin to take a snapshot of a table, the state after the entry `through`. One that is under
     /// way is given up. `newer_than` must be 0 or what the table has flushed, and nothing may be
-    /// flushing.
+    /// flushing. Tombstones of entries up to `bare` are not among the rows: only a state as a whole may
+    /// lack any.
     ///
     /// # Panics
     /// If these rules are broken.
@@ -80,7 +87,7 @@ impl Shelf {
         &mut self,
         table: TableId,
         newer_than: LogIndex,
-        through: LogIndex,
+        (through, bare): (LogIndex, LogIndex),
         io: &mut Io<'_>,
     ) {
         assert!(table != TableId::Chunks, "the chunk index is the store's own");
@@ -88,10 +95,11 @@ impl Shelf {
         assert!(newer_than < through, "a snapshot says something new");
         let base = self.flushed(table);
         assert!(newer_than == LogIndex(0) || newer_than == base, "{newer_than} is not {base}");
+        assert!(newer_than == LogIndex(0) || bare <= newer_than, "deleted rows would stay");
         self.abort_ingest(io);
         let (staging, staged) = (Memtable::default(), Vec::new());
         let stage = Stage::Rows;
-        self.ingest = Some(Ingest { table, newer_than, through, staging, staged, stage });
+        self.ingest = Some(Ingest { table, newer_than, through, bare, staging, staged, stage });
     }
 
     /// Take the next row, in key order.
@@ -155,22 +163,26 @@ impl Shelf {
     /// Begin to write the staging memtable out. `false`: there is no room.
     fn stage_run(&mut self, part: bool, io: &mut Io<'_>) -> bool {
         let Some(ingest) = &mut self.ingest else { return false };
-        let needed = run_writer::segments_needed(&self.layout, ingest.staging.bytes());
-        if self.segments.free() < needed + self.reserve {
+        let needed = run_builder::segments_needed(&self.layout, ingest.staging.bytes());
+        if self.segments.free() < needed + self.reserve.deletes {
             return false;
         }
-        let base = match ingest.newer_than {
-            LogIndex(0) => None,
-            _ => self.tables.get(&ingest.table).and_then(Table::newest_run),
+        let staged = (0..).zip(&ingest.staged).last();
+        let spec = RunSpec {
+            table: ingest.table,
+            after: ingest.newer_than,
+            through: ingest.through,
+            // What lies below still has its tombstones, if it ever had them.
+            bare: if ingest.newer_than == LogIndex(0) { ingest.bare } else { LogIndex(0) },
+            part_of: staged.map(|(last, first)| (first.descriptor.run, last + 1)),
+            last: !part,
+            rows_max: ingest.staging.len(),
         };
-        let previous = ingest.staged.first().map(|run| run.descriptor.run).or(base);
-        let (layout, end) = (self.layout, (ingest.through, part));
-        let (rows, segments) = (&ingest.staging, &mut self.segments);
-        let image = run_writer::build(layout, ingest.table, previous, end, rows, segments);
-        let Some(RunImage { run, body, headers }) = image else { return false };
+        let image = run_builder::build(self.layout, spec, &ingest.staging, &mut self.segments);
+        let Some(image) = image else { return false };
         ingest.staging = Memtable::default();
-        let (table, through) = (ingest.table, ingest.through);
-        self.flush = Some(Flush::new(table, through, run, (body.len(), headers), Content::Staged));
+        let (flush, body) = Flush::new(spec.table, spec.through, image, Content::Staged);
+        self.flush = Some(flush);
         self.start_writes(body, io);
         true
     }
@@ -191,7 +203,7 @@ impl Shelf {
         if let Some(flush) = self.flush.as_mut().filter(|flush| flush.is_staged()) {
             flush.abandon();
         }
-        let own = ingest.staged.iter().flat_map(|run| run.descriptor.own_segments());
+        let own = ingest.staged.iter().flat_map(|run| run.descriptor.all_segments());
         for segment in own.collect::<Vec<_>>() {
             self.forget_segment(segment);
             self.wipe(segment, io);
@@ -262,16 +274,12 @@ impl Shelf {
             }
         }
         for run in &staged {
-            let generation = run.descriptor.run;
-            let own: Vec<SegmentId> = run.descriptor.own_segments().collect();
-            for segment in &own {
-                self.segments.set(*segment, SegmentState::Run(generation));
-            }
-            self.runs.insert(generation, (id, own));
+            self.holdings.add(&run.descriptor, &mut self.segments);
         }
         let table = self.tables.entry(id).or_default();
         staged.append(&mut table.runs);
         *table = Table { runs: staged, flushed: through, ..Table::default() };
+        self.compaction.runs_changed();
         out.push(Output::Installed { table: id });
     }
 

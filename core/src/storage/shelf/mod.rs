@@ -16,7 +16,11 @@
 //! 5. After [`Output::Fatal`] the store halts.
 
 mod chunks;
+mod compact;
+mod fetch;
 mod flush;
+mod found;
+mod holdings;
 mod ingest;
 mod recover;
 #[cfg(test)]
@@ -29,10 +33,11 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::cluster::Geometry;
-use crate::codec::{DecodeError, Wire};
+use crate::codec::Wire;
 use crate::disk::{DiskOutput, DiskResult};
 use crate::hash::Checksum;
 use crate::ids::{ChunkId, DiskToken, Incarnation, LogIndex, StoreId};
+use crate::memory::MemoryAccount;
 use crate::message::ChunkError;
 use crate::rows::{Miss, RowWrite};
 
@@ -40,20 +45,23 @@ use super::durable::Durable;
 use super::io::{Io, SyncTicket};
 use super::segment::allocator::{SegmentState, Segments};
 use super::segment::chunk_store::ChunkStore;
+use super::segment::edit::Edit;
 pub(crate) use super::segment::edit::TableId;
-use super::segment::edit::{Edit, RunDescriptor};
-use super::segment::layout::{Generation, Layout, SegmentId, sector_span};
-use super::tree::block::{Block, BlockKind};
-use super::tree::cache::{BlockCache, Cached};
-use super::tree::run::{Run, block_at};
+use super::segment::layout::{Generation, Layout, SegmentId};
+use super::tree::VALUE_BYTES_MAX;
+use super::tree::cache::BlockCache;
 use super::tree::table::Table;
-use super::tree::value::{self, PIECE_HEADER_BYTES, Piece};
 use super::tree::view::TableView;
 use chunks::Job;
 pub(crate) use chunks::{Look, Looked};
+use compact::Compaction;
+pub use compact::{Merged, Written};
+use fetch::Fetch;
 use flush::Flush;
+use holdings::Holdings;
 use ingest::Ingest;
 pub(crate) use ingest::Ingested;
+pub(crate) use recover::RecoveredEdit;
 use recover::{Phase, Rebuild};
 use views::Views;
 pub(crate) use views::{ViewError, ViewId, ViewRow};
@@ -75,6 +83,8 @@ pub(crate) struct ShelfConfig {
     pub(crate) block_cache_bytes: u64,
     /// Chunk bytes in hand, written or read.
     pub(crate) chunk_bytes_max: u64,
+    /// Tombstones of so many entries are kept for replicas that lag.
+    pub(crate) tombstone_lag: u64,
 }
 
 /// What the caller has to know or do.
@@ -92,12 +102,15 @@ pub(crate) enum Output {
         id: u64,
         /// The edit.
         edit: Bytes,
+        /// It has chunk records of this batch, and is needed until [`Shelf::flushed`] says that the
+        /// chunk index has them in runs.
+        chunks: Option<LogIndex>,
     },
     /// What a read missed is in memory: ask again, and then [`Shelf::release`] it, once for each call
     /// of [`Shelf::fetch`].
     Fetched(Miss),
     /// Entries up to `through` are on the disk as rows.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the truncation of the log, to come"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "the log is truncated by what `flushed` says"))]
     Flushed {
         /// Of which table.
         table: TableId,
@@ -165,6 +178,9 @@ enum DiskPurpose {
     Flush,
     OpenHeader(SegmentId, Generation),
     Wipe(SegmentId),
+    Trim(SegmentId),
+    MergeRead(compact::MergeRead),
+    MergeWrite,
     Recover,
     Rebuild(u64),
 }
@@ -178,6 +194,7 @@ enum SyncPurpose {
     /// A chunk that was read and verified: op.
     Proven(u64),
     Flush,
+    Merge,
     Open(SegmentId, Generation),
     Wiped(SegmentId),
     Recover,
@@ -189,26 +206,40 @@ enum EditPurpose {
     Opened(SegmentId, Generation),
     Sealed(SegmentId),
     Run(Generation),
+    /// A merge gave this run.
+    Merged(Generation),
     /// These segments are to be wiped and are then free.
     Reset(Vec<SegmentId>),
     Chunks,
     /// The snapshot that is being taken.
     Installed,
+    /// The chunk index, by the rebuild of this number, is complete.
+    Rebuilt(u64),
     Nothing,
 }
 
-/// Who waits for a span.
-#[derive(Debug, Default)]
-struct Fetch {
-    /// Calls of [`Shelf::fetch`].
-    readers: u32,
-    /// Chunk calls.
-    jobs: Vec<Job>,
-    /// The run that stood there was dropped while the read was under way; the segment may be in use
-    /// again by now, and what the read brings belongs to no one.
-    stale: bool,
-    /// Whether one of them must have it pinned.
-    must: bool,
+/// Bytes of rows that one log entry may write: a batch of commands, and what rows cost besides.
+const ENTRY_ROWS_BYTES: u64 = 2 << 20;
+
+/// Free segments below which a disk takes no more of something. The merges that free segments need some
+/// first, so that more is kept back from data than flushes alone need.
+#[derive(Clone, Copy, Debug)]
+struct Reserve {
+    /// Chunks, and commands that bring data.
+    data: usize,
+    /// Deletes: their rows must be written out too.
+    deletes: usize,
+}
+
+impl Reserve {
+    /// `flush`: segments that one flush takes at most; `count`: segments of the disk.
+    fn new(flush: usize, count: usize) -> Self {
+        // Two flushes, of a range and of the chunk index, and as much again. A small disk has to do
+        // with less, but for one flush.
+        let deletes = (2 * flush).min(count / 4).max(flush);
+        let data = (4 * flush).min(count / 3).max(deletes + 1);
+        Self { data, deletes }
+    }
 }
 
 /// Segments and tables of one disk.
@@ -217,17 +248,17 @@ pub(crate) struct Shelf {
     config: ShelfConfig,
     layout: Layout,
     segments: Segments,
-    /// Free segments that chunks leave to flushes.
-    reserve: usize,
+    /// Free segments that data leaves to deletes, and all clients to housekeeping.
+    reserve: Reserve,
     tables: BTreeMap<TableId, Table>,
     /// What is seen of a table that was never written to.
     empty: Table,
-    /// To which table a run belongs, also one that could not be loaded.
-    runs: BTreeMap<Generation, (TableId, Vec<SegmentId>)>,
+    holdings: Holdings,
     cache: BlockCache,
     fetches: BTreeMap<Miss, Fetch>,
     flush: Option<Flush>,
     ingest: Option<Ingest>,
+    compaction: Compaction,
     views: Views,
     chunks: ChunkStore,
     /// Chunk writes that wait for an open segment.
@@ -236,11 +267,17 @@ pub(crate) struct Shelf {
     rebuild: Option<Rebuild>,
     /// How many have been begun.
     rebuilds: u64,
+    /// The journal does not say that the last of them is complete.
+    index_is_lost: bool,
     disk: BTreeMap<DiskToken, DiskPurpose>,
     syncs: BTreeMap<SyncTicket, SyncPurpose>,
     edits: BTreeMap<u64, EditPurpose>,
     next_edit: u64,
     dead: bool,
+    /// Bytes of keys and values that were applied, of ranges; of chunks; and of runs written out.
+    rows_bytes: u64,
+    chunks_bytes: u64,
+    flushed_bytes: u64,
 }
 
 impl Shelf {
@@ -248,9 +285,8 @@ impl Shelf {
     pub(crate) fn new(config: ShelfConfig) -> Self {
         let layout = Layout::new(config.store, &config.geometry, config.area);
         let segments = Segments::new(layout.count, config.incarnation);
-        // Two flushes: of a range, and of the chunk index. On a small disk a quarter has to do.
-        let wanted = 2 * super::tree::run_writer::segments_needed(&layout, config.memtable_bytes);
-        let reserve = wanted.min(layout.count as usize / 4);
+        let flush = super::tree::run_builder::segments_needed(&layout, config.memtable_bytes);
+        let reserve = Reserve::new(flush, layout.count as usize);
         Self {
             config,
             layout,
@@ -258,22 +294,27 @@ impl Shelf {
             reserve,
             tables: BTreeMap::from([(TableId::Chunks, Table::default())]),
             empty: Table::default(),
-            runs: BTreeMap::new(),
+            holdings: Holdings::default(),
             cache: BlockCache::new(config.block_cache_bytes),
             fetches: BTreeMap::new(),
             flush: None,
             ingest: None,
+            compaction: Compaction::default(),
             views: Views::default(),
             chunks: ChunkStore::default(),
             room: VecDeque::new(),
             phase: Phase::default(),
             rebuild: None,
             rebuilds: 0,
+            index_is_lost: false,
             disk: BTreeMap::new(),
             syncs: BTreeMap::new(),
             edits: BTreeMap::new(),
             next_edit: 0,
             dead: false,
+            rows_bytes: 0,
+            chunks_bytes: 0,
+            flushed_bytes: 0,
         }
     }
 
@@ -283,6 +324,8 @@ impl Shelf {
     /// If it is not, or if a key or value is over its limit.
     pub(crate) fn write_rows(&mut self, table: TableId, index: LogIndex, rows: &[RowWrite]) {
         assert!(table != TableId::Chunks, "the shelf itself writes the chunk index");
+        let bytes = |row: &RowWrite| row.key.len() + row.value.as_ref().map_or(0, Bytes::len);
+        self.rows_bytes += rows.iter().map(bytes).sum::<usize>() as u64;
         self.tables.entry(table).or_default().write(index, rows);
     }
 
@@ -290,19 +333,6 @@ impl Shelf {
     pub(crate) fn rows(&self, table: TableId) -> TableView<'_> {
         let table = self.tables.get(&table).unwrap_or(&self.empty);
         TableView::new(table, &self.cache, &self.layout)
-    }
-
-    /// Have what a read missed brought into memory. [`Output::Fetched`] follows, also at once.
-    /// `must` keeps it for a reader that needs all it asked for at once; see [`BlockCache::pin`].
-    pub(crate) fn fetch(&mut self, miss: Miss, must: bool, io: &mut Io<'_>, out: &mut Vec<Output>) {
-        if self.cache.contains(miss) {
-            self.cache.pin(miss, must);
-            out.push(Output::Fetched(miss));
-            return;
-        }
-        let fetch = self.begin_fetch(miss, io);
-        fetch.readers += 1;
-        fetch.must |= must;
     }
 
     /// A reader that had fetched a span does not need it any more.
@@ -323,6 +353,7 @@ impl Shelf {
     fn drop_table(&mut self, table: TableId, out: &mut Vec<Output>) {
         let mut segments = self.drop_runs(table);
         segments.extend(self.abandon_flush(table));
+        segments.extend(self.abandon_merge(table));
         self.tables.insert(table, Table::default());
         self.journal(&Edit::TableReset { table }, EditPurpose::Reset(segments), out);
     }
@@ -330,14 +361,7 @@ impl Shelf {
     /// Forget a table's runs. The segments given back are reserved; they are to be wiped once an edit
     /// that says so is durable.
     fn drop_runs(&mut self, table: TableId) -> Vec<SegmentId> {
-        let mut segments = Vec::new();
-        self.runs.retain(|_, (owner, own)| {
-            let dropped = *owner == table;
-            if dropped {
-                segments.append(own);
-            }
-            !dropped
-        });
+        let segments = self.holdings.remove_table(table);
         for segment in &segments {
             self.forget_segment(*segment);
         }
@@ -345,6 +369,7 @@ impl Shelf {
             table.runs.clear();
         }
         self.views.table_replaced(table);
+        self.compaction.runs_changed();
         segments
     }
 
@@ -370,6 +395,7 @@ impl Shelf {
             }
             Some(EditPurpose::Sealed(segment)) => self.seal(segment),
             Some(EditPurpose::Run(run)) => self.flush_journaled(run, out),
+            Some(EditPurpose::Merged(run)) => self.merge_journaled(run, io),
             Some(EditPurpose::Reset(segments)) => {
                 for segment in segments {
                     self.wipe(segment, io);
@@ -377,6 +403,7 @@ impl Shelf {
             }
             Some(EditPurpose::Chunks) => self.chunks.edit_in_flight = false,
             Some(EditPurpose::Installed) => self.installed(io, out),
+            Some(EditPurpose::Rebuilt(serial)) => self.index_is_lost &= serial != self.rebuilds,
         }
         self.drive(io, out);
     }
@@ -416,6 +443,17 @@ impl Shelf {
                     self.sync(SyncPurpose::Wiped(segment), io);
                 }
             }
+            DiskPurpose::Trim(segment) => {
+                if self.written(result, "zeros", out) {
+                    self.segments.set(segment, SegmentState::Free);
+                }
+            }
+            DiskPurpose::MergeRead(read) => self.merge_was_read(read, result, out),
+            DiskPurpose::MergeWrite => {
+                if self.written(result, "merged rows", out) {
+                    self.merge_was_written();
+                }
+            }
             DiskPurpose::Recover => self.recover_read(result, io, out),
             DiskPurpose::Rebuild(serial) => self.rebuild_read(serial, result),
         }
@@ -442,15 +480,27 @@ impl Shelf {
                 out.push(Output::ChunkLooked { op, result: Ok(Looked::Proven(durable)) });
             }
             SyncPurpose::Flush => self.flush_synced(io, out),
+            SyncPurpose::Merge => self.merge_synced(io),
             SyncPurpose::Open(segment, generation) => {
                 let edit = Edit::SegmentOpened { segment, generation };
                 self.journal(&edit, EditPurpose::Opened(segment, generation), out);
             }
-            SyncPurpose::Wiped(segment) => self.segments.set(segment, SegmentState::Free),
+            SyncPurpose::Wiped(segment) => self.trim(segment, io),
             SyncPurpose::Recover => self.recovered(out),
         }
         self.drive(io, out);
         true
+    }
+
+    /// What was written since the start, of what it has to count: all but the journal.
+    pub(crate) fn bytes_written(&self) -> Written {
+        Written {
+            rows: self.rows_bytes,
+            chunks: self.chunks_bytes,
+            flushes: self.flushed_bytes,
+            merges: self.compaction.done.bytes,
+            others: 0,
+        }
     }
 
     /// Segments that hold nothing.
@@ -458,23 +508,36 @@ impl Shelf {
         self.segments.free()
     }
 
-    /// Bytes of memtables, block indexes, cached blocks and chunks in hand.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let tables: u64 = self.tables.values().map(Table::memory_bytes).sum();
-        let ingest = self.ingest.as_ref().map_or(0, Ingest::memory_bytes);
-        tables + ingest + self.cache.bytes() + self.chunks.bytes_in_hand
+    /// What is held in memory.
+    pub(crate) fn memory(&self, account: &mut MemoryAccount) {
+        let ShelfConfig { memtable_bytes, chunk_bytes_max, .. } = self.config;
+        let memtables: u64 = self.tables.values().map(Table::memtable_bytes).sum();
+        let indexes: u64 = self.tables.values().map(Table::index_bytes).sum();
+        let (staging, staged) = self.ingest.as_ref().map_or((0, 0), Ingest::memory_bytes);
+        let (merge, merged) = self.compaction.memory_bytes();
+        let indexes = indexes + staged + merged + self.views.memory_bytes();
+        // One that is full and one that is written out. The last entry applied may go beyond.
+        let most = 2 * self.tables.len() as u64 * (memtable_bytes + ENTRY_ROWS_BYTES);
+        account.add("memtables", memtables, most);
+        account.add("block indexes", indexes, None);
+        account.add("block cache", self.cache.bytes(), self.cache.bytes_bound());
+        account.add("state being taken", staging, memtable_bytes + VALUE_BYTES_MAX as u64);
+        account.add("merge", merge, compact::buffers_max(&self.layout));
+        account.add("chunks in hand", self.chunks.bytes_in_hand, chunk_bytes_max);
     }
 
     /// One line for operators and traces.
     pub(crate) fn status(&self) -> String {
         let runs: usize = self.tables.values().map(|table| table.runs.len()).sum();
         format!(
-            "segments free={} of {} runs={runs} cache={} chunk bytes in hand={}{}{}",
+            "segments free={} of {} runs={runs} merges={} cache={} chunk bytes in hand={}{}{}{}",
             self.free_segments(),
             self.layout.count,
+            self.compaction.done.merges,
             self.cache.bytes(),
             self.chunks.bytes_in_hand,
             if self.flush.is_some() { " flushing" } else { "" },
+            if self.compaction.is_merging() { " merging" } else { "" },
             if self.rebuild.is_some() { " rebuilding the chunk index" } else { "" },
         )
     }
@@ -486,13 +549,9 @@ impl Shelf {
     pub(crate) fn check(&self) {
         self.segments.check();
         self.cache.check();
+        self.check_merge();
         assert!(self.chunks.bytes_in_hand <= self.config.chunk_bytes_max);
-        for (run, (table, segments)) in &self.runs {
-            assert!(self.tables.contains_key(table), "{run:?} has a table");
-            for segment in segments {
-                assert_eq!(self.segments.state(*segment), Some(SegmentState::Run(*run)));
-            }
-        }
+        self.holdings.check(&self.segments);
     }
 
     /// After each event: what waits and can go on.
@@ -512,12 +571,29 @@ impl Shelf {
         self.freeze_chunk_index(io);
         self.drive_rebuild(io, out);
         self.drive_ingest(io, out);
+        self.free_retired(io);
+        self.drive_merge(io, out);
     }
 
     fn journal(&mut self, edit: &Edit, purpose: EditPurpose, out: &mut Vec<Output>) {
         self.next_edit += 1;
         self.edits.insert(self.next_edit, purpose);
-        out.push(Output::Journal { id: self.next_edit, edit: edit.to_bytes() });
+        let chunks = match edit {
+            Edit::ChunksAdded { sequence, .. } => Some(*sequence),
+            _ => None,
+        };
+        out.push(Output::Journal { id: self.next_edit, edit: edit.to_bytes(), chunks });
+    }
+
+    /// Edits that say all that the edits so far have said, but for chunk records that are in no run
+    /// yet. To be asked while each edit that was journaled is acknowledged, and journaled as a whole or
+    /// not at all.
+    pub(crate) fn checkpoint_edits(&self) -> Vec<Bytes> {
+        let chunk_segments = self.segments.chunk_segments().collect();
+        let state = Edit::Checkpoint { chunk_segments, rebuild: self.index_is_lost };
+        let runs = self.tables.values().flat_map(|table| table.runs.iter().rev());
+        let runs = runs.map(|run| Edit::RunAdded(run.descriptor.clone()));
+        core::iter::once(state).chain(runs).map(|edit| edit.to_bytes()).collect()
     }
 
     fn sync(&mut self, purpose: SyncPurpose, io: &mut Io<'_>) {
@@ -528,7 +604,7 @@ impl Shelf {
     /// Whether a write succeeded; a failed one ends the store.
     fn written(&mut self, result: &DiskResult, what: &str, out: &mut Vec<Output>) -> bool {
         let why = match result {
-            Ok(DiskOutput::Written) => return true,
+            Ok(DiskOutput::Written | DiskOutput::Trimmed) => return true,
             Ok(other) => format!("the disk answered {other:?} to a write"),
             Err(error) => error.to_string(),
         };
@@ -548,120 +624,9 @@ impl Shelf {
         self.disk.insert(token, DiskPurpose::Wipe(segment));
     }
 
-    fn begin_fetch(&mut self, miss: Miss, io: &mut Io<'_>) -> &mut Fetch {
-        self.fetches.entry(miss).or_insert_with(|| {
-            let (offset, len) = sector_span(miss.offset, miss.len);
-            let token = io.read(offset, len);
-            self.disk.insert(token, DiskPurpose::Fetch(miss));
-            Fetch::default()
-        })
+    /// Give the space of a wiped segment back to the file system.
+    fn trim(&mut self, segment: SegmentId, io: &mut Io<'_>) {
+        let token = io.trim(self.layout.offset(segment), self.layout.segment);
+        self.disk.insert(token, DiskPurpose::Trim(segment));
     }
-
-    fn fetched(&mut self, miss: Miss, result: &DiskResult, io: &mut Io<'_>, out: &mut Vec<Output>) {
-        let Some(fetch) = self.fetches.remove(&miss) else { return };
-        // If the run was dropped meanwhile, readers ask again and find what is there now.
-        if !fetch.stale
-            && let Some((table, run)) = self.owner(miss)
-        {
-            let content = match result {
-                Ok(DiskOutput::Read(bytes)) => {
-                    parse(bytes, miss, run, &self.layout).map_err(|error| error.to_string())
-                }
-                Ok(other) => Err(format!("the disk answered {other:?} to a read")),
-                Err(error) => Err(error.to_string()),
-            };
-            match content {
-                Ok(content) => {
-                    self.cache.insert(miss, content, fetch.must);
-                    for _ in 1..u64::from(fetch.readers) + fetch.jobs.len() as u64 {
-                        self.cache.pin(miss, fetch.must);
-                    }
-                }
-                Err(error) => {
-                    let reason = format!(
-                        "{}: {} bytes at {} of the disk, rows of {table:?}: {error}",
-                        self.config.store, miss.len, miss.offset
-                    );
-                    let (segment, _) = self.layout.locate(miss.offset).unwrap_or((SegmentId(0), 0));
-                    if self.segments.state(segment) == Some(SegmentState::Reserved) {
-                        // What was just written of a snapshot; the table itself is not touched.
-                        out.push(Output::IngestFailed { table, reason });
-                        return self.abort_ingest(io);
-                    }
-                    self.damaged(table, reason, out);
-                    if table != TableId::Chunks {
-                        return;
-                    }
-                }
-            }
-        }
-        if fetch.readers > 0 {
-            out.push(Output::Fetched(miss));
-        }
-        for mut job in fetch.jobs {
-            job.pins.push(miss);
-            self.run_job(job, io, out);
-        }
-    }
-
-    /// Ranges are the caller's to rebuild; the chunk index is rebuilt from the segments.
-    fn damaged(&mut self, table: TableId, reason: String, out: &mut Vec<Output>) {
-        if table == TableId::Chunks {
-            out.push(Output::Note(format!("{reason}; rebuilding the chunk index")));
-            self.drop_table(TableId::Chunks, out);
-            self.begin_rebuild();
-        } else {
-            out.push(Output::Damaged { table, reason });
-        }
-    }
-
-    /// Whose rows stand at a span.
-    fn owner(&self, miss: Miss) -> Option<(TableId, &RunDescriptor)> {
-        let (segment, _) = self.layout.locate(miss.offset)?;
-        let run = match self.segments.state(segment)? {
-            SegmentState::Run(run) => run,
-            SegmentState::Reserved => {
-                let mut staged = self.ingest.iter().flat_map(|ingest| &ingest.staged);
-                let owns = |run: &&Run| run.descriptor.own_segments().any(|own| own == segment);
-                let run = &staged.find(owns)?.descriptor;
-                return Some((run.table, run));
-            }
-            SegmentState::Free | SegmentState::Chunks { .. } => return None,
-        };
-        let (table, _) = self.runs.get(&run)?;
-        let runs: &[Run] = &self.tables.get(table)?.runs;
-        let run = runs.iter().find(|other| other.descriptor.run == run)?;
-        Some((*table, &run.descriptor))
-    }
-}
-
-/// What stands at a span of a run, verified. `bytes` are the whole sectors around it.
-fn parse(
-    bytes: &Bytes,
-    miss: Miss,
-    run: &RunDescriptor,
-    layout: &Layout,
-) -> Result<Cached, DecodeError> {
-    let (start, len) = sector_span(miss.offset, miss.len);
-    if bytes.len() as u64 != len {
-        return Err(DecodeError::Invalid { what: "length of what the disk gave" });
-    }
-    let from = usize::try_from(miss.offset - start).expect("within a sector");
-    let to = from + usize::try_from(miss.len).expect("a span fits into memory");
-    let span = bytes.slice(from..to);
-    if let Some(number) = block_at(run, layout, miss) {
-        let kind = BlockKind::Data;
-        return Block::parse(&span, layout, run.run, number, kind, &run.values).map(Cached::Block);
-    }
-    let invalid = DecodeError::Invalid { what: "span of a row" };
-    let (segment, offset) = layout.locate(miss.offset).ok_or(invalid.clone())?;
-    let len = miss.len.checked_sub(PIECE_HEADER_BYTES).ok_or(invalid.clone())?;
-    let piece = Piece {
-        segment,
-        offset: u32::try_from(offset).map_err(|_| invalid.clone())?,
-        len: u32::try_from(len).map_err(|_| invalid.clone())?,
-    };
-    // A piece is cut out of its sectors, which would else stay in memory whole, uncounted.
-    let span = if span.len() < bytes.len() { Bytes::copy_from_slice(&span) } else { span };
-    value::parse(layout, run.run, piece, &span).map(Cached::Piece)
 }

@@ -1,15 +1,15 @@
 //! From the journal's edits to a shelf that takes calls.
 //!
 //! ```text
-//! Replaying ─► [Headers, if edits were lost] ─► Loading ─► Scanning ─► Syncing ─► Ready
+//! Replaying ─► [Headers ─► Describing, if edits were lost] ─► Loading ─► Scanning ─► Syncing ─► Ready
 //! ```
 //!
-//! Loading reads the block index of each run. Scanning finds, in open segments, the chunks whose
+//! Loading reads the block index and the filter of each run. Scanning finds, in open segments, the chunks whose
 //! records were not journaled any more; the sync that follows makes sure that they are durable
 //! before anyone is told so. If the chunk index itself is lost, it is rebuilt beside normal work,
 //! by a scan of all segments with chunks.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -21,12 +21,19 @@ use crate::rows::Miss;
 use super::super::io::Io;
 use super::super::segment::allocator::SegmentState;
 use super::super::segment::chunk_store::{OpenSegment, chunk_key};
-use super::super::segment::edit::{ChunkRecord, Edit, Installation, RunDescriptor, TableId};
-use super::super::segment::header::{SegmentContent, SegmentHeader};
-use super::super::segment::layout::{Generation, SegmentId};
+use super::super::segment::edit::{
+    ChunkRecord, Edit, Installation, Part, Replacement, RunDescriptor, TableId, ValueRef,
+};
+use super::super::segment::header::SegmentHeader;
+use super::super::segment::layout::{Generation, Layout, SegmentId};
 use super::super::segment::scan::{ScanResult, SegmentScan};
-use super::super::tree::run::{Run, block_span, index_keys, is_plausible};
+use super::super::tree::run::{Loaded, block_span, is_plausible};
+use super::super::tree::table::Table;
+use super::found::Describing;
 use super::{DiskPurpose, EditPurpose, Output, Shelf, SyncPurpose};
+
+/// Bytes of block index and filter that one read brings.
+const LOAD_BYTES: u64 = 1 << 20;
 
 /// How far recovery is.
 #[derive(Debug)]
@@ -35,7 +42,9 @@ pub(super) enum Phase {
     Replaying(Replayed),
     /// Reading the headers of all segments.
     Headers { replayed: Replayed, next: SegmentId, headers: BTreeMap<SegmentId, SegmentHeader> },
-    /// Reading block indexes.
+    /// Reading the descriptions of runs that headers vouch for.
+    Describing(Describing),
+    /// Reading block indexes and filters.
     Loading { replayed: Replayed, current: Loading, rest: VecDeque<RunDescriptor> },
     /// Scanning open segments.
     Scanning { current: SegmentScan, rest: VecDeque<(SegmentId, Generation)> },
@@ -58,16 +67,40 @@ pub(super) struct Replayed {
     runs: BTreeMap<TableId, Vec<RunDescriptor>>,
     /// Whether the chunk index was reset and not completed again.
     rebuild: bool,
-    /// The first edit that contradicts those before it: some were lost, unless a snapshot follows.
-    contradiction: Option<DecodeError>,
+    /// The first edits, of each table and of segments, that contradict those before them: some were lost,
+    /// unless a snapshot follows, or the table is reset. (An edit that was on its way when the reset
+    /// was decided may stand behind a checkpoint that knows of the reset.)
+    contradictions: BTreeMap<Option<TableId>, DecodeError>,
 }
 
-/// A run whose block index is being read.
+impl Replayed {
+    /// All runs, for each table oldest first.
+    pub(super) fn into_runs(self) -> impl Iterator<Item = RunDescriptor> {
+        self.runs.into_values().flatten()
+    }
+}
+
+/// What the caller must know of an edit that was replayed.
+#[derive(Debug)]
+pub(crate) enum RecoveredEdit {
+    /// A snapshot of a range: its log begins after it.
+    Installation(Installation),
+    /// Chunk records of this batch: see [`Output::Journal`].
+    Chunks(LogIndex),
+    /// All that the shelf holds, whatever came before.
+    State,
+    /// Nothing.
+    Other,
+}
+
+/// A run whose block index and filter are being read.
 #[derive(Debug)]
 pub(super) struct Loading {
     run: RunDescriptor,
-    keys: Vec<Bytes>,
+    loaded: Loaded,
     next_block: u32,
+    /// How many blocks the read in flight brings.
+    blocks: u32,
 }
 
 /// The chunk index is being rebuilt by a scan of all segments with chunks.
@@ -83,34 +116,41 @@ pub(super) struct Rebuild {
 }
 
 impl Shelf {
-    /// Replay an edit. In the order in which the journal holds them. Gives back a snapshot of a range:
-    /// its log begins after it.
+    /// Replay an edit. In the order in which the journal holds them.
     ///
     /// # Errors
     /// [`DecodeError`]: this build cannot read the edit. One that contradicts the earlier ones is no
     /// error here: behind a gap that is normal, and what the disk holds is then found as after one,
     /// unless a snapshot follows.
-    pub(crate) fn recover_edit(
-        &mut self,
-        edit: &Bytes,
-    ) -> Result<Option<Installation>, DecodeError> {
+    pub(crate) fn recover_edit(&mut self, edit: &Bytes) -> Result<RecoveredEdit, DecodeError> {
         let edit = Edit::from_bytes(edit)?;
-        let installation = match &edit {
-            Edit::TableInstalled(installation) => Some(installation.clone()),
-            _ => None,
+        let told = match &edit {
+            Edit::TableInstalled(installation) => RecoveredEdit::Installation(installation.clone()),
+            Edit::ChunksAdded { sequence, .. } => RecoveredEdit::Chunks(*sequence),
+            Edit::Snapshot { .. } | Edit::Checkpoint { .. } => RecoveredEdit::State,
+            _ => RecoveredEdit::Other,
         };
         let Phase::Replaying(mut replayed) = std::mem::replace(&mut self.phase, Phase::Syncing)
         else {
             unreachable!("edits come before recovery starts");
         };
+        let table = match &edit {
+            Edit::RunAdded(run) => Some(run.table),
+            Edit::RunsReplaced(replacement) => Some(replacement.added.table),
+            _ => None,
+        };
         if let Err(error) = self.replay(edit, &mut replayed) {
-            replayed.contradiction.get_or_insert(error);
+            replayed.contradictions.entry(table).or_insert(error);
         }
         self.phase = Phase::Replaying(replayed);
-        Ok(installation)
+        Ok(told)
     }
 
-    fn replay(&mut self, edit: Edit, replayed: &mut Replayed) -> Result<(), DecodeError> {
+    pub(super) fn replay(
+        &mut self,
+        edit: Edit,
+        replayed: &mut Replayed,
+    ) -> Result<(), DecodeError> {
         match edit {
             Edit::SegmentOpened { segment, generation } => {
                 self.replay_take(segment, SegmentState::Chunks { generation, open: true })
@@ -136,6 +176,7 @@ impl Shelf {
                 }
                 runs.into_iter().try_for_each(|run| self.replay_run(run, replayed))
             }
+            Edit::RunsReplaced(replacement) => self.replay_merge(replacement, replayed),
             Edit::ChunksAdded { sequence, records } => self.replay_chunks(sequence, records),
             Edit::ChunkIndexRebuilt => {
                 replayed.rebuild = false;
@@ -149,12 +190,26 @@ impl Shelf {
                 }
                 runs.into_iter().try_for_each(|run| self.replay_run(run, replayed))
             }
+            Edit::Checkpoint { chunk_segments, rebuild } => {
+                let chunks = self.tables.remove(&TableId::Chunks).unwrap_or_default();
+                self.forget_everything();
+                // Runs follow, and say which of the records are theirs.
+                let chunks = Table { active: chunks.active, ..Table::default() };
+                self.tables.insert(TableId::Chunks, chunks);
+                // What it says is complete: what contradicted itself before it does not matter.
+                *replayed = Replayed { rebuild, ..Replayed::default() };
+                for (segment, (generation, open)) in chunk_segments {
+                    self.replay_take(segment, SegmentState::Chunks { generation, open })?;
+                }
+                Ok(())
+            }
         }
     }
 
     fn replay_reset(&mut self, table: TableId, replayed: &mut Replayed) {
+        replayed.contradictions.remove(&Some(table));
         for run in replayed.runs.remove(&table).unwrap_or_default() {
-            for segment in run.own_segments() {
+            for segment in run.all_segments() {
                 self.segments.set(segment, SegmentState::Free);
             }
         }
@@ -166,7 +221,6 @@ impl Shelf {
             self.segments.set(SegmentId(segment), SegmentState::Free);
         }
         self.tables = BTreeMap::from([(TableId::Chunks, Default::default())]);
-        self.runs.clear();
     }
 
     fn replay_take(&mut self, segment: SegmentId, to: SegmentState) -> Result<(), DecodeError> {
@@ -188,18 +242,73 @@ impl Shelf {
         if !is_plausible(&run, &self.layout) {
             return Err(DecodeError::Invalid { what: "description of a run" });
         }
-        let own = || run.segments.iter().chain(&run.values);
-        if own().any(|segment| self.segments.state(*segment) != Some(SegmentState::Free)) {
+        let runs = replayed.runs.entry(run.table).or_default();
+        let table = self.tables.entry(run.table).or_default();
+        let next_part = |last: &RunDescriptor| {
+            let part = Part { number: last.part.number + 1, last: run.part.last, ..last.part };
+            !last.part.last && part == run.part && last.through == run.through
+        };
+        if run.after != table.flushed && !runs.last().is_some_and(next_part) {
+            return Err(DecodeError::Invalid { what: "entries before a run" });
+        }
+        let free = |segment| self.segments.state(segment) == Some(SegmentState::Free);
+        let known = |value: &ValueRef| {
+            runs.iter().any(|other| other.value_generation(value.segment) == Some(value.generation))
+        };
+        let own = run.segments.iter().all(|segment| free(*segment))
+            && run.values.iter().all(|value| free(value.segment) || known(value));
+        if !own {
             return Err(DecodeError::Invalid { what: "segment that is taken twice" });
         }
         self.segments.saw(run.run);
-        for segment in own() {
+        for segment in &run.segments {
             self.segments.set(*segment, SegmentState::Run(run.run));
         }
-        let table = self.tables.entry(run.table).or_default();
+        for value in &run.values {
+            self.segments.saw(value.generation);
+            self.segments.set(value.segment, SegmentState::Values(value.generation));
+        }
         table.flushed = table.flushed.max(run.through);
         table.active.forget(run.through);
-        replayed.runs.entry(run.table).or_default().push(run);
+        runs.push(run);
+        Ok(())
+    }
+
+    fn replay_merge(
+        &mut self,
+        Replacement { removed, added }: Replacement,
+        replayed: &mut Replayed,
+    ) -> Result<(), DecodeError> {
+        let invalid = || DecodeError::Invalid { what: "merge of runs" };
+        let runs = replayed.runs.entry(added.table).or_default();
+        let is_removed =
+            |some: &[RunDescriptor]| some.iter().map(|run| run.run).eq(removed.iter().copied());
+        let at = runs.windows(removed.len()).position(is_removed).ok_or_else(invalid)?;
+        let old = &runs[at..at + removed.len()];
+        let (first, last) = (&old[0], &old[old.len() - 1]);
+        let whole = first.part.number == 0 && last.part.last;
+        let same = (first.after, last.through) == (added.after, added.through);
+        let free = |segment| self.segments.state(segment) == Some(SegmentState::Free);
+        let known = |value: &ValueRef| {
+            old.iter().any(|run| run.value_generation(value.segment) == Some(value.generation))
+        };
+        let own = added.segments.iter().all(|segment| free(*segment))
+            && added.values.iter().all(|value| free(value.segment) || known(value));
+        if !(whole && same && own && is_plausible(&added, &self.layout)) {
+            return Err(invalid());
+        }
+        for segment in old.iter().flat_map(RunDescriptor::all_segments) {
+            self.segments.set(segment, SegmentState::Free);
+        }
+        self.segments.saw(added.run);
+        for segment in &added.segments {
+            self.segments.set(*segment, SegmentState::Run(added.run));
+        }
+        for value in &added.values {
+            self.segments.saw(value.generation);
+            self.segments.set(value.segment, SegmentState::Values(value.generation));
+        }
+        runs.splice(at..at + removed.len(), [added]);
         Ok(())
     }
 
@@ -228,10 +337,11 @@ impl Shelf {
         let Phase::Replaying(replayed) = std::mem::replace(&mut self.phase, Phase::Syncing) else {
             unreachable!("recovery starts once");
         };
-        if let Some(error) = &replayed.contradiction {
+        let lost = replayed.contradictions.first_key_value().map(|(_, error)| error);
+        if let Some(error) = lost {
             out.push(Output::Note(format!("edits are missing from the journal: {error}")));
         }
-        if (gap || replayed.contradiction.is_some()) && self.layout.count > 0 {
+        if (gap || lost.is_some()) && self.layout.count > 0 {
             let (next, headers) = (SegmentId(0), BTreeMap::new());
             self.phase = Phase::Headers { replayed, next, headers };
             self.recover_next(self.layout.offset(next), SECTOR, io);
@@ -240,7 +350,7 @@ impl Shelf {
         }
     }
 
-    fn recover_next(&mut self, offset: u64, len: u64, io: &mut Io<'_>) {
+    pub(super) fn recover_next(&mut self, offset: u64, len: u64, io: &mut Io<'_>) {
         let token = io.read(offset, len);
         self.disk.insert(token, DiskPurpose::Recover);
     }
@@ -252,21 +362,10 @@ impl Shelf {
         out: &mut Vec<Output>,
     ) {
         match std::mem::replace(&mut self.phase, Phase::Syncing) {
-            Phase::Headers { replayed, next, mut headers } => {
-                if let Ok(DiskOutput::Read(bytes)) = result
-                    && let Ok(header) = SegmentHeader::decode(bytes, &self.layout, next)
-                {
-                    headers.insert(next, header);
-                }
-                let next = SegmentId(next.0 + 1);
-                if next.0 < self.layout.count {
-                    self.phase = Phase::Headers { replayed, next, headers };
-                    self.recover_next(self.layout.offset(next), SECTOR, io);
-                } else {
-                    let replayed = self.rebuild_from_headers(replayed, &headers, out);
-                    self.load_runs(replayed, io, out);
-                }
+            Phase::Headers { replayed, next, headers } => {
+                self.header_read(replayed, next, headers, result, io, out);
             }
+            Phase::Describing(describing) => self.description_read(describing, result, io, out),
             Phase::Loading { replayed, current, rest } => {
                 self.loaded(replayed, current, rest, result, io, out);
             }
@@ -280,70 +379,16 @@ impl Shelf {
         }
     }
 
-    /// Edits may be missing. Take what the headers say, and of the edits what they do not contradict.
-    fn rebuild_from_headers(
+    pub(super) fn load_runs(
         &mut self,
-        replayed: Replayed,
-        headers: &BTreeMap<SegmentId, SegmentHeader>,
+        mut replayed: Replayed,
+        io: &mut Io<'_>,
         out: &mut Vec<Output>,
-    ) -> Replayed {
-        let mut chunk_segments: BTreeMap<_, _> = self
-            .segments
-            .chunk_segments()
-            .filter(|(segment, _)| !headers.contains_key(segment))
-            .map(|(segment, (generation, _))| (segment, generation))
-            .collect();
-        for (segment, header) in headers {
-            self.segments.saw(header.generation);
-            if header.content == SegmentContent::Chunks {
-                chunk_segments.insert(*segment, header.generation);
-            }
-        }
-        let mut candidates: BTreeMap<Generation, RunDescriptor> = BTreeMap::new();
-        let known = replayed.runs.into_values().flatten();
-        let said = headers.values().filter_map(|header| match &header.content {
-            SegmentContent::Chunks => None,
-            SegmentContent::Values(run) | SegmentContent::Run(run) => Some(run.clone()),
-        });
-        for run in known.chain(said).filter(|run| run.table != TableId::Chunks) {
-            let own = || run.segments.iter().chain(&run.values);
-            let intact = is_plausible(&run, &self.layout)
-                && own().all(|segment| {
-                    headers.get(segment).is_some_and(|header| match &header.content {
-                        SegmentContent::Chunks => false,
-                        SegmentContent::Values(said) | SegmentContent::Run(said) => *said == run,
-                    })
-                });
-            if intact {
-                candidates.insert(run.run, run);
-            }
-        }
-        let (runs, torn) = choose_runs(&candidates);
-        for table in torn {
-            let reason = format!(
-                "{}: runs of {table:?} are lost with the journal's edits",
-                self.config.store
-            );
-            out.push(Output::Damaged { table, reason });
-        }
-        // All segments with chunks are sealed, and scanned for the new chunk index.
-        let chunk_segments: Vec<_> = chunk_segments
-            .into_iter()
-            .map(|(segment, generation)| (segment, (generation, false)))
-            .collect();
-        let edit = Edit::Snapshot { chunk_segments, runs };
-        self.journal(&edit, EditPurpose::Nothing, out);
-        let mut replayed = Replayed::default();
-        self.replay(edit, &mut replayed).expect("it was made of segments that are used once");
-        replayed
-    }
-
-    fn load_runs(&mut self, mut replayed: Replayed, io: &mut Io<'_>, out: &mut Vec<Output>) {
-        let mut rest = VecDeque::new();
-        for run in std::mem::take(&mut replayed.runs).into_values().flatten() {
-            let own = run.segments.iter().chain(&run.values).copied().collect();
-            self.runs.insert(run.run, (run.table, own));
-            rest.push_back(run);
+    ) {
+        let rest: VecDeque<_> =
+            std::mem::take(&mut replayed.runs).into_values().flatten().collect();
+        for run in &rest {
+            self.holdings.add(run, &mut self.segments);
         }
         self.load_next(replayed, rest, io, out);
     }
@@ -360,19 +405,24 @@ impl Shelf {
             return;
         };
         let next_block = run.data_blocks;
-        let current = Loading { run, keys: Vec::new(), next_block };
-        self.load_block(replayed, current, rest, io);
+        let current = Loading { run, loaded: Loaded::default(), next_block, blocks: 0 };
+        self.load_blocks(replayed, current, rest, io);
     }
 
-    fn load_block(
+    fn load_blocks(
         &mut self,
         replayed: Replayed,
-        current: Loading,
+        mut current: Loading,
         rest: VecDeque<RunDescriptor>,
         io: &mut Io<'_>,
     ) {
         let Miss { offset, len } = block_span(&current.run, &self.layout, current.next_block);
-        self.recover_next(offset, len, io);
+        let left = current.run.loaded_end() - current.next_block;
+        let in_segment = self.layout.blocks_per_segment()
+            - u64::from(current.next_block) % self.layout.blocks_per_segment();
+        let blocks = u64::from(left).min(in_segment).min((LOAD_BYTES / len).max(1));
+        current.blocks = u32::try_from(blocks).expect("at most those left");
+        self.recover_next(offset, len * blocks, io);
         self.phase = Phase::Loading { replayed, current, rest };
     }
 
@@ -385,26 +435,14 @@ impl Shelf {
         io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
-        let keys = match result {
-            Ok(DiskOutput::Read(bytes)) => {
-                index_keys(bytes, &current.run, &self.layout, current.next_block)
-                    .map_err(|error| error.to_string())
-            }
-            Ok(other) => Err(format!("the disk answered {other:?} to a read")),
-            Err(error) => Err(error.to_string()),
-        };
         let table = current.run.table;
-        let run = match keys {
+        let run = match current.take(result, &self.layout) {
             Err(error) => Err(error),
-            Ok(keys) => {
-                current.keys.extend(keys);
-                current.next_block += 1;
-                if current.next_block < current.run.data_blocks + current.run.index_blocks {
-                    self.load_block(replayed, current, rest, io);
-                    return;
-                }
-                Run::new(current.run, current.keys).map_err(|error| error.to_string())
+            Ok(()) if current.next_block < current.run.loaded_end() => {
+                self.load_blocks(replayed, current, rest, io);
+                return;
             }
+            Ok(()) => current.loaded.finish(current.run).map_err(|error| error.to_string()),
         };
         let owner = self.tables.entry(table).or_default();
         match run {
@@ -514,6 +552,7 @@ impl Shelf {
         let found = VecDeque::new();
         self.rebuilds += 1;
         let serial = self.rebuilds;
+        self.index_is_lost = true;
         self.rebuild = Some(Rebuild { rest, current: None, reading: false, serial, found });
     }
 
@@ -540,7 +579,8 @@ impl Shelf {
                     if self.chunks.has_pending_records() {
                         break;
                     }
-                    self.journal(&Edit::ChunkIndexRebuilt, EditPurpose::Nothing, out);
+                    let rebuilt = EditPurpose::Rebuilt(rebuild.serial);
+                    self.journal(&Edit::ChunkIndexRebuilt, rebuilt, out);
                     return;
                 };
                 rebuild.current = Some(SegmentScan::new(self.layout, segment, generation));
@@ -574,51 +614,25 @@ impl Shelf {
     }
 }
 
-/// Of the runs whose headers are all there, those that belong to their tables: the newest one from
-/// which the chain of predecessors is complete, and that chain. And the tables that have runs but
-/// no complete chain. Pure.
-fn choose_runs(
-    candidates: &BTreeMap<Generation, RunDescriptor>,
-) -> (Vec<RunDescriptor>, BTreeSet<TableId>) {
-    let tables: BTreeSet<_> = candidates.values().map(|run| run.table).collect();
-    let mut chosen = Vec::new();
-    let mut torn = BTreeSet::new();
-    for table in tables {
-        // A part of a snapshot says nothing without the runs that follow it.
-        let own = || candidates.values().rev().filter(|run| run.table == table && !run.part);
-        let newest = own().next().map(|run| run.run);
-        let chain = own().find_map(|run| chain_of(run, candidates));
-        match chain {
-            Some(mut chain) => {
-                if chain.first().map(|run| run.run) != newest {
-                    torn.insert(table);
-                }
-                chain.reverse();
-                chosen.extend(chain);
-            }
-            None if newest.is_none() => {}
-            None => {
-                torn.insert(table);
-            }
+impl Loading {
+    /// Take the blocks that were read.
+    fn take(&mut self, result: &DiskResult, layout: &Layout) -> Result<(), String> {
+        let bytes = match result {
+            Ok(DiskOutput::Read(bytes)) => bytes,
+            Ok(other) => return Err(format!("the disk answered {other:?} to a read")),
+            Err(error) => return Err(error.to_string()),
+        };
+        let len = usize::try_from(layout.tree_block).expect("a block is small");
+        if bytes.len() != len * self.blocks as usize {
+            return Err(format!("the disk gave {} bytes", bytes.len()));
         }
+        for at in (0..bytes.len()).step_by(len) {
+            // Keys are kept: they must not hold on to all that was read.
+            let block = Bytes::copy_from_slice(&bytes[at..at + len]);
+            let taken = self.loaded.take(&block, &self.run, layout, self.next_block);
+            taken.map_err(|error| error.to_string())?;
+            self.next_block += 1;
+        }
+        Ok(())
     }
-    (chosen, torn)
-}
-
-/// A run and all its predecessors, newest first, if none is missing.
-fn chain_of(
-    run: &RunDescriptor,
-    candidates: &BTreeMap<Generation, RunDescriptor>,
-) -> Option<Vec<RunDescriptor>> {
-    let mut chain = vec![run.clone()];
-    let mut previous = run.previous;
-    while let Some(generation) = previous {
-        // Predecessors are older, so that this ends.
-        let found = candidates.get(&generation).filter(|found| {
-            found.table == run.table && chain.last().is_some_and(|last| found.run < last.run)
-        })?;
-        chain.push(found.clone());
-        previous = found.previous;
-    }
-    Some(chain)
 }

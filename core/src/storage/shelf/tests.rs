@@ -1,5 +1,6 @@
 //! The shelf on a disk in memory that forgets, at a crash, all that `disk` says it may forget.
 
+mod compact;
 mod crash;
 mod ingest;
 mod model;

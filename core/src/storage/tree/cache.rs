@@ -85,7 +85,8 @@ impl BlockCache {
         self.remove(at);
         let bytes = at.len
             + match &content {
-                Cached::Block(block) => size_of_val(block.rows()) as u64,
+                // Its bytes are those of the span.
+                Cached::Block(block) => block.memory_bytes().saturating_sub(at.len),
                 Cached::Piece(_) => 0,
             };
         self.bytes += bytes;
@@ -148,7 +149,6 @@ impl BlockCache {
     }
 
     /// Most bytes that this cache ever holds, but for pins that must be: its bound, and pins beyond.
-    #[cfg(test)]
     pub(crate) fn bytes_bound(&self) -> u64 {
         self.bytes_max + self.pinned_bytes_max()
     }

@@ -1,6 +1,6 @@
 //! Rows in memory, newest state only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -18,6 +18,9 @@ pub(crate) struct MemoryRow {
     /// `None` is a tombstone.
     pub(crate) value: Option<Bytes>,
 }
+
+/// Rows of a memtable in order.
+pub(crate) type MemoryRange<'a> = btree_map::Range<'a, Bytes, MemoryRow>;
 
 /// Rows by key.
 #[derive(Debug, Default)]
@@ -51,13 +54,9 @@ impl Memtable {
         self.rows.get(key)
     }
 
-    /// The first row within `from` and before `end`.
-    pub(crate) fn first(&self, from: Bound<&[u8]>, end: &[u8]) -> Option<(&Bytes, &MemoryRow)> {
-        // `BTreeMap::range` panics on a reversed range; an open one is cut off below.
-        self.rows
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .next()
-            .filter(|(key, _)| key.as_ref() < end)
+    /// The rows from `from` on.
+    pub(crate) fn range(&self, from: &[u8]) -> MemoryRange<'_> {
+        self.rows.range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
     }
 
     /// All rows, ascending.
@@ -73,6 +72,11 @@ impl Memtable {
     /// The newest entry that wrote to it.
     pub(crate) fn last(&self) -> LogIndex {
         self.last
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.rows.len() as u64
     }
 
     /// Whether there are no rows.

@@ -3,23 +3,34 @@
 //! A table is a memtable that takes writes, at most one frozen memtable that is being written out,
 //! and runs on disk, newest first. The consensus log is the write-ahead log: what is in no run is
 //! applied again at recovery. Every row carries the index of the log entry that wrote it, and
-//! tombstones are kept, so that a lagging replica can be given what is newer than its index.
+//! tombstones are kept for a while, so that a lagging replica can be given what is newer than its
+//! index.
 //!
-//! Limits that stand until there is compaction: runs of a table only grow in number, a read looks
-//! into each of them, deleted rows take space, and a `seek` passes every tombstone in its way. There
-//! are no Bloom filters: whether a key is in a run is known from the run's first and last key, else
-//! from a block. The journal's log and edits are needed from their start. Block indexes (a first key for each tree block)
-//! are all held in memory.
+//! Runs that are neighbours in age are merged into one; which, `policy` says. A value of more than
+//! [`INLINE_BYTES_MAX`] bytes stands in a value segment, and stays there when its row is merged, until
+//! most of that segment is dead.
+//!
+//! A read of one key asks each run's Bloom filter before it reads a block. Block indexes (a first key
+//! for each tree block) and filters are held in memory.
 
 pub(crate) mod block;
 pub(crate) mod cache;
+mod cursor;
+pub(crate) mod filter;
 pub(crate) mod memtable;
+pub(crate) mod merge;
+pub(crate) mod policy;
+pub(crate) mod reader;
 pub(crate) mod run;
-pub(crate) mod run_writer;
+pub(crate) mod run_builder;
+mod stream;
 pub(crate) mod table;
 pub(crate) mod value;
 pub(crate) mod view;
 
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
+mod builder_tests;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
 mod format_tests;

@@ -5,7 +5,6 @@ use bytes::Bytes;
 use crate::ids::LogIndex;
 use crate::rows::RowWrite;
 
-use super::super::segment::layout::Generation;
 use super::memtable::Memtable;
 use super::run::Run;
 use super::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -52,14 +51,14 @@ impl Table {
         }
     }
 
-    /// The newest run.
-    pub(crate) fn newest_run(&self) -> Option<Generation> {
-        self.runs.first().map(|run| run.descriptor.run)
+    /// Bytes of memtables.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.rows.bytes());
+        self.active.bytes() + frozen
     }
 
-    /// Bytes of memtables and block indexes.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.rows.bytes());
-        self.active.bytes() + frozen + self.runs.iter().map(Run::index_bytes).sum::<u64>()
+    /// Bytes of block indexes and filters.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.runs.iter().map(Run::memory_bytes).sum()
     }
 }

@@ -9,6 +9,7 @@ use crate::hash::Checksum;
 
 use super::super::segment::allocator::Segments;
 use super::super::segment::layout::{Generation, Layout, SegmentId};
+use super::stream::{NoSegment, Stream};
 
 const VERSION: u8 = 1;
 /// Bytes in front of each piece.
@@ -37,95 +38,104 @@ impl Wire for Piece {
     }
 }
 
-/// Packs values into segments.
+/// Packs values into segments, and gives out what is to be written as it becomes complete.
 #[derive(Debug)]
 pub(crate) struct ValueWriter {
     layout: Layout,
-    run: Generation,
     /// Next free byte of the last segment.
     at: u64,
-    /// What goes behind the header of each segment.
-    segments: Vec<(SegmentId, Vec<Bytes>)>,
+    segments: Vec<(SegmentId, Generation)>,
+    stream: Stream,
 }
 
 impl ValueWriter {
     /// A writer that has no segment yet.
-    pub(crate) fn new(layout: Layout, run: Generation) -> Self {
-        Self { layout, run, at: layout.segment, segments: Vec::new() }
+    pub(crate) fn new(layout: Layout) -> Self {
+        let stream = Stream::default();
+        Self { layout, at: layout.segment, segments: Vec::new(), stream }
     }
 
-    /// Place a value; `None` if no segment is free.
-    pub(crate) fn push(&mut self, value: &Bytes, free: &mut Segments) -> Option<Vec<Piece>> {
-        let mut pieces = Vec::new();
+    /// Place a value. The pieces are ordered; some may stand in segments just reserved, also when
+    /// there are too few.
+    pub(crate) fn push(
+        &mut self,
+        value: &Bytes,
+        free: &mut Segments,
+    ) -> Result<Vec<Piece>, NoSegment> {
+        let mut pieces = Vec::with_capacity(1);
         let mut rest = value.clone();
         while !rest.is_empty() {
             if self.at + PIECE_HEADER_BYTES >= self.layout.segment {
-                self.segments.push((free.reserve()?, Vec::new()));
+                let segment = free.reserve().ok_or(NoSegment)?;
+                self.stream.begin(self.layout.offset(segment) + SECTOR);
+                self.segments.push((segment, free.next_generation()));
                 self.at = SECTOR;
             }
-            let (segment, parts) = self.segments.last_mut().expect("a segment was just opened");
+            let (segment, generation) = *self.segments.last().expect("a segment was just opened");
             let room = self.layout.segment - self.at - PIECE_HEADER_BYTES;
             let bytes = rest.split_to(rest.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
             let piece = Piece {
-                segment: *segment,
+                segment,
                 offset: u32::try_from(self.at).expect("a segment is under 4 GiB"),
                 len: u32::try_from(bytes.len()).expect("a segment is under 4 GiB"),
             };
-            parts.push(header(&self.layout, self.run, piece, &bytes));
+            self.stream.push(header(&self.layout, generation, piece, &bytes));
             self.at += PIECE_HEADER_BYTES + bytes.len() as u64;
-            parts.push(bytes);
+            self.stream.push(bytes);
             pieces.push(piece);
         }
-        Some(pieces)
+        Ok(pieces)
     }
 
-    /// The segments and what is to be written behind the header of each, padded to sectors.
-    pub(crate) fn finish(self) -> Vec<(SegmentId, Vec<Bytes>)> {
-        let mut segments = self.segments;
-        for (_, parts) in &mut segments {
-            let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
-            let padding = len.next_multiple_of(SECTOR) - len;
-            if padding > 0 {
-                parts.push(vec![0; usize::try_from(padding).expect("under a sector")].into());
-            }
-        }
-        segments
+    /// The segments so far.
+    pub(crate) fn segments(&self) -> &[(SegmentId, Generation)] {
+        &self.segments
+    }
+
+    /// What can be written already, or waits for more.
+    pub(crate) fn stream_ref(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// What can be written already.
+    pub(crate) fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
     }
 }
 
-fn header(layout: &Layout, run: Generation, piece: Piece, bytes: &[u8]) -> Bytes {
+fn header(layout: &Layout, generation: Generation, piece: Piece, bytes: &[u8]) -> Bytes {
     let mut out = Encoder::new();
     out.u8(VERSION);
     out.raw(&[0; 3]);
     out.u32(piece.len);
-    run.encode(&mut out);
-    checksum(layout, run, piece, bytes).encode(&mut out);
+    generation.encode(&mut out);
+    checksum(layout, generation, piece, bytes).encode(&mut out);
     out.finish()
 }
 
-fn checksum(layout: &Layout, run: Generation, piece: Piece, bytes: &[u8]) -> Checksum {
-    Checksum::of(layout.seed(piece.segment, run, piece.offset.into()), bytes)
+fn checksum(layout: &Layout, generation: Generation, piece: Piece, bytes: &[u8]) -> Checksum {
+    Checksum::of(layout.seed(piece.segment, generation, piece.offset.into()), bytes)
 }
 
 /// The bytes of a piece, from its header and data as they stand on disk.
 ///
 /// # Errors
-/// [`DecodeError`] if this is not that piece of that run.
+/// [`DecodeError`] if this is not that piece of that life of the segment.
 pub(crate) fn parse(
     layout: &Layout,
-    run: Generation,
+    generation: Generation,
     piece: Piece,
     record: &Bytes,
 ) -> Result<Bytes, DecodeError> {
     let mut input = Decoder::new(record);
     input.version("value", VERSION)?;
-    if input.raw(3)? != [0; 3][..] || input.u32()? != piece.len || input.u64()? != run.0 {
+    if input.raw(3)? != [0; 3][..] || input.u32()? != piece.len || input.u64()? != generation.0 {
         return Err(DecodeError::Invalid { what: "value header" });
     }
     let expected = Checksum::decode(&mut input)?;
     let bytes = input.raw(piece.len as usize)?;
     input.finish()?;
-    if checksum(layout, run, piece, &bytes) != expected {
+    if checksum(layout, generation, piece, &bytes) != expected {
         return Err(DecodeError::Checksum { what: "value" });
     }
     Ok(bytes)

@@ -1,16 +1,16 @@
 //! Reading a table: memtables and runs, merged. Pure: a read that needs what is not in memory says
 //! which span of the disk it is.
 
-use std::ops::Bound;
-
 use bytes::{Bytes, BytesMut};
 
-use crate::ids::LogIndex;
-use crate::rows::{Miss, Row, Rows};
+use crate::hash::ValueHash;
+use crate::rows::{Cursor, Miss, Row, Rows, Step};
 
 use super::super::segment::layout::Layout;
-use super::block::{BlockRow, BlockValue};
+use super::block::RowRef;
 use super::cache::BlockCache;
+use super::cursor::TableCursor;
+use super::filter::KeyHash;
 use super::memtable::{MemoryRow, Memtable};
 use super::run::Run;
 use super::table::Table;
@@ -25,13 +25,6 @@ pub(crate) struct TableView<'a> {
     runs: [&'a [Run]; 2],
     cache: &'a BlockCache,
     layout: &'a Layout,
-}
-
-/// A row as one source has it.
-#[derive(Clone, Copy)]
-enum Found<'a> {
-    Memory(&'a Bytes, &'a MemoryRow),
-    Disk(&'a BlockRow),
 }
 
 impl<'a> TableView<'a> {
@@ -51,10 +44,23 @@ impl<'a> TableView<'a> {
         Self { memory: [None, None], runs: [newer, older], cache, layout }
     }
 
+    /// All memtables, newest first.
+    pub(super) fn memtables(&self) -> impl Iterator<Item = &'a Memtable> {
+        self.memory.into_iter().flatten()
+    }
+
     /// All runs, newest first.
-    fn all_runs(&self) -> impl Iterator<Item = &'a Run> {
+    pub(super) fn all_runs(&self) -> impl Iterator<Item = &'a Run> {
         let [newer, older] = self.runs;
         newer.iter().chain(older)
+    }
+
+    /// Data block `number` of a run.
+    ///
+    /// # Errors
+    /// [`Miss`].
+    pub(super) fn block(&self, run: &Run, number: usize) -> Result<&'a super::block::Block, Miss> {
+        run.block(number, self.layout, self.cache)
     }
 
     /// The span of the newest run's first block.
@@ -63,59 +69,28 @@ impl<'a> TableView<'a> {
         super::run::block_span(&self.runs[1][0].descriptor, self.layout, 0)
     }
 
-    /// Memtables and runs, newest first.
-    fn sources(&self) -> usize {
-        2 + self.runs[0].len() + self.runs[1].len()
-    }
-
-    /// The first row that a source has within `from` and before `end`.
-    fn first_of(
-        &self,
-        source: usize,
-        from: Bound<&[u8]>,
-        end: &[u8],
-    ) -> Result<Option<Found<'a>>, Miss> {
-        if let Some(memory) = self.memory.get(source) {
-            let first = memory.and_then(|memory| memory.first(from, end));
-            return Ok(first.map(|(key, row)| Found::Memory(key, row)));
-        }
-        let number = source - self.memory.len();
-        let [newer, older] = self.runs;
-        let run = newer.get(number).unwrap_or_else(|| &older[number - newer.len()]);
-        Ok(run.first(from, end, self.layout, self.cache)?.map(Found::Disk))
-    }
-
-    /// The row that a source's finding stands for; `None` for a tombstone.
-    fn resolve(&self, key: Bytes, found: Found<'a>) -> Result<Option<Row>, Miss> {
-        let (value, index) = match found {
-            Found::Memory(_, row) => (row.value.clone(), row.index),
-            Found::Disk(row) => (self.value(&row.value)?, row.index),
-        };
-        Ok(value.map(|value| Row { key, value, index }))
-    }
-
-    /// What a row's value is, put together.
+    /// What a row's value is, put together; `None` for a tombstone.
     ///
     /// # Errors
     /// [`Miss`].
-    pub(crate) fn value(&self, value: &BlockValue) -> Result<Option<Bytes>, Miss> {
-        match value {
-            BlockValue::Tombstone => Ok(None),
-            BlockValue::Inline(bytes) => Ok(Some(bytes.clone())),
-            BlockValue::Stored { pieces, .. } => self.gather(pieces).map(Some),
+    pub(crate) fn value(&self, row: RowRef<'_>) -> Result<Option<Bytes>, Miss> {
+        if let Some(bytes) = row.inline() {
+            return Ok(Some(bytes));
         }
-    }
-
-    fn gather(&self, pieces: &[Piece]) -> Result<Bytes, Miss> {
-        if let [piece] = pieces {
-            return self.piece(*piece).cloned();
+        if row.is_tombstone() {
+            return Ok(None);
+        }
+        let mut pieces = row.pieces();
+        if pieces.len() == 1 {
+            let piece = pieces.next().expect("there is one");
+            return self.piece(piece).cloned().map(Some);
         }
         // A value that passes the end of a segment is put together: a copy, and rare.
         let mut whole = BytesMut::new();
         for piece in pieces {
-            whole.extend_from_slice(self.piece(*piece)?);
+            whole.extend_from_slice(self.piece(piece)?);
         }
-        Ok(whole.freeze())
+        Ok(Some(whole.freeze()))
     }
 
     fn piece(&self, piece: Piece) -> Result<&'a Bytes, Miss> {
@@ -127,70 +102,61 @@ impl<'a> TableView<'a> {
     }
 }
 
-impl<'a> Found<'a> {
-    fn key(self) -> &'a Bytes {
-        match self {
-            Self::Memory(key, _) => key,
-            Self::Disk(row) => &row.key,
-        }
-    }
+/// The newest state of a key.
+enum Newest<'a> {
+    Memory(&'a MemoryRow),
+    Disk(RowRef<'a>),
+}
 
-    fn index(self) -> LogIndex {
-        match self {
-            Self::Memory(_, row) => row.index,
-            Self::Disk(row) => row.index,
+impl<'a> TableView<'a> {
+    fn newest(&self, key: &[u8]) -> Result<Option<Newest<'a>>, Miss> {
+        // Sources are in order of age, so that the first one that knows the key has its newest row.
+        if let Some(row) = self.memtables().find_map(|memory| memory.get(key)) {
+            return Ok(Some(Newest::Memory(row)));
         }
-    }
-
-    fn is_tombstone(self) -> bool {
-        match self {
-            Self::Memory(_, row) => row.value.is_none(),
-            Self::Disk(row) => row.value == BlockValue::Tombstone,
+        let hash = KeyHash::of(key);
+        for run in self.all_runs() {
+            if let Some(row) = run.get(key, hash, self.layout, self.cache)? {
+                return Ok(Some(Newest::Disk(row)));
+            }
         }
+        Ok(None)
     }
 }
 
 impl Rows for TableView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Row>, Miss> {
-        // Sources are in order of age, so that the first one that knows the key has its newest row.
-        for memory in self.memory.into_iter().flatten() {
-            if let Some(row) = memory.get(key) {
-                let value = row.value.clone();
-                let key = Bytes::copy_from_slice(key);
-                return Ok(value.map(|value| Row { key, value, index: row.index }));
-            }
-        }
-        for run in self.all_runs() {
-            if let Some(row) = run.get(key, self.layout, self.cache)? {
-                return self.resolve(row.key.clone(), Found::Disk(row));
-            }
-        }
-        Ok(None)
+        let (value, index) = match self.newest(key)? {
+            None => return Ok(None),
+            Some(Newest::Memory(row)) => (row.value.clone(), row.index),
+            Some(Newest::Disk(row)) => (self.value(row)?, row.index()),
+        };
+        let key = Bytes::copy_from_slice(key);
+        Ok(value.map(|value| Row { key, value, index }))
+    }
+
+    fn value_hash(&self, key: &[u8]) -> Result<Option<ValueHash>, Miss> {
+        Ok(match self.newest(key)? {
+            None => None,
+            Some(Newest::Memory(row)) => row.value.as_deref().map(ValueHash::of),
+            Some(Newest::Disk(row)) => match row.stored_hash() {
+                Some(hash) => Some(hash),
+                None => self.value(row)?.as_deref().map(ValueHash::of),
+            },
+        })
     }
 
     fn seek(&self, from: &[u8], end: &[u8]) -> Result<Option<Row>, Miss> {
-        let mut candidates = Vec::with_capacity(self.sources());
-        for source in 0..self.sources() {
-            candidates.push(self.first_of(source, Bound::Included(from), end)?);
+        // One object is looked for: runs that do not have it are left out.
+        let family = KeyHash::of_span(from, end);
+        let mut cursor = TableCursor::new(*self, family, from, end);
+        match cursor.seek(from, u32::MAX)? {
+            Step::Row(_) => cursor.row().map(Some),
+            Step::End | Step::Spent(_) => Ok(None),
         }
-        loop {
-            // On a tie the first source wins, which is the newest.
-            let Some(first) = candidates
-                .iter()
-                .copied()
-                .flatten()
-                .min_by(|a, b| a.key().cmp(b.key()).then(b.index().cmp(&a.index())))
-            else {
-                return Ok(None);
-            };
-            if !first.is_tombstone() {
-                return self.resolve(first.key().clone(), first);
-            }
-            for (source, candidate) in candidates.iter_mut().enumerate() {
-                if candidate.is_some_and(|found| found.key() == first.key()) {
-                    *candidate = self.first_of(source, Bound::Excluded(first.key()), end)?;
-                }
-            }
-        }
+    }
+
+    fn cursor<'b>(&'b self, from: &[u8], end: &[u8]) -> Box<dyn Cursor + 'b> {
+        Box::new(TableCursor::new(*self, None, from, end))
     }
 }

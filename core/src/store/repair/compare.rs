@@ -135,11 +135,17 @@ impl Compare {
         host: &mut Host,
         fx: &mut Effects,
     ) {
+        let was_incomplete = self.index_incomplete;
         self.index_incomplete = !host.storage.chunk_index_is_complete();
         if self.index_incomplete {
             // What is not found again yet would seem to be missing.
             self.pass = None;
             return;
+        }
+        if was_incomplete {
+            // Damage may have hidden copies from the scan that rebuilt the index; and a merge may have met
+            // the index's damage long after the last comparison.
+            self.doubt(now.instant, None);
         }
         if self.pass.is_none() {
             self.begin(now.instant);

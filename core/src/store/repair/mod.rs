@@ -38,7 +38,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// How whole the store's chunks are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RepairReport {
-    /// Chunks known to be missing here and not repaired yet.
+    /// Chunks known to be missing here and not repaired yet, also those of which no copy is left anywhere.
     pub missing: u64,
     /// Chunks here that are known not to verify, and not repaired yet.
     pub damaged: u64,

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::REPAIR_OPS;
 use super::owners::Owners;
+use crate::disk::Room;
 use crate::effects::{Effects, Now};
 use crate::ids::{CallId, ChunkId, Endpoint, StoreId};
 use crate::message::{
@@ -25,14 +26,20 @@ use crate::time::{Deadline, Duration, Instant};
 /// Chunks that are known to be in question; beyond it new ones are turned away, and a comparison has
 /// to find them again.
 const ITEMS_MAX: usize = 4096;
-/// Chunks in hand at a time.
-const ACTIVE_MAX: usize = 4;
+/// Chunks in hand at a time: enough that a zone 80 ms away fills its copies by some megabytes each round trip.
+const ACTIVE_MAX: usize = 16;
 /// Callers that wait for one chunk.
 const ASKERS_MAX: usize = 8;
 /// How long one source may take.
 const PULL_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a store that had no room, or sources that all failed, at most this long until the next try.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Chunks of which no copy is left anywhere that are remembered; more are counted as forgotten.
+const LOST_MAX: usize = 65_536;
+/// Whether a copy of them has turned up is asked so often...
+const LOST_AGAIN: Duration = Duration::from_secs(30);
+/// ...and of so many at a time.
+const LOST_AT_A_TIME: usize = 256;
 /// Until something that was busy is asked again.
 const BUSY: Duration = Duration::from_millis(20);
 
@@ -65,6 +72,9 @@ struct Item {
     unjudged: bool,
     /// Whether the own copy is to be read, not only looked up.
     thorough: bool,
+    /// Whether it is known to have been stored: by an inventory, a read, or a gateway that says what two
+    /// zones have. Who only asks for a copy may ask for one that never was.
+    existed: bool,
     /// Rounds over all sources that failed.
     rounds: u32,
     /// The key in `due`; only while it waits.
@@ -116,6 +126,12 @@ pub(super) struct Queue {
     missing: u64,
     damaged: u64,
     pub(super) repaired: u64,
+    /// Chunks that were stored once, and that neither this store nor any source has any more. They stay
+    /// missing until a copy turns up.
+    lost: BTreeSet<ChunkId>,
+    /// The last of them that was asked for again, and when the next are.
+    lost_at: Option<ChunkId>,
+    lost_again: Instant,
     /// Damaged copies that found no place here: this life cannot say any more that nothing is wrong.
     pub(super) forgotten: u64,
 }
@@ -148,6 +164,7 @@ impl Queue {
             ours: Ours::Unknown,
             unjudged: false,
             thorough: false,
+            existed: false,
             rounds: 0,
             due,
             state: State::Waiting,
@@ -161,6 +178,7 @@ impl Queue {
             }
         }
         item.thorough |= why != Why::Compared;
+        item.existed |= asker.is_none();
         if why == Why::Compared && item.ours == Ours::Unknown && !item.unjudged {
             item.unjudged = true;
             self.unjudged += 1;
@@ -202,6 +220,7 @@ impl Queue {
         for chunk in late {
             self.source_failed(now, chunk, ChunkError::Overloaded, host, fx);
         }
+        self.ask_again_for_lost(now.instant);
         while self.active.len() < ACTIVE_MAX && self.not_before <= now.instant {
             let Some((due, chunk)) = self.due.first().copied() else { return };
             if due > now.instant {
@@ -214,6 +233,25 @@ impl Queue {
             }
             self.due.pop_first();
             self.look(chunk, host, fx);
+        }
+    }
+
+    /// Perhaps a store came back that has what nobody had.
+    fn ask_again_for_lost(&mut self, now: Instant) {
+        if self.lost.is_empty() || self.lost_again > now {
+            return;
+        }
+        self.lost_again = now + LOST_AGAIN;
+        let room = (ITEMS_MAX / 2).saturating_sub(self.items.len()).min(LOST_AT_A_TIME);
+        let behind = |chunk: &&ChunkId| self.lost_at.is_none_or(|at| **chunk > at);
+        let mut again: Vec<ChunkId> = self.lost.iter().filter(behind).take(room).copied().collect();
+        if again.is_empty() {
+            again = self.lost.iter().take(room).copied().collect();
+        }
+        self.lost_at = again.last().copied().or(self.lost_at);
+        for chunk in again {
+            self.lost.remove(&chunk);
+            let _room_was_asked_for = self.add(now, chunk, Why::Told, &[], None);
         }
     }
 
@@ -321,7 +359,7 @@ impl Queue {
                 let pause = Duration::from_nanos(pace.saturating_mul(1_000_000_000) / rate);
                 self.not_before = self.not_before.max(now.instant) + pause;
                 let op = self.op(chunk);
-                if host.journal_is_full() {
+                if host.room() < Room::Data {
                     self.ops.remove(&op);
                     self.no_room(now, chunk, host, fx);
                 } else {
@@ -404,7 +442,16 @@ impl Queue {
     ) {
         let Some(item) = self.items.get_mut(&chunk) else { return };
         if round.nobody_has_it && item.ours == Ours::Missing {
-            // Whoever said that it should be here was mistaken: no owner has it.
+            // No owner has it. If it was stored once, every copy is lost, and is to be told of as long
+            // as that is so; else whoever asked for it was mistaken.
+            if item.existed && self.lost.len() >= LOST_MAX {
+                self.forgotten += 1;
+            } else if item.existed {
+                if self.lost.is_empty() {
+                    self.lost_again = now.instant + LOST_AGAIN;
+                }
+                self.lost.insert(chunk);
+            }
             return self.finish(chunk, Err(ChunkError::Missing), host, fx);
         }
         item.rounds += 1;
@@ -498,11 +545,13 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.items.is_empty() && self.lost.is_empty()
     }
 
+    /// Those of which no copy is left anywhere, too.
     pub(super) fn missing(&self) -> u64 {
-        self.missing
+        let lost = self.lost.iter().filter(|chunk| !self.items.contains_key(chunk)).count();
+        self.missing + u64::try_from(lost).unwrap_or(u64::MAX)
     }
 
     pub(super) fn damaged(&self) -> u64 {
@@ -521,11 +570,14 @@ impl Queue {
             }
             _ => None,
         });
-        pulls.map(Some).fold(next, Deadline::earlier)
+        let lost = (!self.lost.is_empty())
+            .then_some(Deadline { at: self.lost_again, reason: "a lost chunk may have turned up" });
+        pulls.map(Some).chain([lost]).fold(next, Deadline::earlier)
     }
 
     pub(super) fn check(&self) {
         assert!(self.items.len() <= ITEMS_MAX && self.active.len() <= ACTIVE_MAX);
+        assert!(self.lost.len() <= LOST_MAX);
         let waiting = self.items.values().filter(|item| matches!(item.state, State::Waiting));
         assert_eq!(waiting.count(), self.due.len(), "what waits has its time");
         assert_eq!(self.items.len() - self.due.len(), self.active.len());

@@ -60,6 +60,8 @@ struct View {
     index: LogIndex,
     term: Term,
     hash: StateHash,
+    /// Tombstones up to here were dropped.
+    bare: LogIndex,
     used_at: Instant,
     streams: BTreeMap<StoreId, Stream>,
 }
@@ -128,6 +130,11 @@ impl Giver {
         for stream in self.views.values_mut().flat_map(|view| view.streams.values_mut()) {
             stream.waits.take_if(|waits| *waits == miss);
         }
+    }
+
+    /// The oldest state that is held for others: they will need the log behind it.
+    pub(in crate::store) fn oldest_view(&self) -> Option<LogIndex> {
+        self.views.values().map(|view| view.index).min()
     }
 
     /// The table is gone, and with it its views.
@@ -232,7 +239,9 @@ impl Replica {
                 let room = |view: &View| {
                     view.streams.contains_key(&from) || view.streams.len() < STREAMS_MAX
                 };
-                let Some(view) = view.filter(|view| room(view)) else {
+                // What is newer than that would lack what was deleted meanwhile.
+                let knows = |view: &View| newer_than == LogIndex(0) || newer_than >= view.bare;
+                let Some(view) = view.filter(|view| room(view) && knows(view)) else {
                     if let Some(page) = gone(&ask) {
                         host.send(Endpoint::Store(from), Message::SnapshotPage(page), fx);
                     }
@@ -286,7 +295,9 @@ impl Replica {
                 .giver
                 .pulled_by(peer, now.instant, pulling)
                 .filter(|number| self.giver.views[number].index >= floor);
-            let Some(number) = pulled.or_else(|| self.recent_view(now, applied, floor, host, fx))
+            // The configuration there must be known, for whoever takes it as its log's beginning.
+            let recent = floor.max(self.raft.base_index());
+            let Some(number) = pulled.or_else(|| self.recent_view(now, applied, recent, host, fx))
             else {
                 // Asked for again below, when the memtable is written out.
                 self.giver.wanted.insert(peer, wanted);
@@ -311,7 +322,7 @@ impl Replica {
         let (index, term) = (view.index, view.term);
         let (store, incarnation) = (host.config.store, host.incarnation);
         let snapshot = SnapshotId { store, incarnation, number };
-        let offer = SnapshotOffer { snapshot, hash: view.hash };
+        let offer = SnapshotOffer { snapshot, hash: view.hash, bare: view.bare };
         match wanted {
             Wanted::ByConsensus => {
                 let data = offer.to_bytes();
@@ -369,10 +380,10 @@ impl Replica {
             let view = self.giver.views.remove(&number)?;
             close(view, host);
         }
-        let (view, index) = host.storage.open_view(self.id);
+        let (view, index, bare) = host.storage.open_view(self.id);
         self.giver.next += 1;
         let (used_at, streams) = (now.instant, BTreeMap::new());
-        let view = View { view, index, term, hash, used_at, streams };
+        let view = View { view, index, term, hash, bare, used_at, streams };
         self.giver.views.insert(self.giver.next, view);
         Some(self.giver.next)
     }

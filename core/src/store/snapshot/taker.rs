@@ -10,13 +10,15 @@
 //! *By consensus*: the leader's log does not reach back, or not cheaply; the log is replaced with the
 //! table, and no entry is applied meanwhile. *Lost*: the table is damaged and the log does not begin
 //! at 1; the replica stays in consensus with the log that it has, and asks whoever may have a state.
-//! Such a state is put into place only when this replica, too, knows that its last entry is committed.
+//! Such a state is put into place only when this replica, too, knows that its last entry is committed;
+//! but if its journal has no room for the log up to there, the state takes the place of the log.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use crate::codec::{Decoder, Wire};
+use crate::consensus::Membership;
 use crate::effects::{Effect, Effects, Now};
 use crate::hash::{Checksum, StateHash, ValueHash};
 use crate::ids::{Endpoint, LogIndex, StoreId, Term};
@@ -257,9 +259,10 @@ impl Replica {
         let Some(taker) = &mut self.taker else { return };
         // What the table holds durably is the base, if it is sound and older.
         let sound = !self.lost && !self.take_all && self.machine.is_loaded();
-        let base = mark.filter(|_| sound && flushed > LogIndex(0) && flushed < taker.index);
+        let newer = flushed > LogIndex(0) && flushed < taker.index && flushed >= taker.offer.bare;
+        let base = mark.filter(|_| sound && newer);
         let newer_than = if base.is_some() { flushed } else { LogIndex(0) };
-        if !host.storage.begin_ingest(self.id, newer_than, taker.index, fx) {
+        if !host.storage.begin_ingest(self.id, newer_than, (taker.index, taker.offer.bare), fx) {
             return;
         }
         taker.newer_than = newer_than;
@@ -460,12 +463,21 @@ impl Replica {
 
     fn install_if_committed(&mut self, now: Now, host: &mut Host) {
         let Some(taker) = &mut self.taker else { return };
+        if !taker.by_consensus
+            && host.takes_no_entries()
+            && let Ok(membership) = Membership::from_bytes(&taker.membership)
+        {
+            // Nothing of the journal can be given up before the table is there again.
+            let adopted = self.raft.adopt_snapshot(taker.index, taker.term, membership);
+            taker.by_consensus = adopted;
+        }
         let known = taker.by_consensus
             || (self.committed >= taker.index
                 && self.raft.term_at(taker.index) == Some(taker.term));
         if known {
             taker.stage = Stage::Installing;
-            let ticket = host.storage.install(taker.term, taker.membership.clone());
+            let last = (taker.index, taker.term);
+            let ticket = host.storage.install(self.id, last, taker.membership.clone());
             let (index, membership) = (taker.index, taker.membership.clone());
             let replaces_log = taker.by_consensus;
             host.observer.note(self.id, || Observation::Installing {
@@ -494,6 +506,7 @@ impl Replica {
         self.machine.unpin(host);
         self.machine = Machine::new();
         self.giver.clear(host);
+        self.commands.taken_over(self.id, index, host, fx);
         (self.lost, self.take_all) = (false, false);
         self.held = self.held.max(index);
         if taker.by_consensus {

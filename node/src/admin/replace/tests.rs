@@ -1,6 +1,6 @@
 //! Which node gets a new store, and which id that has.
 
-use super::super::schema::StoreStatus;
+use super::super::schema::{RepairStatus, ReplicaStatus, StoreStatus};
 use super::*;
 use crate::config::{Config, NodeCli};
 
@@ -86,6 +86,74 @@ fn a_command_that_was_broken_off_goes_on_at_its_node() {
     let reports = [("b2".to_owned(), NodeReport { replaced: vec![done], ..NodeReport::default() })];
     let before = done_before(&of(2, None), &reports).unwrap();
     assert_eq!((before.new, before.node.as_str()), (5, "b2"));
+}
+
+/// What nodes a1, b1, c1 and b2 say when only store 2 is lost.
+fn all_but_two(change: impl Fn(&mut StoreStatus)) -> Vec<(String, NodeReport)> {
+    let one = |(name, id): (&str, u64)| {
+        let repair = RepairStatus { complete: true, ..RepairStatus::default() };
+        let mut store = StoreStatus {
+            id,
+            life: if id == 2 { StoreLife::Lost } else { StoreLife::Serving },
+            repair: Some(repair),
+            replicas: vec![ReplicaStatus::default()],
+            ..StoreStatus::default()
+        };
+        change(&mut store);
+        (name.to_owned(), NodeReport { stores: vec![store], ..NodeReport::default() })
+    };
+    [("a1", 1), ("b1", 2), ("c1", 3), ("b2", 4)].map(one).to_vec()
+}
+
+#[test]
+fn a_store_is_replaced_only_while_the_other_zones_are_whole() {
+    let refused = |reports: &[(String, NodeReport)]| {
+        let refused = may_replace(2, &map(), reports).unwrap_err().to_string();
+        assert!(refused.contains("--force"), "{refused}");
+        refused
+    };
+    let repair = |store: &mut StoreStatus, change: fn(&mut RepairStatus)| {
+        change(store.repair.as_mut().unwrap());
+    };
+    assert!(may_replace(2, &map(), &all_but_two(|_| {})).is_ok());
+    // Another store of the same zone may be as it will.
+    let beside = all_but_two(|store| {
+        if store.id == 4 {
+            store.life = StoreLife::Halted;
+        }
+    });
+    assert!(may_replace(2, &map(), &beside).is_ok());
+    let only = |change: fn(&mut StoreStatus)| {
+        all_but_two(move |store| {
+            if store.id == 3 {
+                change(store);
+            }
+        })
+    };
+    assert!(refused(&only(|store| store.life = StoreLife::Stopped)).contains("does not serve"));
+    assert!(refused(&only(|store| store.replicas[0].suspect = true)).contains("distrusts"));
+    assert!(refused(&only(|store| store.repair = None)).contains("does not say"));
+    let lacking = all_but_two(|store| {
+        if store.id == 1 {
+            repair(store, |repair| (repair.missing, repair.complete) = (5, false));
+        }
+    });
+    assert!(refused(&lacking).contains("store 1 of zone a lacks 5"));
+    assert!(refused(&lacking[1..]).contains("store 1 of zone a does not serve"), "unheard of");
+
+    // One that has compared with everybody but the lost store is as whole as it can be...
+    let mut comparing = only(|store| store.repair.as_mut().unwrap().complete = false);
+    assert!(may_replace(2, &map(), &comparing).is_ok());
+    // ...unless it is itself being filled.
+    let pair = |old, new| Replacing { old, new, step: String::new() };
+    comparing[2].1.replaced = vec![pair(30, 3)];
+    assert!(refused(&comparing).contains("took another's place"));
+    let mut waiting = all_but_two(|_| {});
+    waiting[0].1.replacing = vec![pair(1, 10)];
+    assert!(refused(&waiting).contains("store 10 is taking the place of store 1"));
+    // What was begun goes on.
+    waiting[1].1.replacing = vec![pair(2, 20)];
+    assert!(may_replace(2, &map(), &waiting).is_ok());
 }
 
 #[test]

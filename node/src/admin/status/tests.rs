@@ -1,6 +1,6 @@
 //! What is made of what processes say.
 
-use super::super::schema::{RepairStatus, Replacing};
+use super::super::schema::{DiskStatus, MemoryKind, ProcessMemory, RepairStatus, Replacing};
 use super::*;
 
 fn replica(store: u64, leads: bool, applied: u64) -> ReplicaStatus {
@@ -155,4 +155,38 @@ fn a_field_that_a_later_version_adds_is_passed_over() {
     let text = r#"{"life": "hibernating", "id": 7, "mood": "good"}"#;
     let store: StoreStatus = serde_json::from_str(text).unwrap();
     assert_eq!((store.id, store.life), (7, StoreLife::Unknown));
+}
+
+#[test]
+fn a_full_disk_is_told_and_redundancy_is_not_full() {
+    for (room, what) in [(Room::Deletes, "no new data"), (Room::Housekeeping, "not even deletes")] {
+        let full = |report: &mut NodeReport| {
+            report.stores[0].disk = Some(DiskStatus { room, ..DiskStatus::default() });
+        };
+        let missing = missing(full);
+        assert!(missing.contains("store-2") && missing.contains(what), "{missing}");
+    }
+    let roomy = |report: &mut NodeReport| {
+        report.stores[0].disk = Some(DiskStatus { room: Room::Data, ..DiskStatus::default() });
+    };
+    assert_eq!(missing(roomy), "");
+}
+
+#[test]
+fn memory_is_shown_by_kind_with_its_sum() {
+    let kind = |name: &str, bytes, limit| MemoryKind { name: name.to_owned(), bytes, limit };
+    let mut answers = answers();
+    for answer in &mut answers {
+        let report = answer.report.as_mut().unwrap();
+        report.memory = Some(ProcessMemory {
+            resident_bytes: Some(80 << 20),
+            kinds: vec![kind("bodies", 3 << 20, Some(64 << 20)), kind("hints", 0, Some(9))],
+            ..ProcessMemory::default()
+        });
+        report.stores[0].memory = vec![kind("memtables", 5 << 20, None), kind("b", 1 << 20, None)];
+    }
+    let text = super::super::text::status(&composed(answers));
+    assert!(text.contains("80.0 MiB resident"), "{text}");
+    assert!(text.contains("3.0 MiB counted (bodies 3.0 MiB of 64.0 MiB)"), "{text}");
+    assert!(text.contains("memory: 6.0 MiB counted (memtables 5.0 MiB, b 1.0 MiB)"), "{text}");
 }

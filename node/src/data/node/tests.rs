@@ -52,6 +52,23 @@ fn a_second_start_finds_what_the_first_made() {
 }
 
 #[test]
+fn a_directory_with_any_store_in_it_is_not_taken_for_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = usual(directory.path());
+    let data = directory.path().join("data");
+    // One that took another's place, and one of the first.
+    for name in ["store-20", "store-12"] {
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join(name), b"").unwrap();
+        let refused = NodeDirectory::open(&data, &plan).expect_err("whose is it?");
+        assert!(refused.to_string().contains(name), "{refused}");
+        fs::remove_file(data.join(name)).unwrap();
+    }
+    fs::write(data.join("store-notes.txt"), b"").unwrap();
+    NodeDirectory::open(&data, &plan).expect("that is no store");
+}
+
+#[test]
 fn a_made_store_that_is_gone_is_lost_and_the_other_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let plan = usual(directory.path());

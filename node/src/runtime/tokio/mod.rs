@@ -60,6 +60,21 @@ impl Runtime for TokioRuntime {
         drop(tokio::spawn(task));
     }
 
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static {
+        let work = tokio::task::spawn_blocking(work);
+        async move {
+            match work.await.map_err(tokio::task::JoinError::try_into_panic) {
+                Ok(value) => value,
+                Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                // The runtime is being shut down, and whoever waits here with it.
+                Err(Err(_)) => std::future::pending().await,
+            }
+        }
+    }
+
     async fn bind(&self, address: SocketAddr) -> io::Result<TokioListener> {
         TcpListener::bind(address).await.map(TokioListener)
     }

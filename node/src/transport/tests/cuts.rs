@@ -2,6 +2,7 @@
 
 use super::proxy::{Proxy, Way};
 use super::*;
+use crate::runtime::memory::MemoryRuntime;
 
 /// Nodes 1 and 2 with a proxy between them, linked.
 async fn proxied(timing: LinkTiming) -> (Node, Proxy, Node) {
@@ -16,9 +17,22 @@ async fn proxied(timing: LinkTiming) -> (Node, Proxy, Node) {
     (low, proxy, high)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// The same where time waits for everybody, and silence is noticed soon.
+async fn proxied_in_memory() -> (Node<MemoryRuntime>, Proxy, Node<MemoryRuntime>) {
+    let (runtime, any) = (MemoryRuntime::new(), "127.0.0.1:0".parse().unwrap());
+    let mut high = Node::start_on(runtime.clone(), 2, any, vec![], QUICK).await;
+    high.host(&[store(2)]);
+    let proxy = Proxy::on(runtime.clone(), high.address, |_| {}).await;
+    let mut low = Node::start_on(runtime, 1, any, vec![(2, proxy.address)], QUICK).await;
+    low.host(&[store(1)]);
+    assert_eq!(low.next().await, "up store-2");
+    assert_eq!(high.next().await, "up store-1");
+    (low, proxy, high)
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_black_hole_is_noticed_by_both_ends_and_the_link_heals() {
-    let (mut low, proxy, mut high) = proxied(QUICK).await;
+    let (mut low, proxy, mut high) = proxied_in_memory().await;
     let accepted = *proxy.accepted.lock().unwrap();
     proxy.set(Way::Lost, Way::Lost);
     assert_eq!(low.next().await, "down store-2");
@@ -35,10 +49,10 @@ async fn a_black_hole_is_noticed_by_both_ends_and_the_link_heals() {
     assert_eq!(high.next().await, "store-1 to store-2: Consensus 1");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_cut_in_one_direction_brings_the_link_down_at_both_ends() {
     for (there, back) in [(Way::Lost, Way::Open), (Way::Open, Way::Lost)] {
-        let (mut low, proxy, mut high) = proxied(QUICK).await;
+        let (mut low, proxy, mut high) = proxied_in_memory().await;
         proxy.set(there, back);
         assert_eq!(low.next().await, "down store-2");
         assert_eq!(high.next().await, "down store-1");
@@ -88,26 +102,29 @@ async fn a_restart_behind_a_black_hole_is_a_new_life() {
     assert!(high.link().life.is_some_and(|life| life != before));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
+async fn links_on_which_nothing_is_said_stay_up_whatever_the_time() {
+    let (mut low, proxy, mut high) = proxied_in_memory().await;
+    tokio::time::sleep(QUICK.silence * 100).await;
+    assert!(low.port.try_next().is_none() && high.port.try_next().is_none());
+    assert_eq!((low.link().ups, high.link().ups), (1, 1));
+    drop(proxy);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_stood_still_itself_does_not_take_its_peers_for_dead() {
-    let high = Node::start(2, vec![], SLOW).await;
-    high.host(&[store(2)]);
-    let peers = vec![(2, high.address)];
-    // Node 1 has a thread of its own, and that thread stands still. Node 2 speaks on meanwhile.
-    let standing = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut low = Node::start(1, peers, QUICK).await;
-            low.host(&[store(1)]);
-            assert_eq!(low.next().await, "up store-2");
-            for _ in 0..3 {
-                std::thread::sleep(QUICK.silence * 3);
-                // All its tasks see the new time, more than once.
-                tokio::time::sleep(QUICK.keepalive * 3).await;
-                assert!(low.port.try_next().is_none(), "the link still stands");
-            }
-            assert_eq!(low.link().ups, 1);
-        });
-    });
-    tokio::task::spawn_blocking(|| standing.join()).await.unwrap().unwrap();
+    let (mut low, proxy, mut high) = proxied_in_memory().await;
+    for _ in 0..3 {
+        // All that was to happen meanwhile happens at once, as to a process that was stopped.
+        tokio::time::advance(QUICK.silence * 3).await;
+        // All its tasks see the new time, more than once.
+        tokio::time::sleep(QUICK.keepalive * 3).await;
+        assert!(low.port.try_next().is_none() && high.port.try_next().is_none());
+    }
+    assert_eq!((low.link().ups, high.link().ups), (1, 1), "the link still stands");
+    // It is a second look, and no pardon.
+    proxy.set(Way::Lost, Way::Lost);
+    tokio::time::advance(QUICK.silence * 3).await;
+    assert_eq!(low.next().await, "down store-2");
+    assert_eq!(high.next().await, "down store-1");
 }

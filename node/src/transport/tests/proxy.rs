@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::*;
@@ -38,8 +38,20 @@ pub(super) struct Proxy {
 impl Proxy {
     /// A proxy that leads to `target`.
     pub(super) async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        // With it, closing is a reset.
+        #[allow(deprecated, reason = "it warns of blocking, which zero does not do")]
+        let prepare = |stream: &TcpStream| stream.set_linger(Some(StdDuration::ZERO)).unwrap();
+        Self::on(TokioRuntime::new(), target, prepare).await
+    }
+
+    /// The same on another runtime, where all streams are prepared.
+    pub(super) async fn on<R: Runtime>(
+        runtime: R,
+        target: SocketAddr,
+        prepare: impl Fn(&R::Stream) + Copy + Send + Sync + 'static,
+    ) -> Self {
+        let mut listener = runtime.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.address().unwrap();
         let clear = Weather { there: Way::Open, back: Way::Open, resets: 0 };
         let (weather, watched) = watch::channel(clear);
         let accepted = Arc::new(Mutex::new(0));
@@ -48,7 +60,13 @@ impl Proxy {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
                 *count.lock().unwrap() += 1;
-                tokio::spawn(connection(near, target, watched.clone()));
+                let (runtime, watched) = (runtime.clone(), watched.clone());
+                tokio::spawn(async move {
+                    let Ok(far) = runtime.connect(target).await else { return };
+                    prepare(&near);
+                    prepare(&far);
+                    connection(near, far, watched).await;
+                });
             }
         });
         Self { address, weather, accepted }
@@ -64,16 +82,14 @@ impl Proxy {
     }
 }
 
-async fn connection(near: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
+async fn connection<S: AsyncRead + AsyncWrite>(
+    near: S,
+    far: S,
+    mut weather: watch::Receiver<Weather>,
+) {
     let resets = weather.borrow().resets;
-    let Ok(far) = TcpStream::connect(target).await else { return };
-    // With it, closing is a reset.
-    #[allow(deprecated, reason = "it warns of blocking, which zero does not do")]
-    for stream in [&near, &far] {
-        stream.set_linger(Some(StdDuration::ZERO)).unwrap();
-    }
-    let (mut near_in, mut near_out) = near.into_split();
-    let (mut far_in, mut far_out) = far.into_split();
+    let (mut near_in, mut near_out) = tokio::io::split(near);
+    let (mut far_in, mut far_out) = tokio::io::split(far);
     let there = pass(&mut near_in, &mut far_out, weather.clone(), |weather| weather.there);
     let back = pass(&mut far_in, &mut near_out, weather.clone(), |weather| weather.back);
     tokio::select! {

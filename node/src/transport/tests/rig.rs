@@ -11,7 +11,8 @@ pub(super) const SLOW: LinkTiming = LinkTiming {
     backoff_max: StdDuration::from_millis(20),
 };
 
-/// For tests in which silence must be noticed. Ten keepalives, because the machine may be busy.
+/// For tests in which silence must be noticed, on a runtime whose time waits for everybody: on a busy
+/// machine, silence would be heard where there is none.
 pub(super) const QUICK: LinkTiming = LinkTiming {
     keepalive: StdDuration::from_millis(20),
     silence: StdDuration::from_millis(200),
@@ -45,9 +46,9 @@ pub(super) fn config(
 }
 
 /// A node that only has a port.
-pub(super) struct Node {
+pub(super) struct Node<R: Runtime = TokioRuntime> {
     pub(super) address: SocketAddr,
-    pub(super) port: Port<TokioRuntime>,
+    pub(super) port: Port<R>,
     pub(super) calls: mpsc::Receiver<PeerCall>,
 }
 
@@ -58,6 +59,18 @@ impl Node {
     }
 
     pub(super) async fn start_at(
+        id: u32,
+        listen: SocketAddr,
+        peers: Vec<(u32, SocketAddr)>,
+        timing: LinkTiming,
+    ) -> Self {
+        Self::start_on(TokioRuntime::new(), id, listen, peers, timing).await
+    }
+}
+
+impl<R: Runtime> Node<R> {
+    pub(super) async fn start_on(
+        runtime: R,
         id: u32,
         listen: SocketAddr,
         mut peers: Vec<(u32, SocketAddr)>,
@@ -71,7 +84,7 @@ impl Node {
                 .collect::<Vec<_>>(),
         );
         let config = TransportConfig { listen, ..config(id, peers, timing) };
-        let Transport { address, port, calls } = start(TokioRuntime::new(), config).await.unwrap();
+        let Transport { address, port, calls } = start(runtime, config).await.unwrap();
         Self { address, port, calls }
     }
 

@@ -27,8 +27,8 @@ pub(super) const RANGE: RangeId = RangeId(1);
 /// Small, so that every crash point can be tried.
 pub(super) const GEOMETRY: Geometry = Geometry {
     capacity: 4 << 20,
-    journal: 1 << 20,
-    journal_piece: 32 << 10,
+    journal: 256 << 10,
+    journal_piece: 16 << 10,
     segment: 64 << 10,
     tree_block: 4096,
 };
@@ -166,6 +166,8 @@ impl RecoverySink for Delivered {
         if after_gap { &mut self.after_gap } else { &mut self.records }.push(record);
     }
 
+    fn life_begins(&mut self) {}
+
     fn restart(&mut self) {
         *self = Self { restarts: self.restarts + 1, ..Self::default() };
     }
@@ -194,6 +196,8 @@ pub(super) struct Life {
     /// Of the recovery: position to resume, synced mark.
     pub(super) found: Option<(u64, u64)>,
     pub(super) appended: Vec<Record>,
+    /// A journal position that is not behind each of them.
+    pub(super) places: Vec<u64>,
     /// How many of `appended` are acknowledged.
     pub(super) acknowledged: usize,
     pub(super) reads: Vec<EntriesRead>,
@@ -216,6 +220,7 @@ impl Life {
             damage: None,
             found: None,
             appended: Vec::new(),
+            places: Vec::new(),
             acknowledged: 0,
             reads: Vec::new(),
             completions: 0,
@@ -249,6 +254,8 @@ impl Life {
 
     pub(super) fn append(&mut self, record: Record) -> JournalTicket {
         self.appended.push(record.clone());
+        let head = self.journal().head();
+        self.places.push(head);
         let ticket = self.journal().append(record);
         assert_eq!(ticket.0, self.appended.len() as u64);
         ticket
@@ -270,6 +277,14 @@ impl Life {
         let started = journal.read_entries(RANGE, LogIndex(from), bytes_max, &mut io);
         self.disk.start(&mut self.fx);
         started
+    }
+
+    /// Nothing before this one of the appended records, which is acknowledged, is needed any more.
+    pub(super) fn give_up_before(&mut self, record: usize) {
+        assert!(record < self.acknowledged);
+        let place = self.places[record];
+        self.journal().give_up_before(place);
+        self.pump();
     }
 
     /// One completion. False if there is none.
@@ -326,7 +341,7 @@ impl Life {
                 let blank = [Err(CopyFault::Blank); 4];
                 let superblock = Superblock::format(CLUSTER, STORE, ZoneId(0), GEOMETRY).unwrap();
                 let writer = SuperblockWriter::new(superblock, &blank);
-                self.run(writer, RecoveredJournal::empty())
+                self.run(writer, RecoveredJournal::empty(&GEOMETRY))
             }
             Found::Valid { superblock, copies } => {
                 let writer = SuperblockWriter::new(superblock, &copies);
@@ -342,6 +357,7 @@ impl Life {
         if self.damage.is_some() {
             let suspicion = Record::Suspect { range: RANGE, number: journal.incarnation().0.0 };
             self.appended.push(suspicion.clone());
+            self.places.push(journal.head());
             journal.append(suspicion);
         }
         Stage::Running(Box::new(journal))

@@ -64,7 +64,10 @@ fn model(last: u64) -> BTreeMap<Bytes, (u64, Option<Bytes>)> {
 }
 
 fn ingest(rig: &mut Rig, newer_than: u64, through: u64, rows: &[ViewRow]) {
-    rig.with(|shelf, io, _| shelf.begin_ingest(RANGE, LogIndex(newer_than), LogIndex(through), io));
+    rig.with(|shelf, io, _| {
+        let upto = (LogIndex(through), LogIndex(0));
+        shelf.begin_ingest(RANGE, LogIndex(newer_than), upto, io);
+    });
     for row in rows {
         loop {
             let (index, key, value) = (row.index, row.key.clone(), row.value.clone());
@@ -97,7 +100,7 @@ fn assert_is_model(rig: &mut Rig, last: u64) {
 #[test]
 fn a_view_is_the_table_as_it_was_whatever_is_written_later() {
     let mut rig = filled(150);
-    let (view, through) = rig.shelf.open_view(RANGE);
+    let (view, through, _) = rig.shelf.open_view(RANGE);
     assert_eq!(through, LogIndex(150));
     write(&mut rig, 151, 220);
     let rows = rows_of(&mut rig, view, LogIndex(0)).expect("the view is open");
@@ -114,7 +117,7 @@ fn a_view_is_the_table_as_it_was_whatever_is_written_later() {
 #[test]
 fn a_view_is_gone_with_its_table() {
     let mut rig = filled(60);
-    let (view, _) = rig.shelf.open_view(RANGE);
+    let (view, ..) = rig.shelf.open_view(RANGE);
     let run = rig.shelf.open_view(RANGE).0;
     rig.shelf.close_view(run);
     rig.with(|shelf, _, out| shelf.reset_table(RANGE, out));
@@ -124,7 +127,7 @@ fn a_view_is_gone_with_its_table() {
 #[test]
 fn a_snapshot_replaces_what_was_there_and_survives_restarts_and_lost_edits() {
     let mut giver = filled(150);
-    let (view, _) = giver.shelf.open_view(RANGE);
+    let (view, ..) = giver.shelf.open_view(RANGE);
     let rows = rows_of(&mut giver, view, LogIndex(0)).expect("the view is open");
     let mut taker = Rig::start(Image::default(), 5, false);
     // Something else was there, which no row of the snapshot hides.
@@ -152,7 +155,7 @@ fn a_snapshot_replaces_what_was_there_and_survives_restarts_and_lost_edits() {
 #[test]
 fn newer_rows_go_over_what_was_there() {
     let mut giver = filled(150);
-    let (view, _) = giver.shelf.open_view(RANGE);
+    let (view, ..) = giver.shelf.open_view(RANGE);
     let rows = rows_of(&mut giver, view, LogIndex(100)).expect("the view is open");
     let mut taker = filled(100);
     ingest(&mut taker, 100, 150, &rows);
@@ -168,7 +171,7 @@ fn newer_rows_go_over_what_was_there() {
 #[test]
 fn a_snapshot_that_is_given_up_leaves_nothing_taken() {
     let mut giver = filled(150);
-    let (view, _) = giver.shelf.open_view(RANGE);
+    let (view, ..) = giver.shelf.open_view(RANGE);
     let rows = rows_of(&mut giver, view, LogIndex(0)).expect("the view is open");
     let mut taker = filled(40);
     let free = taker.shelf.free_segments();
@@ -185,7 +188,7 @@ fn a_snapshot_that_is_given_up_leaves_nothing_taken() {
 #[test]
 fn a_crash_leaves_the_old_table_or_the_whole_snapshot() {
     let mut giver = filled(150);
-    let (view, _) = giver.shelf.open_view(RANGE);
+    let (view, ..) = giver.shelf.open_view(RANGE);
     let rows = rows_of(&mut giver, view, LogIndex(0)).expect("the view is open");
     let (mut old, mut new) = (0, 0);
     for crash in (0..).step_by(3) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::cluster::Geometry;
+use crate::codec::Wire;
 use crate::disk::{DiskError, DiskOp, DiskOutput, SECTOR};
 use crate::effects::{Effect, Effects};
 use crate::hash::Checksum;
@@ -17,6 +18,7 @@ use crate::object::{ObjectKey, Target};
 use crate::rng::Rng;
 use crate::rows::{Miss, Row, Rows};
 use crate::storage::io::{DiskQueue, Io};
+use crate::storage::segment::edit::Edit;
 
 use super::super::{Look, Looked, Output, Shelf, ShelfConfig, TableId};
 
@@ -37,6 +39,8 @@ pub(super) struct Image {
     pub(super) journal: Vec<Bytes>,
     pub(super) bad: BTreeSet<u64>,
     pub(super) lives: u64,
+    /// How long tombstones are kept; `None`: for ever.
+    pub(super) lag: Option<u64>,
 }
 
 impl Image {
@@ -94,6 +98,8 @@ pub(super) struct Rig {
     pub(super) fatal: Option<String>,
     pub(super) flushed: BTreeMap<TableId, LogIndex>,
     pub(super) ready: bool,
+    /// Whether checkpoints are made now and then.
+    pub(super) checkpoints: bool,
     pub(super) completions: u64,
     pub(super) staged: u32,
     pub(super) installed: u32,
@@ -119,6 +125,7 @@ impl Rig {
             memtable_bytes: 16 << 10,
             block_cache_bytes: 64 << 10,
             chunk_bytes_max: 256 << 10,
+            tombstone_lag: image.lag.unwrap_or(u64::MAX),
         };
         let mut shelf = Shelf::new(config);
         for edit in &image.journal {
@@ -146,6 +153,7 @@ impl Rig {
             fatal: None,
             flushed: BTreeMap::new(),
             ready: false,
+            checkpoints: true,
             completions: 0,
             staged: 0,
             installed: 0,
@@ -181,7 +189,7 @@ impl Rig {
                 Output::Staged { .. } => self.staged += 1,
                 Output::IngestFailed { reason, .. } => self.notes.push(reason),
                 Output::Installed { .. } => self.installed += 1,
-                Output::Journal { id, edit } => self.edits.push_back((id, edit)),
+                Output::Journal { id, edit, .. } => self.edits.push_back((id, edit)),
                 Output::Fetched(miss) => self.fetched.push(miss),
                 Output::Flushed { table, through } => {
                     self.flushed.insert(table, through);
@@ -201,7 +209,10 @@ impl Rig {
             }
         }
         self.shelf.check();
-        assert!(self.shelf.memory_bytes() < 12 << 20, "memory is bounded: {}", self.shelf.status());
+        let mut memory = crate::memory::MemoryAccount::default();
+        self.shelf.memory(&mut memory);
+        assert_eq!(memory.over(), None, "memory is bounded");
+        assert!(memory.total() < 12 << 20, "memory is bounded: {}", self.shelf.status());
     }
 
     /// Finish one thing, chosen at random. `false` if nothing is in flight.
@@ -216,11 +227,27 @@ impl Rig {
             let (id, edit) = self.edits.pop_front().unwrap();
             self.durable.journal.push(edit);
             self.with(|shelf, io, out| shelf.edit_durable(id, io, out));
+            if self.ready && self.checkpoints && self.rng.chance(1, 12) {
+                self.checkpoint();
+            }
         } else {
             let (token, op) = self.ops.swap_remove(choice);
             self.complete(token, op);
         }
         true
+    }
+
+    /// Put a checkpoint behind what the journal has, and give up what is not needed then.
+    pub(super) fn checkpoint(&mut self) {
+        let flushed = self.shelf.flushed(TableId::Chunks);
+        let needed = |edit: &Bytes| {
+            matches!(Edit::from_bytes(edit),
+                Ok(Edit::ChunksAdded { sequence, .. }) if sequence > flushed)
+        };
+        let journal = &mut self.durable.journal;
+        let from = journal.iter().position(needed).unwrap_or(journal.len());
+        journal.drain(..from);
+        journal.extend(self.shelf.checkpoint_edits());
     }
 
     fn complete(&mut self, token: DiskToken, op: DiskOp) {
@@ -244,7 +271,12 @@ impl Rig {
                 self.drain();
                 return;
             }
-            DiskOp::Trim { .. } => panic!("the shelf does not trim yet"),
+            DiskOp::Trim { offset, len } => {
+                let zeros: Bytes = vec![0; len as usize].into();
+                self.seen.write(offset, &zeros);
+                self.completed.push((offset, zeros));
+                Ok(DiskOutput::Trimmed)
+            }
         };
         assert!(self.with(|shelf, io, out| shelf.on_disk(token, &result, io, out)));
     }

@@ -1,0 +1,205 @@
+//! Keeping the journal short: what of it is still needed, and when a checkpoint is worth it.
+
+use bytes::Bytes;
+
+use super::checkpoint::{CHUNKS_PART, HeldEdit, Stage};
+use super::shelf::TableId;
+use super::{JournalTicket, Parts, Phase, Record, Storage};
+use crate::effects::Effects;
+use crate::ids::{LogIndex, RangeId, Term};
+
+/// A checkpoint is made when it gives this part of the ring back...
+const GAIN_PART: u64 = 8;
+/// ...or this one, once half of the ring is in use.
+const SMALL_GAIN_PART: u64 = 32;
+
+/// How far the journal reaches, in positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JournalRoom {
+    /// Where it begins.
+    pub(crate) tail: u64,
+    /// Where it ends.
+    pub(crate) head: u64,
+    /// Bytes of the ring.
+    pub(crate) ring: u64,
+}
+
+impl JournalRoom {
+    /// Bytes in use.
+    pub(crate) fn used(self) -> u64 {
+        self.head - self.tail
+    }
+}
+
+impl Storage {
+    /// How far the journal reaches; `None` while a checkpoint is being made.
+    pub(crate) fn journal_room(&self) -> Option<JournalRoom> {
+        match &self.phase {
+            Phase::Open(parts) if parts.checkpoints.stage == Stage::Idle => Some(parts.room()),
+            _ => None,
+        }
+    }
+
+    /// Positions at which the journal begins and ends.
+    pub(crate) fn journal_span(&self) -> (u64, u64) {
+        match &self.phase {
+            Phase::Open(parts) => (parts.journal.tail(), parts.journal.head()),
+            _ => (0, 0),
+        }
+    }
+
+    /// Where the first known entry of a log after `index` stands.
+    pub(crate) fn first_entry_after(&mut self, range: RangeId, index: LogIndex) -> Option<u64> {
+        self.parts().journal.first_entry_after(range, index)
+    }
+
+    /// The last known entry of a log that stands before a position.
+    pub(crate) fn last_entry_before(&mut self, range: RangeId, position: u64) -> Option<LogIndex> {
+        self.parts().journal.last_entry_before(range, position)
+    }
+
+    /// Entries of a log up to this one, whose rows are in runs, are not needed any more. `membership`:
+    /// the configuration there, encoded; empty if it is not known.
+    pub(crate) fn start_log_after(
+        &mut self,
+        range: RangeId,
+        (index, term): (LogIndex, Term),
+        membership: Bytes,
+    ) {
+        let parts = self.parts();
+        assert!(index <= parts.shelf.flushed(TableId::Range(range)), "rows stand for entries");
+        parts.journal.forget_entries(range, index);
+        parts.checkpoints.log_starts(range, index, term, membership);
+    }
+
+    /// Whether a range's memtable could be written out now.
+    pub(crate) fn can_freeze(&mut self, range: RangeId) -> bool {
+        self.parts().shelf.can_freeze(TableId::Range(range))
+    }
+
+    /// Make a checkpoint if it is worth it; what keeps it from being worth it is written out.
+    pub(crate) fn shorten_journal(&mut self, fx: &mut Effects) {
+        let Some(room) = self.journal_room() else { return };
+        self.with_parts(fx, |parts, io| {
+            if parts
+                .chunks_needed()
+                .is_some_and(|first| first + room.ring / CHUNKS_PART < room.head)
+            {
+                parts.shelf.write_out_chunk_index(io);
+            }
+            let gain = parts.needed().saturating_sub(room.tail);
+            let is_tight = room.used() > room.ring / 2;
+            let part = if is_tight { SMALL_GAIN_PART } else { GAIN_PART };
+            if gain >= room.ring / part {
+                parts.checkpoints.stage = Stage::Waiting;
+                parts.make_checkpoint();
+            }
+        });
+    }
+}
+
+impl Parts {
+    fn room(&self) -> JournalRoom {
+        let (tail, head) = (self.journal.tail(), self.journal.head());
+        JournalRoom { tail, head, ring: self.journal.ring_bytes() }
+    }
+
+    /// One line for operators.
+    pub(super) fn journal_status(&self) -> String {
+        let JournalRoom { tail, head, ring } = self.room();
+        let (free, made) = (self.journal.free_bytes(), self.checkpoints.made);
+        let (entries, chunks) = (self.entries_needed(), self.chunks_needed());
+        format!(
+            "journal {tail}..{head} of {ring} free={free} checkpoints={made} needed by entries={} by \
+             chunks={}",
+            entries.unwrap_or(head),
+            chunks.unwrap_or(head),
+        )
+    }
+
+    /// Nothing before this position is needed with a checkpoint at the head.
+    fn needed(&self) -> u64 {
+        let needed = self.entries_needed().into_iter().chain(self.chunks_needed());
+        needed.fold(self.journal.head(), u64::min)
+    }
+
+    /// Where the first entry stands that no log has given up.
+    fn entries_needed(&self) -> Option<u64> {
+        let starts = self.checkpoints.starts();
+        starts.filter_map(|(range, start)| self.journal.first_entry_after(range, start)).min()
+    }
+
+    /// A position not behind the first chunk records that are in no run.
+    fn chunks_needed(&self) -> Option<u64> {
+        self.checkpoints.chunks.first_after(self.shelf.flushed(TableId::Chunks))
+    }
+
+    /// Journal an edit, or hold it back while a checkpoint waits for those before it.
+    pub(super) fn journal_edit(&mut self, edit: HeldEdit) {
+        if self.checkpoints.stage == Stage::Waiting {
+            return self.checkpoints.held.push(edit);
+        }
+        let (id, edit, chunks) = edit;
+        if let Some(batch) = chunks {
+            let (head, ring) = (self.journal.head(), self.journal.ring_bytes());
+            self.checkpoints.chunks.put(batch, head, ring);
+        }
+        let ticket = self.append(Record::Edit(edit));
+        self.edits.push_back((ticket, id));
+    }
+
+    /// The journal is durable up to `through`.
+    pub(super) fn go_on_with_checkpoint(&mut self, through: JournalTicket) {
+        match self.checkpoints.stage {
+            Stage::Idle => {}
+            Stage::Waiting => self.make_checkpoint(),
+            Stage::Writing(ticket, needed) if ticket <= through => {
+                self.checkpoints.stage = Stage::Idle;
+                self.checkpoints.made += 1;
+                self.journal.give_up_before(needed);
+                self.checkpoints.chunks.forget_through(self.shelf.flushed(TableId::Chunks));
+            }
+            Stage::Writing(..) => {}
+        }
+    }
+
+    /// Make the checkpoint that waits, if nothing is in flight that it does not know.
+    fn make_checkpoint(&mut self) {
+        if !self.edits.is_empty() {
+            return;
+        }
+        let needed = self.needed();
+        let records = self.checkpoints.records(self.shelf.checkpoint_edits(), needed);
+        let bytes: u64 = records.iter().map(|record| record.len_bytes() as u64).sum();
+        if bytes > self.journal.free_bytes() {
+            // What is left is for what must be written; the next one may have more room.
+            return self.give_up_checkpoint();
+        }
+        for record in records {
+            self.append(record);
+        }
+        self.checkpoints.stage = Stage::Writing(self.last_ticket, needed);
+        self.release_held();
+    }
+
+    /// Edits go into the journal at once again.
+    pub(super) fn give_up_checkpoint(&mut self) {
+        if self.checkpoints.stage == Stage::Waiting {
+            self.checkpoints.stage = Stage::Idle;
+            self.release_held();
+        }
+    }
+
+    fn release_held(&mut self) {
+        for edit in core::mem::take(&mut self.checkpoints.held) {
+            self.journal_edit(edit);
+        }
+    }
+
+    /// A state was put into place: its range's log begins after it.
+    pub(super) fn log_is_installed(&mut self) {
+        let installed = self.checkpoints.installing.take();
+        let (range, index, term, membership) = installed.expect("one is installed at a time");
+        self.checkpoints.log_starts(range, index, term, membership);
+    }
+}
