@@ -4,7 +4,6 @@
 //! Each claim is tried a few times only, to be quick. The figures of `docs/simulator.md` come from
 //! `cargo test --release -p trine-sim --test latency -- --ignored --nocapture`, which tries more often.
 
-use trine_core::cluster::Geometry;
 use trine_sim::faults::FaultKind;
 use trine_sim::faults::plan::{Episode, Victim};
 use trine_sim::faults::swarm::{Flavour, Latency, Swarm};
@@ -29,11 +28,6 @@ fn exactly(millis: u64) -> Latency {
     Latency { low, high: low + low / 10 }
 }
 
-/// A replica that is cut from its leader for long cannot give up the entries that nobody commits, and its
-/// journal fills up behind them (a limit that ARCHITECTURE.md names). The ring of other simulations would
-/// be full within seconds; one of production lasts for minutes.
-const WIDE: Geometry = Geometry { journal: 8 << 20, capacity: 58 << 20, ..GEOMETRY };
-
 /// Seeds of each claim: few, since each run is long. Raise it to look harder.
 const SEEDS: u64 = 1;
 
@@ -51,7 +45,7 @@ fn scenario(
     swarm: Swarm,
     drive: impl FnOnce(&mut World<Real>) -> Result<(), String>,
 ) -> Report {
-    let setup = Setup { seed, swarm, plan: Vec::new(), geometry: WIDE };
+    let setup = Setup { seed, swarm, plan: Vec::new(), geometry: GEOMETRY };
     let report = run(Real, setup, None, |world| {
         time_until(world, FIRST_ELECTION_MAX, |world| world.leader().is_some())?;
         world.run_until(world.now() + SETTLED)?;

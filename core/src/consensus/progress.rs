@@ -112,9 +112,11 @@ impl Progress {
         self.catching_up = CatchingUp { target: last, since: now, done: false };
     }
 
-    /// Start anew after what is known to match.
-    pub(super) fn probe(&mut self, now: Instant) {
-        self.probe_from(self.matched.next(), now);
+    /// Start anew after what is known to match. If the log from `base` to `last` does not reach back to
+    /// that, the peer may hold more than is known of it: guess, as at first, that it lacks nothing.
+    pub(super) fn probe(&mut self, base: LogIndex, last: LogIndex, now: Instant) {
+        let known = if self.matched >= base { self.matched } else { last };
+        self.probe_from(known.next(), now);
     }
 
     /// Start anew at `next`.

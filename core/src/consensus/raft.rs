@@ -291,10 +291,11 @@ impl Raft {
     /// a leader takes what is in flight for lost.
     pub fn link_down(&mut self, now: Instant, peer: StoreId, out: &mut Output) {
         let soon = now + self.short_delay(peer);
+        let (base, last) = (self.log.base(), self.log.last_index());
         match &mut self.state {
             State::Leader(leader) => {
                 if let Some(progress) = leader.peers.get_mut(&peer) {
-                    progress.probe(now);
+                    progress.probe(base, last, now);
                 }
             }
             State::Follower { leader, heard_at, election_at } if *leader == Some(peer) => {
@@ -308,10 +309,11 @@ impl Raft {
 
     /// The link to a peer stands (again): a leader asks at once where the peer is.
     pub fn link_up(&mut self, now: Instant, peer: StoreId, out: &mut Output) {
+        let (base, last) = (self.log.base(), self.log.last_index());
         if let State::Leader(leader) = &mut self.state
             && let Some(progress) = leader.peers.get_mut(&peer)
         {
-            progress.probe(now);
+            progress.probe(base, last, now);
             self.send_appends(now, peer, true, out);
         }
         self.flush(out);

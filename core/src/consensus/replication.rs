@@ -305,8 +305,9 @@ impl Raft {
         if matched > self.log.last_index() {
             return;
         }
-        if matches!(progress.flow, Flow::Snapshot { .. }) && matched >= self.log.base() {
-            progress.probe(now);
+        let (base, last) = (self.log.base(), self.log.last_index());
+        if matches!(progress.flow, Flow::Snapshot { .. }) && matched >= base {
+            progress.probe(base, last, now);
         }
         progress.accepted(matched, now);
         progress.measure_catching_up(self.log.last_index(), now, self.config.election);

@@ -130,14 +130,22 @@ impl Raft {
         out.push(Action::NeedSnapshot { peer });
     }
 
-    /// The peer lives, and has not said that it has the snapshot for an election timeout.
+    /// The peer lives, and has not said that it has the snapshot for an election timeout. If the owner
+    /// could not even make one, find out whether the peer still needs it: it may hold more of the log
+    /// than was known, or have got the state from somebody else.
     pub(super) fn retry_snapshot(&mut self, now: Instant, peer: StoreId, out: &mut Output) {
-        let State::Leader(leader) = &self.state else { return };
-        let Some(progress) = leader.peers.get(&peer) else { return };
-        if let Flow::Snapshot { since, .. } = progress.flow
-            && since + self.config.election <= now
-        {
+        let last = self.log.last_index();
+        let State::Leader(leader) = &mut self.state else { return };
+        let Some(progress) = leader.peers.get_mut(&peer) else { return };
+        let Flow::Snapshot { since, index } = progress.flow else { return };
+        if since + self.config.election > now {
+            return;
+        }
+        if index.is_some() {
             self.need_snapshot(now, peer, out);
+        } else {
+            progress.probe_from(last.next(), now);
+            self.send_appends(now, peer, true, out);
         }
     }
 

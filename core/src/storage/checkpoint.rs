@@ -112,7 +112,10 @@ impl Checkpoints {
                 self.logs.entry(*range).or_default().suspect = *number;
             }
             Record::Trusted { range } => self.logs.entry(*range).or_default().suspect = 0,
-            Record::Edit(_) | Record::LogStart { .. } | Record::Checkpoint { .. } => {}
+            Record::Edit(_)
+            | Record::LogStart { .. }
+            | Record::Checkpoint { .. }
+            | Record::EntryAgain { .. } => {}
         }
     }
 
@@ -130,6 +133,11 @@ impl Checkpoints {
     /// Each log, and the entry after which it begins.
     pub(super) fn starts(&self) -> impl Iterator<Item = (RangeId, LogIndex)> {
         self.logs.iter().map(|(range, log)| (*range, log.start.0))
+    }
+
+    /// The entry after which a log begins.
+    pub(super) fn start(&self, range: RangeId) -> LogIndex {
+        self.logs.get(&range).map_or(LogIndex(0), |log| log.start.0)
     }
 
     /// The records of a checkpoint with the shelf's edits, behind which nothing is needed that stands

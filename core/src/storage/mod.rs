@@ -10,6 +10,7 @@
 //!   empty)         gather)     chunks)
 //! ```
 
+mod carry;
 mod checkpoint;
 mod durable;
 pub(crate) mod io;
@@ -47,9 +48,10 @@ use crate::memory::MemoryAccount;
 use crate::message::{ChunkError, ChunkRead, ChunkWrite};
 use crate::rng::Rng;
 use crate::rows::{Miss, RowWrite, Rows};
+use carry::{CARRIED_PART, Carried};
 use checkpoint::Checkpoints;
 use io::{DiskQueue, Io, SyncTicket};
-use journal::{Journal, JournalRecovery};
+use journal::{Journal, JournalRecovery, Reader};
 use opening::Gathered;
 use parts::Parts;
 use shelf::{Output, ShelfConfig, TableId};
@@ -349,6 +351,7 @@ impl Storage {
             edits: VecDeque::new(),
             last_ticket,
             checkpoints: Checkpoints::new(&gathered.ranges, doubted, places),
+            carried: None,
             damaged: BTreeSet::new(),
             beginning: None,
             flushed: None,
@@ -459,7 +462,7 @@ impl Storage {
         fx: &mut Effects,
     ) -> Result<(), String> {
         self.with_parts(fx, |parts, io| {
-            if parts.journal.read_entries(range, from, bytes_max, io) {
+            if parts.journal.read_entries(range, from, bytes_max, Reader::Store, io) {
                 Ok(())
             } else {
                 Err(format!("{range}: entry {from} is not in the journal, where it must be"))
@@ -657,7 +660,11 @@ impl Storage {
     pub(crate) fn memory(&self, records_max: u64, account: &mut MemoryAccount) {
         if let Phase::Open(parts) = &self.phase {
             parts.shelf.memory(account);
-            account.add("journal pending", parts.journal.pending_bytes() as u64, records_max);
+            let carried_max = self.shelf_config.geometry.journal / CARRIED_PART;
+            let pending = parts.journal.pending_bytes() as u64;
+            account.add("journal pending", pending, records_max + carried_max);
+            let carried = parts.carried.as_ref().map_or(0, Carried::bytes);
+            account.add("journal entries to be written again", carried, carried_max);
         }
     }
 

@@ -89,6 +89,15 @@ impl OpenedRange {
         self.memberships.splice(0..0, membership.map(|membership| (index, membership)));
     }
 
+    /// The term of an entry; `None` if it is not known to be there.
+    fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index <= self.base_index || index > self.last_index {
+            return None;
+        }
+        let run = self.terms.partition_point(|(first, _)| *first <= index);
+        run.checked_sub(1).map(|run| self.terms[run].1)
+    }
+
     /// A state after this entry was put into place. If it is of another log than the entries so far,
     /// those are void.
     fn installed(&mut self, index: LogIndex, term: Term, membership: Membership) {
@@ -334,6 +343,13 @@ impl Gathered {
             }
             Record::Entry { range, entry } => {
                 self.entry(range, &entry, location);
+            }
+            Record::EntryAgain { range, entry } => {
+                match self.range(range).term_at(entry.index) {
+                    None => self.entry(range, &entry, location),
+                    Some(term) if term == entry.term => {}
+                    Some(_) => self.cannot_read("entry", &"it is another than before", location),
+                }
             }
             Record::Suspect { range: NO_RANGE, number } => {
                 self.distrust(Incarnation(number));

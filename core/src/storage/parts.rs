@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::StorageEvent;
+use super::carry::Carried;
 use super::checkpoint::Checkpoints;
 use super::durable::Durable;
 use super::io::{DiskQueue, Io, SyncTicket};
-use super::journal::{Journal, JournalTicket, Progress, Record};
+use super::journal::{Journal, JournalTicket, Progress, Reader, Record};
 use super::shelf::{Output, Shelf, TableId};
 use crate::disk::DiskResult;
 use crate::effects::Effects;
@@ -22,6 +23,8 @@ pub(super) struct Parts {
     pub(super) edits: VecDeque<(JournalTicket, u64)>,
     pub(super) last_ticket: JournalTicket,
     pub(super) checkpoints: Checkpoints,
+    /// A log that is to be written again at the journal's head.
+    pub(super) carried: Option<Carried>,
     /// Ranges whose tables cannot be read; told to the store when storage opens, or at once.
     pub(super) damaged: BTreeSet<RangeId>,
     /// The superblock that will say with which disks the cluster began.
@@ -47,6 +50,10 @@ impl Parts {
         match self.journal.on_disk(token, result).map_err(|error| error.to_string())? {
             Progress::Mine => Ok(Vec::new()),
             Progress::Entries(read) => match read.entries {
+                Ok(entries) if read.reader == Reader::Storage => {
+                    self.carry_on(entries, &mut Io { queue, fx });
+                    Ok(Vec::new())
+                }
                 Ok(entries) => {
                     let (range, from) = (read.range, read.from);
                     Ok(vec![StorageEvent::Entries { range, from, entries }])

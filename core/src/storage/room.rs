@@ -9,7 +9,7 @@ use crate::effects::Effects;
 use crate::ids::{LogIndex, RangeId, Term};
 
 /// A checkpoint is made when it gives this part of the ring back...
-const GAIN_PART: u64 = 8;
+pub(super) const GAIN_PART: u64 = 8;
 /// ...or this one, once half of the ring is in use.
 const SMALL_GAIN_PART: u64 = 32;
 
@@ -93,13 +93,15 @@ impl Storage {
             if gain >= room.ring / part {
                 parts.checkpoints.stage = Stage::Waiting;
                 parts.make_checkpoint();
+            } else if is_tight {
+                parts.carry_entries(io);
             }
         });
     }
 }
 
 impl Parts {
-    fn room(&self) -> JournalRoom {
+    pub(super) fn room(&self) -> JournalRoom {
         let (tail, head) = (self.journal.tail(), self.journal.head());
         JournalRoom { tail, head, ring: self.journal.ring_bytes() }
     }
@@ -130,7 +132,7 @@ impl Parts {
     }
 
     /// A position not behind the first chunk records that are in no run.
-    fn chunks_needed(&self) -> Option<u64> {
+    pub(super) fn chunks_needed(&self) -> Option<u64> {
         self.checkpoints.chunks.first_after(self.shelf.flushed(TableId::Chunks))
     }
 

@@ -18,6 +18,19 @@ struct Run {
     places: VecDeque<Location>,
 }
 
+/// The end of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Its first entry.
+    pub(crate) first: LogIndex,
+    /// Its last entry.
+    pub(crate) last: LogIndex,
+    /// Where the last one stands.
+    pub(crate) place: Location,
+    /// Bytes of the records.
+    pub(crate) bytes: u64,
+}
+
 impl EntryLocations {
     /// An entry was written. At an index that is known, it replaces that entry and all after it;
     /// one that does not follow what is known begins anew (the log jumped over a snapshot).
@@ -29,6 +42,28 @@ impl EntryLocations {
             *run = Run { first: index, places: VecDeque::new() };
         }
         run.places.push_back(location);
+    }
+
+    /// An entry stands at a later place, too. What has replaced it meanwhile stands behind that.
+    pub(crate) fn move_to(&mut self, range: RangeId, index: LogIndex, location: Location) {
+        let Some(run) = self.ranges.get_mut(&range) else { return };
+        let known = index.0.checked_sub(run.first.0).and_then(|place| usize::try_from(place).ok());
+        if let Some(place) = known.and_then(|place| run.places.get_mut(place))
+            && place.position < location.position
+        {
+            *place = location;
+        }
+    }
+
+    /// The first entry after `index`, the last one, and their bytes with all between.
+    pub(crate) fn span_after(&self, range: RangeId, index: LogIndex) -> Option<Span> {
+        let run = self.ranges.get(&range)?;
+        let skipped = usize::try_from((index.0 + 1).saturating_sub(run.first.0)).ok()?;
+        let place = *run.places.back().filter(|_| skipped < run.places.len())?;
+        let bytes = run.places.range(skipped..).map(|place| u64::from(place.len)).sum();
+        let first = LogIndex(run.first.0 + skipped as u64);
+        let last = LogIndex(run.first.0 + run.places.len() as u64 - 1);
+        Some(Span { first, last, place, bytes })
     }
 
     /// Forget `from` and all after it.
@@ -121,6 +156,23 @@ mod tests {
         assert_eq!(locations.at(RANGE, LogIndex(8)), Some(place(800)));
         locations.forget_through(RANGE, LogIndex(20));
         assert_eq!(locations.first_after(RANGE, LogIndex(0)), None);
+    }
+
+    #[test]
+    fn an_entry_that_was_written_again_stands_there_unless_it_was_replaced() {
+        let mut locations = EntryLocations::default();
+        for index in 3..6 {
+            locations.put(RANGE, LogIndex(index), place(index * 100));
+        }
+        let span = locations.span_after(RANGE, LogIndex(3)).unwrap();
+        assert_eq!((span.first, span.last, span.bytes), (LogIndex(4), LogIndex(5), 80));
+        assert_eq!(locations.span_after(RANGE, LogIndex(5)), None);
+        locations.put(RANGE, LogIndex(5), place(2000));
+        for index in 3..8 {
+            locations.move_to(RANGE, LogIndex(index), place(1000 + index));
+        }
+        let stands = (3..8).map(|index| locations.at(RANGE, LogIndex(index)).map(|at| at.position));
+        assert!(stands.eq([Some(1003), Some(1004), Some(2000), None, None]));
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub use frame::{
 pub use record::{Location, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, Record, field as record_field};
 pub use recovery::Damage;
 pub(crate) use recovery::{JournalRecovery, RecoveredJournal, RecoverySink};
-pub(crate) use writer::{Journal, JournalTicket, Progress};
+pub(crate) use locations::Span;
+pub(crate) use writer::{Journal, JournalTicket, Progress, Reader};
 
 use core::fmt;
 

@@ -14,9 +14,10 @@ pub const PAYLOAD_BYTES_MAX: usize = super::FRAME_BYTES_MAX - 4096;
 
 /// Offset of each field in a record's header. Each follows from the one before.
 pub mod field {
-    /// One byte: 1 hard state, 2 entry, 3 suspect, 4 trusted, 5 edit, 6 log start, 7 checkpoint.
+    /// One byte: 1 hard state, 2 entry, 3 suspect, 4 trusted, 5 edit, 6 log start, 7 checkpoint,
+    /// 8 entry again.
     pub const KIND: usize = 0;
-    /// One byte. Of an entry: 0 empty, 1 command, 2 membership. Of a hard state: whether it has a
+    /// One byte. Of an entry (again): 0 empty, 1 command, 2 membership. Of a hard state: whether it has a
     /// vote. Else 0. Two zero bytes follow.
     pub const DETAIL: usize = KIND + 1;
     /// Four bytes: CRC-32 of store, journal position of the record (eight bytes each), all other
@@ -24,10 +25,10 @@ pub mod field {
     pub const CRC: usize = DETAIL + 3;
     /// Eight bytes; 0 in an edit.
     pub const RANGE: usize = CRC + 4;
-    /// Eight bytes: index of an entry or log start, vote of a hard state, number of a suspicion, count of
+    /// Eight bytes: index of an entry (again) or log start, vote of a hard state, number of a suspicion, count of
     /// a checkpoint; else 0.
     pub const NUMBER: usize = RANGE + 8;
-    /// Eight bytes: term of an entry, hard state or log start; in a checkpoint a journal position; else 0.
+    /// Eight bytes: term of an entry (again), hard state or log start; in a checkpoint a journal position; else 0.
     pub const TERM: usize = NUMBER + 8;
     /// Four bytes: length of the payload; four zero bytes follow.
     pub const PAYLOAD: usize = TERM + 8;
@@ -87,6 +88,14 @@ pub enum Record {
         /// The entries and chunk rows that they leave needed stand at this journal position or behind it.
         needed: u64,
     },
+    /// An entry that the log has had for long, written once more so that the place where it stood can be
+    /// used again. Unlike [`Self::Entry`] it replaces nothing.
+    EntryAgain {
+        /// Of which range.
+        range: RangeId,
+        /// The entry.
+        entry: Entry,
+    },
 }
 
 /// Where a record stands.
@@ -109,7 +118,7 @@ impl Record {
     /// Bytes that follow the header.
     pub fn payload(&self) -> Option<&Bytes> {
         match self {
-            Self::Entry { entry, .. } => Some(&entry.payload),
+            Self::Entry { entry, .. } | Self::EntryAgain { entry, .. } => Some(&entry.payload),
             Self::Edit(bytes) | Self::LogStart { membership: bytes, .. } => Some(bytes),
             Self::HardState { .. }
             | Self::Suspect { .. }
@@ -151,13 +160,14 @@ impl Record {
             Self::HardState { range, term, vote } => {
                 (1, vote.is_some().into(), *range, vote.map_or(0, |store| store.0), *term)
             }
-            Self::Entry { range, entry } => {
-                let kind = match entry.kind {
+            Self::Entry { range, entry } | Self::EntryAgain { range, entry } => {
+                let detail = match entry.kind {
                     EntryKind::Empty => 0,
                     EntryKind::Command => 1,
                     EntryKind::Membership => 2,
                 };
-                (2, kind, *range, entry.index.0, entry.term)
+                let kind = if matches!(self, Self::Entry { .. }) { 2 } else { 8 };
+                (kind, detail, *range, entry.index.0, entry.term)
             }
             Self::Suspect { range, number } => (3, 0, *range, *number, Term(0)),
             Self::Trusted { range } => (4, 0, *range, 0, Term(0)),
@@ -186,15 +196,19 @@ impl Record {
         let record = match (kind, detail) {
             (1, 0) => Self::HardState { range, term, vote: None },
             (1, 1) => Self::HardState { range, term, vote: Some(StoreId(number)) },
-            (2, _) => {
-                let kind = match detail {
+            (2 | 8, _) => {
+                let entry_kind = match detail {
                     0 => EntryKind::Empty,
                     1 => EntryKind::Command,
                     2 => EntryKind::Membership,
                     tag => return Err(DecodeError::Tag { what: "entry kind", tag }),
                 };
-                let index = LogIndex(number);
-                Self::Entry { range, entry: Entry { index, term, kind, payload: payload.clone() } }
+                let (index, payload) = (LogIndex(number), payload.clone());
+                let entry = Entry { index, term, kind: entry_kind, payload };
+                match kind {
+                    2 => Self::Entry { range, entry },
+                    _ => Self::EntryAgain { range, entry },
+                }
             }
             (3, 0) => Self::Suspect { range, number },
             (4, 0) => Self::Trusted { range },

@@ -320,10 +320,18 @@ impl JournalRecovery {
             self.chain.push(frame);
         }
         for (record, location) in records {
-            if let Record::Entry { range, entry } = &record
-                && !after_gap
-            {
-                self.chain.locations.put(*range, entry.index, location);
+            let locations = &mut self.chain.locations;
+            match &record {
+                _ if after_gap => {}
+                Record::Entry { range, entry } => locations.put(*range, entry.index, location),
+                // The first place of an entry that is still there serves as well, and so places ascend
+                // even if not all entries were written again.
+                Record::EntryAgain { range, entry } => {
+                    if locations.at(*range, entry.index).is_none() {
+                        locations.put(*range, entry.index, location);
+                    }
+                }
+                _ => {}
             }
             sink.record(record, location, after_gap);
         }

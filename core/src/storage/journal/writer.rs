@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::frame::{self, EncodedFrame, FRAME_BYTES_MAX, FrameHeader, Identity, frame_len};
-use super::locations::EntryLocations;
+use super::locations::{EntryLocations, Span};
 use super::prepare::Prepare;
 use super::record::{Location, Record};
 use super::recovery::RecoveredJournal;
@@ -43,9 +43,20 @@ pub(crate) enum Progress {
     Entries(EntriesRead),
 }
 
+/// Who reads entries back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// The store.
+    Store,
+    /// Whoever will write them again.
+    Storage,
+}
+
 /// Entries that were read back, each verified by its own CRC.
 #[derive(Debug)]
 pub(crate) struct EntriesRead {
+    /// For whom.
+    pub(crate) reader: Reader,
     /// Of which range.
     pub(crate) range: RangeId,
     /// The first index that was asked for.
@@ -93,6 +104,9 @@ pub(crate) struct Journal {
     locations: EntryLocations,
     /// The lowest entry of each range that waits: from there on `locations` is out of date.
     waiting_from: BTreeMap<RangeId, LogIndex>,
+    /// Entries that are being written again. They are read where they stood until all of them are
+    /// durable.
+    again: Option<Again>,
     reads: BTreeMap<DiskToken, EntryRead>,
 }
 
@@ -113,9 +127,20 @@ enum FrameState {
     Syncing(SyncTicket),
 }
 
+/// See [`Journal::again`].
+#[derive(Debug)]
+struct Again {
+    /// Of the last one's record.
+    ticket: JournalTicket,
+    range: RangeId,
+    /// Where they will stand, as far as frames have taken them.
+    places: Vec<(LogIndex, Location)>,
+}
+
 /// A read in flight: which entries stand where in the span that begins at `start`.
 #[derive(Debug)]
 struct EntryRead {
+    reader: Reader,
     range: RangeId,
     from: LogIndex,
     start: u64,
@@ -168,6 +193,7 @@ impl Journal {
             durable_ticket: JournalTicket::default(),
             locations: recovered.locations,
             waiting_from: BTreeMap::new(),
+            again: None,
             reads: BTreeMap::new(),
         }
     }
@@ -209,6 +235,33 @@ impl Journal {
         self.pending.push_back(record);
         self.last_ticket.0 += 1;
         self.last_ticket
+    }
+
+    /// Write entries again that stand at the end of a range's log; when that is durable, they stand
+    /// there. Only one such bundle may be under way.
+    ///
+    /// # Panics
+    /// If another bundle is, there are none, or something waits that replaces them.
+    pub(crate) fn append_again(&mut self, range: RangeId, entries: Vec<Entry>) -> JournalTicket {
+        assert!(self.again.is_none() && !entries.is_empty(), "one bundle at a time");
+        assert!(!self.waiting_from.contains_key(&range), "the log is in frames");
+        let mut ticket = self.last_ticket;
+        for entry in entries {
+            ticket = self.append(Record::EntryAgain { range, entry });
+        }
+        self.again = Some(Again { ticket, range, places: Vec::new() });
+        ticket
+    }
+
+    /// Whether a bundle is under way.
+    pub(crate) fn is_writing_again(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// The end of a log after `index`, if all of it is in frames.
+    pub(crate) fn span_after(&self, range: RangeId, index: LogIndex) -> Option<Span> {
+        let waits = self.waiting_from.contains_key(&range);
+        self.locations.span_after(range, index).filter(|_| !waits)
     }
 
     /// Bytes that may still be appended. New data is to be refused before this falls below the
@@ -364,6 +417,11 @@ impl Journal {
         self.synced = last.end;
         let progress = last.ticket > self.durable_ticket;
         self.durable_ticket = last.ticket;
+        if let Some(again) = self.again.take_if(|again| again.ticket <= last.ticket) {
+            for (index, place) in again.places {
+                self.locations.move_to(again.range, index, place);
+            }
+        }
         progress.then_some((last.ticket, proof))
     }
 
@@ -471,8 +529,15 @@ impl Journal {
 
     fn write(&mut self, encoded: EncodedFrame, records: &[Record], io: &mut Io<'_>) {
         for (record, location) in records.iter().zip(&encoded.locations) {
-            if let Record::Entry { range, entry } = record {
-                self.locations.put(*range, entry.index, *location);
+            match record {
+                Record::Entry { range, entry } => {
+                    self.locations.put(*range, entry.index, *location);
+                }
+                Record::EntryAgain { entry, .. } => {
+                    let again = self.again.as_mut().expect("a bundle is known until it is durable");
+                    again.places.push((entry.index, *location));
+                }
+                _ => {}
             }
         }
         self.waiting_from.clear();
@@ -537,6 +602,7 @@ impl Journal {
         range: RangeId,
         from: LogIndex,
         bytes_max: u64,
+        reader: Reader,
         io: &mut Io<'_>,
     ) -> bool {
         let places = self.places(range, from, bytes_max);
@@ -544,7 +610,7 @@ impl Journal {
         let start = first.position - first.position % SECTOR;
         let len = last.end().next_multiple_of(SECTOR) - start;
         let token = io.read(journal_offset(&self.geometry, start), len);
-        self.reads.insert(token, EntryRead { range, from, start, places });
+        self.reads.insert(token, EntryRead { reader, range, from, start, places });
         true
     }
 
@@ -572,7 +638,7 @@ impl Journal {
     }
 
     fn finish_read(&self, read: EntryRead, result: &DiskResult) -> EntriesRead {
-        let EntryRead { range, from, start, places } = read;
+        let EntryRead { reader, range, from, start, places } = read;
         let mut index = from;
         let mut entries = Vec::with_capacity(places.len());
         for place in places {
@@ -581,12 +647,12 @@ impl Journal {
                 Err(reason) => {
                     let position = place.position;
                     let damage = EntryDamage { range, index, position, reason };
-                    return EntriesRead { range, from, entries: Err(damage) };
+                    return EntriesRead { reader, range, from, entries: Err(damage) };
                 }
             }
             index = index.next();
         }
-        EntriesRead { range, from, entries: Ok(entries) }
+        EntriesRead { reader, range, from, entries: Ok(entries) }
     }
 
     fn read_entry(
@@ -607,7 +673,9 @@ impl Journal {
             .filter(|at| *at <= bytes.len())
             .map_or_else(Bytes::new, |at| bytes.slice(at..));
         match Record::decode(self.identity.store, place.position, &record) {
-            Ok(Record::Entry { range: r, entry }) if (r, entry.index) == (range, index) => {
+            Ok(Record::Entry { range: r, entry } | Record::EntryAgain { range: r, entry })
+                if (r, entry.index) == (range, index) =>
+            {
                 Ok(entry)
             }
             Ok(_) => Err("another record stands there".into()),

@@ -11,7 +11,7 @@ use crate::effects::{Effect, Effects};
 use crate::ids::{ClusterId, DiskToken, LogIndex, RangeId, StoreId, Term, ZoneId};
 use crate::rng::Rng;
 use crate::storage::io::{DiskQueue, Io};
-use crate::storage::journal::writer::EntriesRead;
+use crate::storage::journal::writer::{EntriesRead, Reader};
 use crate::storage::journal::{
     Journal, JournalRecovery, JournalTicket, Location, Progress, Record, RecoveredJournal,
     RecoverySink,
@@ -274,7 +274,7 @@ impl Life {
     pub(super) fn read(&mut self, from: u64, bytes_max: u64) -> bool {
         let mut io = Io { queue: &mut self.queue, fx: &mut self.fx };
         let Some(Stage::Running(journal)) = &mut self.stage else { panic!("not running") };
-        let started = journal.read_entries(RANGE, LogIndex(from), bytes_max, &mut io);
+        let started = journal.read_entries(RANGE, LogIndex(from), bytes_max, Reader::Store, &mut io);
         self.disk.start(&mut self.fx);
         started
     }
