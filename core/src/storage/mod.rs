@@ -609,10 +609,12 @@ impl Storage {
         self.take(outputs);
     }
 
-    /// Bytes that the journal can still take.
+    /// Bytes that the journal can still take, beside what it is bound to be given for chunks.
     pub(crate) fn journal_free(&self) -> u64 {
         match &self.phase {
-            Phase::Open(parts) => parts.journal.free_bytes(),
+            Phase::Open(parts) => {
+                parts.journal.free_bytes().saturating_sub(parts.shelf.chunk_records_to_come())
+            }
             _ => 0,
         }
     }

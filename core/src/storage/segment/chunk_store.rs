@@ -50,6 +50,8 @@ pub(crate) struct ChunkStore {
     pub(crate) writing: BTreeMap<ChunkId, Writing>,
     /// Bytes of calls in hand.
     pub(crate) bytes_in_hand: u64,
+    /// Writes among them.
+    pub(crate) writes_in_hand: u64,
     pending: VecDeque<(ChunkId, ChunkRecord)>,
     /// Whether an edit with records is on its way: the next one waits, and grows.
     pub(crate) edit_in_flight: bool,

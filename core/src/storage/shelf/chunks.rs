@@ -121,6 +121,7 @@ impl Shelf {
             return;
         };
         self.chunks.bytes_in_hand += bytes;
+        self.chunks.writes_in_hand += 1;
         let kind = JobKind::Write(NewCopy { header, data: write.data.clone(), replace });
         self.run_job(Job { op, kind, pins: Vec::new() }, io, out);
         self.drive(io, out);
@@ -186,6 +187,12 @@ impl Shelf {
     /// Chunk bytes in hand, and how many there may be.
     pub(crate) fn chunk_bytes(&self) -> (u64, u64) {
         (self.chunks.bytes_in_hand, self.config.chunk_bytes_max)
+    }
+
+    /// Bytes that the journal will be asked for by chunks that are being written, if each one's record
+    /// gets a frame of its own and a closing mark.
+    pub(crate) fn chunk_records_to_come(&self) -> u64 {
+        self.chunks.writes_in_hand * 2 * SECTOR
     }
 
     fn takes_chunk_calls(&self, bytes: u64) -> bool {
@@ -346,6 +353,7 @@ impl Shelf {
         out: &mut Vec<Output>,
     ) {
         self.chunks.bytes_in_hand -= bytes;
+        self.chunks.writes_in_hand -= 1;
         out.push(Output::ChunkStored { op, result });
     }
 
