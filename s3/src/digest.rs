@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use trine_core::object::{ChecksumAlgorithm, ObjectChecksum};
 use trine_core::request::BodyDigest;
 
-use crate::error::{Failure, refuse};
+use crate::error::{Failure, not_implemented, refuse};
 use crate::text;
 
 /// Every algorithm, and the name that follows `x-amz-checksum-`.
@@ -27,6 +27,11 @@ pub(crate) const ALGORITHMS: [(ChecksumAlgorithm, &str); 5] = [
 /// The name in lower case, as it stands in headers.
 pub(crate) fn name(algorithm: ChecksumAlgorithm) -> &'static str {
     ALGORITHMS.iter().find(|(other, _)| *other == algorithm).map_or("", |(_, name)| name)
+}
+
+/// What a checksum covers, as S3 writes it.
+pub(crate) fn kind(full_object: bool) -> &'static str {
+    if full_object { "FULL_OBJECT" } else { "COMPOSITE" }
 }
 
 /// The algorithm of a name, in any case.
@@ -67,11 +72,10 @@ impl Claims {
                 claims.checksum = Some((algorithm, Some(digest)));
             }
         }
+        check_known(headers)?;
         if claims.checksum.is_none() {
-            let trailer = text("x-amz-trailer").and_then(|value| {
-                value.split(',').find_map(|name| name.trim().strip_prefix("x-amz-checksum-"))
-            });
-            claims.in_trailer = trailer.and_then(algorithm).is_some();
+            let trailer = trailing_checksum(headers)?;
+            claims.in_trailer = trailer.is_some();
             let named = trailer.or_else(|| text("x-amz-sdk-checksum-algorithm"));
             claims.checksum = named.and_then(algorithm).map(|algorithm| (algorithm, None));
         }
@@ -103,6 +107,30 @@ impl Claims {
         }
         Ok(self)
     }
+}
+
+/// A checksum that is not known here would go unverified: it is refused.
+fn check_known(headers: &HeaderMap) -> Result<(), Failure> {
+    for name in headers.keys() {
+        let Some(short) = name.as_str().strip_prefix("x-amz-checksum-") else { continue };
+        if !matches!(short, "algorithm" | "mode" | "type") && algorithm(short).is_none() {
+            return Err(not_implemented(name.as_str()));
+        }
+    }
+    Ok(())
+}
+
+/// The name of the checksum that `x-amz-trailer` announces.
+fn trailing_checksum(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+    let values = headers.get_all("x-amz-trailer").iter();
+    let names = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    let mut checksums = names.filter_map(|name| name.trim().strip_prefix("x-amz-checksum-"));
+    let Some(name) = checksums.next() else { return Ok(None) };
+    if algorithm(name).is_none() || checksums.next().is_some() {
+        let message = "The value specified in the x-amz-trailer header is not supported";
+        return Err(refuse(StatusCode::BAD_REQUEST, "InvalidRequest", message));
+    }
+    Ok(Some(name))
 }
 
 fn parse_checksum(

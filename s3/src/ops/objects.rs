@@ -75,8 +75,7 @@ pub(super) async fn store(
 pub(super) fn set_checksum(response: &mut Response, checksum: &ObjectChecksum) {
     let name = format!("x-amz-checksum-{}", digest::name(checksum.algorithm));
     set(response, &name, &text::base64(&checksum.value));
-    let kind = if checksum.full_object { "FULL_OBJECT" } else { "COMPOSITE" };
-    set(response, "x-amz-checksum-type", kind);
+    set(response, "x-amz-checksum-type", digest::kind(checksum.full_object));
 }
 
 fn get_request(call: &Call) -> Result<GetRequest, Failure> {

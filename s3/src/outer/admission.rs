@@ -4,12 +4,14 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use s3s::{Body, StdError};
 use sha2::{Digest, Sha256};
 
+use super::chain::Chain;
 use super::chunked::{ChunkedBody, Framing};
-use super::resign;
+use super::{presigned, resign};
 use super::watched::Watched;
 use crate::config::{HEADER_BYTES_MAX, S3Config, URI_BYTES_MAX};
 use crate::digest::{Claims, Verifier};
@@ -32,10 +34,13 @@ where
     B::Error: Into<StdError>,
 {
     let (mut parts, body) = request.into_parts();
+    name_host(&mut parts);
     // First of all, so that it is not lost if the request is refused.
     let body = Watched::new(body, parts.headers.contains_key(http::header::EXPECT), shared.clone());
     check_limits(&parts)?;
+    check_preflight(&parts)?;
     check_signature_coverage(&parts)?;
+    check_token(&parts)?;
     check_dates(&parts)?;
     check_region(&parts, &config.region)?;
     check_form(&parts)?;
@@ -52,10 +57,55 @@ where
     let body = match framing {
         None => Body::http_body_unsync(body),
         Some((framing, length)) => {
-            Body::http_body_unsync(ChunkedBody::new(body, framing, length, shared.clone()))
+            let signed = framing == Framing::Signed;
+            let chain = if signed { Chain::of(&parts, config.keys.as_ref()) } else { None };
+            let body = ChunkedBody::new(body, framing, length, chain, shared.clone());
+            Body::http_body_unsync(body)
         }
     };
     Ok(http::Request::from_parts(parts, body))
+}
+
+/// HTTP/2 has the host in the target. Everything behind looks for the header, signatures too.
+fn name_host(parts: &mut http::request::Parts) {
+    let newer = parts.version > http::Version::HTTP_11;
+    let Some(authority) = parts.uri.authority().filter(|_| newer) else { return };
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        parts.headers.entry(HOST).or_insert(host);
+    }
+}
+
+/// Browsers ask, unsigned, whether other sites may. No bucket has rules that allow it.
+fn check_preflight(parts: &http::request::Parts) -> Result<(), Failure> {
+    if parts.method != Method::OPTIONS {
+        return Ok(());
+    }
+    if !parts.headers.contains_key(http::header::ORIGIN) {
+        let message = "Insufficient information. Origin request header needed.";
+        return Err(refuse(StatusCode::BAD_REQUEST, "BadRequest", message));
+    }
+    let asked = parts.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+    let Some(asked) = asked.and_then(|method| method.to_str().ok()) else {
+        let message = "Invalid Access-Control-Request-Method: null";
+        return Err(refuse(StatusCode::BAD_REQUEST, "BadRequest", message));
+    };
+    let message = "CORSResponse: CORS is not enabled for this bucket.";
+    let failure = refuse(StatusCode::FORBIDDEN, "AccessForbidden", message);
+    let bucket_only = !parts.uri.path().trim_matches('/').contains('/');
+    let kind = if bucket_only { "BUCKET" } else { "OBJECT" };
+    Err(failure.with("Method", asked).with("ResourceType", kind))
+}
+
+/// Tokens belong to temporary credentials, and there are none.
+fn check_token(parts: &http::request::Parts) -> Result<(), Failure> {
+    let header = parts.headers.get("x-amz-security-token").is_some_and(|value| !value.is_empty());
+    let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
+    let named = |(name, value): &(String, String)| name == "X-Amz-Security-Token" && value != "";
+    if header || query.iter().any(named) {
+        let message = "The provided token is malformed or otherwise invalid.";
+        return Err(refuse(StatusCode::BAD_REQUEST, "InvalidToken", message));
+    }
+    Ok(())
 }
 
 fn check_limits(parts: &http::request::Parts) -> Result<(), Failure> {
@@ -82,9 +132,12 @@ fn check_signature_coverage(parts: &http::request::Parts) -> Result<(), Failure>
     })?;
     let parameter =
         |name: &str| query.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+    // s3s looks for these first, whatever else there is.
+    if parameter("Signature").is_some() || parameter("AWSAccessKeyId").is_some() {
+        return Err(wrong_mechanism());
+    }
     let presigned = parameter("X-Amz-Signature").is_some();
     let authorization = parts.headers.get(http::header::AUTHORIZATION);
-    let version2 = parameter("Signature").is_some() && parameter("AWSAccessKeyId").is_some();
     let signed = match (authorization, presigned) {
         (Some(_), true) => {
             let message = "Only one auth mechanism allowed; only the X-Amz-Algorithm query \
@@ -92,11 +145,14 @@ fn check_signature_coverage(parts: &http::request::Parts) -> Result<(), Failure>
                            should be specified";
             return Err(refuse(StatusCode::BAD_REQUEST, "InvalidArgument", message));
         }
-        (None, false) if version2 => return Err(wrong_mechanism()),
         (None, false) => {
+            presigned::check(&query)?;
             return Err(refuse(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
         }
-        (None, true) => parameter("X-Amz-SignedHeaders").unwrap_or_default().to_owned(),
+        (None, true) => {
+            presigned::check(&query)?;
+            parameter("X-Amz-SignedHeaders").unwrap_or_default().to_owned()
+        }
         (Some(value), false) => {
             let value = value.to_str().unwrap_or_default();
             let fields = value.strip_prefix("AWS4-HMAC-SHA256").ok_or_else(wrong_mechanism)?;
@@ -118,11 +174,8 @@ fn check_signature_coverage(parts: &http::request::Parts) -> Result<(), Failure>
         return Ok(());
     }
     let message = "There were headers present in the request which were not signed";
-    let mut failure = refuse(StatusCode::FORBIDDEN, "AccessDenied", message);
-    if let Failure::Refused(refusal) = &mut failure {
-        refusal.details.push(("HeadersNotSigned", uncovered.join(", ")));
-    }
-    Err(failure)
+    let failure = refuse(StatusCode::FORBIDDEN, "AccessDenied", message);
+    Err(failure.with("HeadersNotSigned", uncovered.join(", ")))
 }
 
 /// s3s 0.14.1 subtracts `'0'` from each byte of a date before it looks whether that is a digit, which
@@ -169,11 +222,8 @@ fn check_region(parts: &http::request::Parts, region: &str) -> Result<(), Failur
         "The authorization header is malformed; the region '{signed_for}' is wrong; \
          expecting '{region}'"
     );
-    let mut failure = refuse(StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", message);
-    if let Failure::Refused(refusal) = &mut failure {
-        refusal.details.push(("Region", region.to_owned()));
-    }
-    Err(failure)
+    let failure = refuse(StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", message);
+    Err(failure.with("Region", region))
 }
 
 /// Plain SigV4 needs no `x-amz-content-sha256`; s3s does. What the signature covers is then the hash
