@@ -42,7 +42,7 @@ where
     check_signature_coverage(&parts)?;
     check_token(&parts)?;
     check_dates(&parts)?;
-    check_region(&parts, &config.region)?;
+    check_scope(&parts, &config.region)?;
     check_form(&parts)?;
     let framing = framing(&parts.headers)?;
     parts.extensions.insert(shared.clone());
@@ -205,25 +205,42 @@ fn check_dates(parts: &http::request::Parts) -> Result<(), Failure> {
     Err(refuse(StatusCode::FORBIDDEN, "AccessDenied", message))
 }
 
-/// s3s knows regions by their shape. Requests may be signed for any that has it; for others the
-/// client is told ours, as Amazon does, and s3cmd (which begins with `US`) tries again with it.
-fn check_region(parts: &http::request::Parts, region: &str) -> Result<(), Failure> {
+/// What a signature is for. s3s would take one for another service, and knows regions by their shape:
+/// requests may be signed for any that has it; for others the client is told ours, as Amazon does, and
+/// s3cmd (which begins with `US`) tries again with it.
+fn check_scope(parts: &http::request::Parts, region: &str) -> Result<(), Failure> {
     let authorization = parts.headers.get(http::header::AUTHORIZATION);
     let authorization = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let signed_for = authorization
+    let header = authorization
         .split_once("Credential=")
         .and_then(|(_, scope)| scope.split(',').next())
-        .and_then(|scope| scope.trim().rsplit('/').nth(2));
-    let Some(signed_for) = signed_for.filter(|name| !name.is_empty()) else { return Ok(()) };
-    if s3s::region::Region::new(signed_for.into()).is_ok() {
+        .map(|scope| scope.trim().to_owned());
+    let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
+    let parameter = query.into_iter().find(|(name, _)| name == "X-Amz-Credential");
+    let (code, what, credential) = match (header, parameter) {
+        (Some(scope), _) => {
+            ("AuthorizationHeaderMalformed", "The authorization header is malformed", scope)
+        }
+        (None, Some((_, scope))) => (
+            "AuthorizationQueryParametersError",
+            "Error parsing the X-Amz-Credential parameter",
+            scope,
+        ),
+        (None, None) => return Ok(()),
+    };
+    let mut fields = credential.rsplit('/').skip(1);
+    let (service, signed_for) =
+        (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+    if service != "s3" {
+        let message =
+            format!("{what}; incorrect service \"{service}\". This endpoint belongs to \"s3\".");
+        return Err(refuse(StatusCode::BAD_REQUEST, code, message));
+    }
+    if signed_for.is_empty() || s3s::region::Region::new(signed_for.into()).is_ok() {
         return Ok(());
     }
-    let message = format!(
-        "The authorization header is malformed; the region '{signed_for}' is wrong; \
-         expecting '{region}'"
-    );
-    let failure = refuse(StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", message);
-    Err(failure.with("Region", region))
+    let message = format!("{what}; the region '{signed_for}' is wrong; expecting '{region}'");
+    Err(refuse(StatusCode::BAD_REQUEST, code, message).with("Region", region))
 }
 
 /// Plain SigV4 needs no `x-amz-content-sha256`; s3s does. What the signature covers is then the hash
