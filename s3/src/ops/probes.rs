@@ -16,7 +16,9 @@ use http::{Method, StatusCode};
 use trine_core::object::Owner;
 use trine_core::request::{Reply, Request};
 
-use super::{Address, Call, Query, Response, document, empty, object_attributes, unexpected, write_owner};
+use super::{
+    Address, Call, Query, Response, document, empty, object_attributes, unexpected, write_owner,
+};
 use crate::error::{Failure, not_implemented, refuse};
 use crate::xml::Writer;
 

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::chain::Chain;
 use super::chunked::{ChunkedBody, Framing};
-use super::{presigned, resign};
 use super::watched::Watched;
+use super::{presigned, resign};
 use crate::config::{HEADER_BYTES_MAX, S3Config, URI_BYTES_MAX};
 use crate::digest::{Claims, Verifier};
 use crate::error::{Failure, not_implemented, refuse};

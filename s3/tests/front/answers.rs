@@ -149,8 +149,18 @@ async fn the_resource_of_an_error_is_what_was_asked_for_and_harmless() {
 async fn preflights_are_refused_without_a_signature() {
     let service = with_bucket().await;
     for (path, headers, status, code) in [
-        ("/bucket", "origin: http://a\r\naccess-control-request-method: GET\r\n", 403, "AccessForbidden"),
-        ("/bucket/k", "origin: http://a\r\naccess-control-request-method: PUT\r\n", 403, "AccessForbidden"),
+        (
+            "/bucket",
+            "origin: http://a\r\naccess-control-request-method: GET\r\n",
+            403,
+            "AccessForbidden",
+        ),
+        (
+            "/bucket/k",
+            "origin: http://a\r\naccess-control-request-method: PUT\r\n",
+            403,
+            "AccessForbidden",
+        ),
         ("/bucket/k", "origin: http://a\r\n", 400, "BadRequest"),
         ("/bucket/k", "", 400, "BadRequest"),
         ("/", "access-control-request-method: GET\r\n", 400, "BadRequest"),

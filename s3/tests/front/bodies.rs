@@ -69,8 +69,13 @@ async fn signed_chunks_larger_than_any_buffer_are_cut_and_still_verified() {
     let service = with_bucket().await;
     let whole = data(700_001);
     // Small ones before and behind: the chains part at the first large one and stay apart.
-    let cuts: [&[usize]; 5] =
-        [&[700_001], &[65_536, 634_465], &[300_000, 65_536, 334_465], &[131_073, 568_928], &[1, 700_000]];
+    let cuts: [&[usize]; 5] = [
+        &[700_001],
+        &[65_536, 634_465],
+        &[300_000, 65_536, 334_465],
+        &[131_073, 568_928],
+        &[1, 700_000],
+    ];
     for sizes in cuts {
         let mut rest = whole.as_slice();
         let mut chunks = Vec::new();
@@ -110,7 +115,12 @@ async fn signed_trailers_behind_large_chunks_are_verified_by_signature_and_check
     for (name, value) in checksums(&whole) {
         let right = put().signed_chunks(&[&whole], Some((name, &value))).bytes();
         let told = tell(&service, &right).await;
-        assert_eq!((told.status, told.header(name)), (200, Some(value.as_str())), "{}", told.text());
+        assert_eq!(
+            (told.status, told.header(name)),
+            (200, Some(value.as_str())),
+            "{}",
+            told.text()
+        );
         is_stored(&service, &whole).await;
         let first = if value.starts_with('A') { "B" } else { "A" };
         let wrong = format!("{first}{}", &value[1..]);
@@ -144,7 +154,8 @@ async fn a_signed_body_without_its_trailer_or_end_stores_nothing() {
             (1000, 400, "IncompleteBody"),
         ] {
             let mut request = format!("PUT {} HTTP/1.1\r\nconnection: close\r\n", signed.target);
-            for (name, value) in signed.headers.iter().filter(|(name, _)| name != "content-length") {
+            for (name, value) in signed.headers.iter().filter(|(name, _)| name != "content-length")
+            {
                 request.push_str(&format!("{name}: {value}\r\n"));
             }
             request.push_str(&format!("content-length: {end}\r\n\r\n"));
@@ -185,7 +196,12 @@ async fn a_body_without_length_in_two_framings_with_a_trailer_is_stored() {
             let raw = exchange(&service, &right.bytes()).await;
             assert!(raw.starts_with(b"HTTP/1.1 100 Continue\r\n"), "it asked");
             let told = answer(&raw).unwrap();
-            assert_eq!((told.status, told.header(name)), (200, Some(value.as_str())), "{}", told.text());
+            assert_eq!(
+                (told.status, told.header(name)),
+                (200, Some(value.as_str())),
+                "{}",
+                told.text()
+            );
             is_stored(&service, &whole).await;
         }
         let (name, _) = checksums(&whole).remove(2);
@@ -238,7 +254,11 @@ async fn lengths_that_are_none_are_refused() {
             .header("x-amz-decoded-content-length", length)
             .body(b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n");
         let told = put.expect(&service).await;
-        assert!(told.status == 400 || (told.status == 200 && length == "+5"), "{length:?}: {}", told.text());
+        assert!(
+            told.status == 400 || (told.status == 200 && length == "+5"),
+            "{length:?}: {}",
+            told.text()
+        );
     }
     let large = put()
         .payload(UNSIGNED_CHUNKS)
@@ -297,7 +317,10 @@ async fn who_asks_first_is_told_to_go_on_only_if_the_body_is_wanted() {
         is_error(&answer(&raw).unwrap(), status, code);
         let more = calls.recv().await;
         assert!(
-            !matches!(more, Some(FrontCall::Event(GatewayEvent::Body { .. } | GatewayEvent::BodyEnd { .. }))),
+            !matches!(
+                more,
+                Some(FrontCall::Event(GatewayEvent::Body { .. } | GatewayEvent::BodyEnd { .. }))
+            ),
             "{more:?}"
         );
     }

@@ -25,13 +25,59 @@ fn encoded(text: &str, kept: &[u8]) -> String {
 
 /// Keys that something between client and disk might mistake for something else.
 fn awkward() -> Vec<String> {
-    let mut keys: Vec<String> = (0..=0x7f_u8).map(|byte| format!("a{}b", char::from(byte))).collect();
+    let mut keys: Vec<String> =
+        (0..=0x7f_u8).map(|byte| format!("a{}b", char::from(byte))).collect();
     let more = [
-        "/", "//", "/a", "a/", "a//b", "///a///", ".", "..", "../a", "a/../b", "a/./b", "./", "a/..",
-        "%", "%2F", "%00", "%zz", "a%", "+", "a+b c", " ", " a", "a ", "?", "a?uploads", "a?versionId=1",
-        "#", "&", "<a>", "]]>", "<![CDATA[x]]>", "&amp;", "&#x1;", "a;b=c", "\u{e9}", "e\u{301}",
-        "\u{65e5}\u{672c}", "\u{1f600}", "\u{fffd}", "\u{fffe}", "\u{ffff}", "\u{feff}a", "\u{85}",
-        "\u{2028}", "\u{202e}a", "\r\n", "\t", "a\r\nx-amz-evil: 1", "bucket/k", "\u{10ffff}",
+        "/",
+        "//",
+        "/a",
+        "a/",
+        "a//b",
+        "///a///",
+        ".",
+        "..",
+        "../a",
+        "a/../b",
+        "a/./b",
+        "./",
+        "a/..",
+        "%",
+        "%2F",
+        "%00",
+        "%zz",
+        "a%",
+        "+",
+        "a+b c",
+        " ",
+        " a",
+        "a ",
+        "?",
+        "a?uploads",
+        "a?versionId=1",
+        "#",
+        "&",
+        "<a>",
+        "]]>",
+        "<![CDATA[x]]>",
+        "&amp;",
+        "&#x1;",
+        "a;b=c",
+        "\u{e9}",
+        "e\u{301}",
+        "\u{65e5}\u{672c}",
+        "\u{1f600}",
+        "\u{fffd}",
+        "\u{fffe}",
+        "\u{ffff}",
+        "\u{feff}a",
+        "\u{85}",
+        "\u{2028}",
+        "\u{202e}a",
+        "\r\n",
+        "\t",
+        "a\r\nx-amz-evil: 1",
+        "bucket/k",
+        "\u{10ffff}",
     ];
     keys.extend(more.iter().map(|key| (*key).to_owned()));
     // The longest, in characters of one and of several bytes.
@@ -182,7 +228,8 @@ async fn pages_go_on_behind_awkward_keys() {
         let listed: Vec<String> = texts(&list, "Key").iter().map(|text| unescaped(text)).collect();
         assert_eq!(listed, [key], "{query}: {}", list.text());
     }
-    let list = plan("GET", "/bucket", "delimiter=%01&list-type=2&prefix=a%01").expect(&service).await;
+    let list =
+        plan("GET", "/bucket", "delimiter=%01&list-type=2&prefix=a%01").expect(&service).await;
     assert_eq!(list.element("Delimiter").as_deref(), Some("&#x1;"), "{}", list.text());
 }
 
@@ -262,9 +309,19 @@ async fn with_the_bucket_in_the_host_a_key_may_begin_with_slashes() {
 #[tokio::test]
 async fn bucket_names_are_judged_and_never_echoed_raw() {
     let service = memory();
-    for name in
-        ["ab", "Upper", "a_b", "a..b", "-ab", "ab-", "192.168.0.1", "a%3Cb%3E", "%01bc", "a%20b", &"a".repeat(64)]
-    {
+    for name in [
+        "ab",
+        "Upper",
+        "a_b",
+        "a..b",
+        "-ab",
+        "ab-",
+        "192.168.0.1",
+        "a%3Cb%3E",
+        "%01bc",
+        "a%20b",
+        &"a".repeat(64),
+    ] {
         let told = plan("PUT", &format!("/{name}"), "").expect(&service).await;
         is_error(&told, 400, "InvalidBucketName");
         assert!(!told.text().contains("a<b>") && !told.text().contains('\u{1}'), "{}", told.text());

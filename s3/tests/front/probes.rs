@@ -81,7 +81,11 @@ async fn a_bucket_that_is_not_there_has_none() {
     }
     for (name, _, removable) in UNSET {
         if removable {
-            is_error(&asked("DELETE", "/missing", name).expect(&service).await, 404, "NoSuchBucket");
+            is_error(
+                &asked("DELETE", "/missing", name).expect(&service).await,
+                404,
+                "NoSuchBucket",
+            );
         }
     }
 }
@@ -114,9 +118,12 @@ async fn what_is_not_built_says_so() {
     let service = with_bucket().await;
     plan("PUT", "/bucket/k", "").body(b"x").expect(&service).await;
     for name in OTHERS {
-        for (method, path) in
-            [("GET", "/bucket"), ("DELETE", "/bucket"), ("GET", "/bucket/k"), ("DELETE", "/bucket/k")]
-        {
+        for (method, path) in [
+            ("GET", "/bucket"),
+            ("DELETE", "/bucket"),
+            ("GET", "/bucket/k"),
+            ("DELETE", "/bucket/k"),
+        ] {
             let answer = asked(method, path, name).expect(&service).await;
             is_error(&answer, 501, "NotImplemented");
             assert!(answer.element("Message").unwrap().contains(name), "{}", answer.text());
@@ -164,7 +171,11 @@ async fn methods_without_a_meaning_are_refused_and_do_nothing() {
     ] {
         let answer = plan(method, path, query).body(b"").expect(&service).await;
         is_error(&answer, 405, "MethodNotAllowed");
-        assert_eq!(answer.element("ResourceType").as_deref(), Some(kind), "{method} {path}?{query}");
+        assert_eq!(
+            answer.element("ResourceType").as_deref(),
+            Some(kind),
+            "{method} {path}?{query}"
+        );
         assert_eq!(answer.element("Method").as_deref(), Some(method));
     }
     assert_eq!(plan("GET", "/bucket/k", "").expect(&service).await.text(), "x");
@@ -179,7 +190,8 @@ async fn an_object_has_its_owner_its_tags_and_no_lock() {
     let put = plan("PUT", "/bucket/k", "").header("x-amz-tagging", "a=1&b=%3C2%3E").body(b"x");
     assert_eq!(put.expect(&service).await.status, 200);
     let tags = asked("GET", "/bucket/k", "tagging").expect(&service).await;
-    let set = "<Tag><Key>a</Key><Value>1</Value></Tag><Tag><Key>b</Key><Value>&lt;2&gt;</Value></Tag>";
+    let set =
+        "<Tag><Key>a</Key><Value>1</Value></Tag><Tag><Key>b</Key><Value>&lt;2&gt;</Value></Tag>";
     assert_eq!(tags.element("TagSet").as_deref(), Some(set), "{}", tags.text());
     let acl = asked("GET", "/bucket/k", "acl").expect(&service).await;
     assert!(acl.text().contains("<Permission>FULL_CONTROL</Permission>"), "{}", acl.text());
@@ -199,7 +211,8 @@ async fn an_object_has_its_owner_its_tags_and_no_lock() {
 #[tokio::test]
 async fn attributes_of_an_object_are_told_as_far_as_they_are_asked_for() {
     let service = with_bucket().await;
-    let put = plan("PUT", "/bucket/k", "").header("x-amz-checksum-crc32", "NhCmhg==").body(b"hello");
+    let put =
+        plan("PUT", "/bucket/k", "").header("x-amz-checksum-crc32", "NhCmhg==").body(b"hello");
     let put = put.expect(&service).await;
     assert_eq!(put.status, 200, "{}", put.text());
     let ask = |names: &str| {

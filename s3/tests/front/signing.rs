@@ -83,9 +83,9 @@ async fn authorizations_of_odd_shapes_are_refused_with_a_document() {
         "AWS4-HMAC-SHA256 Credential=key/{scope},SignedHeaders=host;x-amz-content-sha256;x-amz-date,\
          Signature={signature}"
     );
-    let corpus = include_str!("../corpus/authorization.txt").lines().filter(|line| {
-        !line.starts_with('#') && !line.is_empty()
-    });
+    let corpus = include_str!("../corpus/authorization.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
     let corpus = corpus.map(|line| line.replace("SCOPE", &scope).replace("SIGNATURE", &signature));
     for value in corpus.chain([good_shape]) {
         let request = format!(

@@ -21,9 +21,8 @@ fn request(signed: &Signed, body: Pieces) -> http::Request<Pieces> {
 
 async fn told(response: http::Response<trine_s3::ResponseBody>) -> Answer {
     let (parts, body) = response.into_parts();
-    let lines = parts.headers.iter().map(|(name, value)| {
-        format!("{name}: {}", value.to_str().unwrap())
-    });
+    let lines =
+        parts.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
     let head = lines.collect::<Vec<_>>().join("\r\n");
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     Answer { status: parts.status.as_u16(), head, body: body.to_vec() }
@@ -48,8 +47,9 @@ async fn by_ours(service: &S3Http, plan: &Plan, size: usize) -> (Answer, usize) 
 
 #[tokio::test]
 async fn unsigned_amz_headers() {
-    let put =
-        || plan("PUT", "/bucket/k", "").body(b"mine").unsigned("x-amz-copy-source", "/other/secret");
+    let put = || {
+        plan("PUT", "/bucket/k", "").body(b"mine").unsigned("x-amz-copy-source", "/other/secret")
+    };
     let (service, seen) = bare();
     assert_eq!(put().expect(&service).await.status, 200);
     assert_eq!(seen.lock().unwrap().copies.len(), 1, "a PUT has become a copy");
@@ -127,7 +127,8 @@ async fn a_form_is_gathered_from_anybody() {
     is_error(&told, 403, "AccessDenied");
     assert!(gauge.peak() <= 32 << 10, "{} bytes were held", gauge.peak());
     // Signed like any other request, it is not built.
-    let signed = plan("POST", "/bucket", "").header("content-type", "multipart/form-data; boundary=x");
+    let signed =
+        plan("POST", "/bucket", "").header("content-type", "multipart/form-data; boundary=x");
     is_error(&signed.body(&form).expect(&service).await, 501, "NotImplemented");
 }
 
@@ -294,7 +295,8 @@ async fn version_2_opens_the_door() {
                 host: localhost\r\nconnection: close\r\n\r\n";
     let told = answer(&exchange(&bare, get).await).unwrap();
     assert_eq!(told.element("Code").as_deref(), Some("SignatureDoesNotMatch"), "it is computed");
-    for query in ["AWSAccessKeyId=key&Expires=99999999999&Signature=x", "Signature=x", "AWSAccessKeyId=k"]
+    for query in
+        ["AWSAccessKeyId=key&Expires=99999999999&Signature=x", "Signature=x", "AWSAccessKeyId=k"]
     {
         let request = format!("GET /?{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         let told = answer(&exchange(&service, request.as_bytes()).await).unwrap();
