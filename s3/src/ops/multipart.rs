@@ -36,7 +36,7 @@ pub(super) async fn create(call: &Call) -> Result<Response, Failure> {
     };
     let mut xml = Writer::rooted("InitiateMultipartUploadResult");
     xml.element("Bucket", &call.address.bucket);
-    xml.element("Key", &call.address.key);
+    xml.echo("Key", &call.address.key);
     xml.plain("UploadId", text::upload_id(upload));
     xml.close("InitiateMultipartUploadResult");
     let mut response = document(xml);
@@ -108,7 +108,7 @@ pub(super) async fn complete(call: &mut Call) -> Result<Response, Failure> {
     let mut xml = Writer::rooted("CompleteMultipartUploadResult");
     xml.element("Location", &location(call));
     xml.element("Bucket", &call.address.bucket);
-    xml.element("Key", &call.address.key);
+    xml.echo("Key", &call.address.key);
     xml.plain("ETag", format_args!("&quot;{etag}&quot;"));
     if let Some(checksum) = &checksum {
         write_checksum(&mut xml, checksum);
@@ -163,7 +163,7 @@ pub(super) async fn list_parts(call: &Call) -> Result<Response, Failure> {
     }
     let mut xml = Writer::rooted("ListPartsResult");
     xml.element("Bucket", &call.address.bucket);
-    xml.element("Key", &call.address.key);
+    xml.echo("Key", &call.address.key);
     xml.plain("UploadId", text::upload_id(upload.order));
     write_owner(&mut xml, "Initiator", &upload.owner);
     write_owner(&mut xml, "Owner", &upload.owner);

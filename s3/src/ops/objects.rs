@@ -14,7 +14,7 @@ use crate::digest::{self, Claims, Verifier};
 use crate::error::{Failure, Refusal, invalid_argument, not_implemented, refuse};
 use crate::text;
 use crate::transfer::{self, Incoming, ObjectBody};
-use crate::xml::Writer;
+use crate::xml::{self, Writer};
 
 /// PutObject.
 pub(super) async fn put(call: &mut Call) -> Result<Response, Failure> {
@@ -233,7 +233,8 @@ pub(super) async fn delete_many(call: &mut Call) -> Result<Response, Failure> {
             continue;
         }
         match results.next().map(|result| result.map_err(Failure::from)) {
-            Some(Ok(())) if quiet => {}
+            // It is deleted; to say so would make the document unreadable, and that of the others.
+            Some(Ok(())) if quiet || !xml::can_hold(name) => {}
             Some(Ok(())) => {
                 xml.open("Deleted");
                 xml.element("Key", name);

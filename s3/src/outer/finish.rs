@@ -23,7 +23,9 @@ impl Ending {
         Self {
             head: request.method() == Method::HEAD,
             one_at_a_time: request.version() <= http::Version::HTTP_11,
-            resource: text::url_decode(path).unwrap_or_else(|| path.to_owned()),
+            resource: text::url_decode(path)
+                .filter(|path| xml::can_hold(path))
+                .unwrap_or_else(|| path.to_owned()),
             request_id: format!("{id:016X}"),
             host_id: text::base64(format!("trine-{id:016x}").as_bytes()),
         }
