@@ -37,3 +37,20 @@ fn is_error(answer: &Answer, status: u16, code: &str) {
     assert!(answer.element("Message").is_some_and(|message| !message.is_empty()), "{text}");
     assert_eq!(answer.header("content-type"), Some("application/xml"), "{text}");
 }
+
+#[test]
+fn every_test_that_the_documentation_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("../docs/s3-front.md")).unwrap();
+    let named: Vec<(&str, &str)> = page
+        .split('`')
+        .filter_map(|word| word.split_once("::"))
+        .filter(|(file, test)| *file != "s3s" && *file != "file" && !test.is_empty())
+        .collect();
+    assert!(named.len() > 50, "{named:?}");
+    for (file, test) in named {
+        let path = root.join(format!("tests/{file}.rs"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("no {path:?}"));
+        assert!(text.contains(&format!("fn {test}(")), "{file} has no {test}");
+    }
+}
