@@ -100,7 +100,8 @@ fn check_preflight(parts: &http::request::Parts) -> Result<(), Failure> {
 fn check_token(parts: &http::request::Parts) -> Result<(), Failure> {
     let header = parts.headers.get("x-amz-security-token").is_some_and(|value| !value.is_empty());
     let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
-    let named = |(name, value): &(String, String)| name == "X-Amz-Security-Token" && value != "";
+    let named =
+        |(name, value): &(String, String)| name == "X-Amz-Security-Token" && !value.is_empty();
     if header || query.iter().any(named) {
         let message = "The provided token is malformed or otherwise invalid.";
         return Err(refuse(StatusCode::BAD_REQUEST, "InvalidToken", message));
