@@ -111,7 +111,8 @@ pub(super) async fn complete(call: &mut Call) -> Result<Response, Failure> {
     xml.echo("Key", &call.address.key);
     xml.plain("ETag", format_args!("&quot;{etag}&quot;"));
     if let Some(checksum) = &checksum {
-        write_checksum(&mut xml, checksum);
+        let name = digest::name(checksum.algorithm).to_uppercase();
+        xml.plain(&format!("Checksum{name}"), digest::shown(checksum, etag.parts));
         xml.plain("ChecksumType", digest::kind(checksum.full_object));
     }
     xml.close("CompleteMultipartUploadResult");

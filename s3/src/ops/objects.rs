@@ -3,7 +3,8 @@
 use http::StatusCode;
 use s3s::Body;
 use trine_core::object::{
-    DELETE_KEYS_MAX, ObjectChecksum, ObjectKey, ObjectRecord, PARTS_MAX, PUT_BYTES_MAX,
+    Body as Stored, DELETE_KEYS_MAX, ObjectChecksum, ObjectKey, ObjectRecord, PARTS_MAX,
+    PUT_BYTES_MAX,
 };
 use trine_core::request::{GetRequest, PutRequest, Reply, Request};
 
@@ -63,7 +64,7 @@ pub(super) async fn store(
             let mut response = empty(StatusCode::OK);
             set(&mut response, "etag", &format!("\"{etag}\""));
             if let Some(checksum) = &checksum {
-                set_checksum(&mut response, checksum);
+                set_checksum(&mut response, checksum, etag.parts);
             }
             Ok(response)
         }
@@ -71,10 +72,10 @@ pub(super) async fn store(
     }
 }
 
-/// Show a checksum in headers.
-pub(super) fn set_checksum(response: &mut Response, checksum: &ObjectChecksum) {
+/// Show a checksum in headers; composite ones with the number of parts.
+fn set_checksum(response: &mut Response, checksum: &ObjectChecksum, parts: u16) {
     let name = format!("x-amz-checksum-{}", digest::name(checksum.algorithm));
-    set(response, &name, &text::base64(&checksum.value));
+    set(response, &name, &digest::shown(checksum, parts));
     set(response, "x-amz-checksum-type", digest::kind(checksum.full_object));
 }
 
@@ -172,13 +173,29 @@ fn object_response(call: &Call, record: &ObjectRecord, span: Span) -> Response {
     if let Some(parts) = span.parts {
         set(answer, "x-amz-mp-parts-count", &parts.to_string());
     }
-    // A checksum of the whole says nothing about a part of it.
-    let whole = !span.partial || span.length == record.length;
-    let asked = call.header("x-amz-checksum-mode").is_some_and(|mode| mode == "ENABLED");
-    if let Some(checksum) = record.checksum.as_ref().filter(|_| asked && whole) {
-        set_checksum(answer, checksum);
+    if call.header("x-amz-checksum-mode").is_some_and(|mode| mode == "ENABLED")
+        && let Some(checksum) = checksum_of_span(call, record, &span)
+    {
+        set_checksum(answer, checksum, record.etag.parts);
     }
     response
+}
+
+/// The checksum of what is answered. That of the whole says nothing about a range of it, but parts of an
+/// upload have their own.
+fn checksum_of_span<'a>(
+    call: &Call,
+    record: &'a ObjectRecord,
+    span: &Span,
+) -> Option<&'a ObjectChecksum> {
+    let number: Option<u16> = call.query.get("partNumber").and_then(|number| number.parse().ok());
+    if let (Some(number), true, Stored::Blobs(parts)) =
+        (number, record.etag.parts > 0, &record.body)
+    {
+        return parts.iter().find(|part| part.number == number)?.checksum.as_ref();
+    }
+    let whole = !span.partial || span.length == record.length;
+    record.checksum.as_ref().filter(|_| whole)
 }
 
 /// DeleteObject.
