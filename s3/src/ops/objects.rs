@@ -3,16 +3,18 @@
 use http::StatusCode;
 use s3s::Body;
 use trine_core::object::{
-    Body as Stored, DELETE_KEYS_MAX, ObjectChecksum, ObjectKey, ObjectRecord, PARTS_MAX,
+    Body as Stored, DELETE_KEYS_MAX, ETag, ObjectChecksum, ObjectKey, ObjectRecord, PARTS_MAX,
     PUT_BYTES_MAX,
 };
-use trine_core::request::{GetRequest, PutRequest, Reply, Request};
+use trine_core::request::{ApiError, GetRequest, PutRequest, Reply, Request};
 
 use super::{
-    Call, Response, attributes, document, document_in, empty, read_document, set, unexpected,
+    Call, Response, attributes, document, document_in, empty, object_attributes, read_document,
+    set, unexpected,
 };
 use crate::digest::{self, Claims, Verifier};
 use crate::error::{Failure, Refusal, invalid_argument, not_implemented, refuse};
+use crate::front::Exchange;
 use crate::text;
 use crate::transfer::{self, Incoming, ObjectBody};
 use crate::xml::{self, Writer};
@@ -104,23 +106,56 @@ fn get_request(call: &Call) -> Result<GetRequest, Failure> {
 
 /// GetObject.
 pub(super) async fn get(call: &Call) -> Result<Response, Failure> {
-    let mut exchange = transfer::open(&call.front, Request::Get(get_request(call)?))?;
-    let reply = transfer::reply_of(&mut exchange).await?;
-    let Reply::Object { record, first, length, partial, parts } = reply else {
-        return Err(unexpected(&reply));
-    };
-    let mut response = object_response(call, &record, Span { first, length, partial, parts });
-    *response.body_mut() = Body::http_body_unsync(ObjectBody::new(exchange, length));
+    let (exchange, record, span) = open(call, Request::Get).await?;
+    let mut response = object_response(call, &record, &span);
+    *response.body_mut() = Body::http_body_unsync(ObjectBody::new(exchange, span.length));
     Ok(response)
 }
 
 /// HeadObject.
 pub(super) async fn head(call: &Call) -> Result<Response, Failure> {
-    let reply = call.ask(Request::Head(get_request(call)?)).await?;
-    let Reply::Object { record, first, length, partial, parts } = reply else {
-        return Err(unexpected(&reply));
-    };
-    Ok(object_response(call, &record, Span { first, length, partial, parts }))
+    let (mut exchange, record, span) = open(call, Request::Head).await?;
+    exchange.ended();
+    Ok(object_response(call, &record, &span))
+}
+
+/// Ask for the object. A range that `If-Range` ties to another version is dropped: bytes of this one
+/// would be joined to bytes of that (RFC 9110, section 13.1.5).
+async fn open(
+    call: &Call,
+    ask: fn(GetRequest) -> Request,
+) -> Result<(Exchange, Box<ObjectRecord>, Span), Failure> {
+    let mut request = get_request(call)?;
+    let condition = call.header("if-range").filter(|_| request.range.is_some());
+    loop {
+        let mut exchange = transfer::open(&call.front, ask(request.clone()))?;
+        let reply = match transfer::answer_of(&mut exchange).await? {
+            Ok(reply) => reply,
+            Err(ApiError::InvalidRange { .. })
+                if request.range.is_some()
+                    && let Some(condition) = condition
+                    && !is_version(&object_attributes::look(call).await?, condition) =>
+            {
+                request.range = None;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Reply::Object { record, first, length, partial, parts } = reply else {
+            return Err(unexpected(&reply));
+        };
+        if request.range.is_some() && condition.is_some_and(|it| !is_version(&record, it)) {
+            request.range = None;
+            continue;
+        }
+        return Ok((exchange, record, Span { first, length, partial, parts }));
+    }
+}
+
+/// Whether an `If-Range` names this version: by its tag, not a weak one, or by its exact date.
+fn is_version(record: &ObjectRecord, condition: &str) -> bool {
+    let condition = condition.trim();
+    ETag::parse(condition) == Some(record.etag) || condition == text::http_date(record.modified)
 }
 
 /// What of the object the answer is about.
@@ -131,7 +166,7 @@ struct Span {
     parts: Option<u16>,
 }
 
-fn object_response(call: &Call, record: &ObjectRecord, span: Span) -> Response {
+fn object_response(call: &Call, record: &ObjectRecord, span: &Span) -> Response {
     let mut response =
         empty(if span.partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK });
     let answer = &mut response;
@@ -174,7 +209,7 @@ fn object_response(call: &Call, record: &ObjectRecord, span: Span) -> Response {
         set(answer, "x-amz-mp-parts-count", &parts.to_string());
     }
     if call.header("x-amz-checksum-mode").is_some_and(|mode| mode == "ENABLED")
-        && let Some(checksum) = checksum_of_span(call, record, &span)
+        && let Some(checksum) = checksum_of_span(call, record, span)
     {
         set_checksum(answer, checksum, record.etag.parts);
     }

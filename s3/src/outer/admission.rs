@@ -41,6 +41,8 @@ where
     check_preflight(&parts)?;
     check_signature_coverage(&parts)?;
     check_token(&parts)?;
+    let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
+    presigned::take_headers(&query, &mut parts.headers)?;
     check_dates(&parts)?;
     check_scope(&parts, &config.region)?;
     check_form(&parts)?;

@@ -1,12 +1,13 @@
 //! What must hold of the parameters of a presigned request, beyond what s3s looks at: it accepts any
-//! validity, and names no parameter that is missing.
+//! validity, and names no parameter that is missing. And headers among the parameters: SDKs (JavaScript's
+//! and Go's) move `x-amz-*` headers into the query that they sign, and S3 takes them from there.
 //!
 //! Source: Amazon S3, "Authenticating requests: using query parameters", and the messages of its
 //! `AuthorizationQueryParametersError`.
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::error::{Failure, refuse};
+use crate::error::{Failure, invalid_argument, refuse};
 
 /// Longest validity of a presigned request: seven days.
 const EXPIRES_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
@@ -20,6 +21,57 @@ const PARAMETERS: [&str; 6] = [
     "X-Amz-SignedHeaders",
     "X-Amz-Expires",
 ];
+
+/// Parameters that are no headers: those of the signature, and what speaks of a body that was not there
+/// when the request was signed (JavaScript's SDK signs the checksum of an empty one).
+const NO_HEADERS: [&str; 12] = [
+    "x-amz-algorithm",
+    "x-amz-content-sha256",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-decoded-content-length",
+    "x-amz-expires",
+    "x-amz-sdk-checksum-algorithm",
+    "x-amz-security-token",
+    "x-amz-signature",
+    "x-amz-signedheaders",
+    "x-amz-trailer",
+    "x-amz-user-agent",
+];
+
+/// Take headers from the parameters of a presigned request, whose signature covers them there.
+///
+/// # Errors
+/// 400 if one cannot be a header, or is there as a header already.
+pub(super) fn take_headers(
+    query: &[(String, String)],
+    headers: &mut HeaderMap,
+) -> Result<(), Failure> {
+    if !query.iter().any(|(name, _)| name == "X-Amz-Signature") {
+        return Ok(());
+    }
+    for (name, value) in query {
+        let name = name.to_ascii_lowercase();
+        if !name.starts_with("x-amz-")
+            || name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode"
+            || NO_HEADERS.contains(&name.as_str())
+        {
+            continue;
+        }
+        let header = HeaderName::from_bytes(name.as_bytes()).ok();
+        let value = HeaderValue::from_bytes(value.as_bytes()).ok();
+        match (header, value) {
+            (Some(header), Some(value)) if !headers.contains_key(&header) => {
+                headers.insert(header, value);
+            }
+            _ => {
+                let message = format!("The parameter {name} cannot be taken for a header.");
+                return Err(invalid_argument(message));
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Check the parameters, if there are any of this kind.
 pub(super) fn check(query: &[(String, String)]) -> Result<(), Failure> {

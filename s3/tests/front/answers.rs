@@ -50,6 +50,40 @@ async fn ranges_are_honoured_ignored_or_refused() {
 }
 
 #[tokio::test]
+async fn a_range_of_another_version_is_dropped() {
+    let service = with_bucket().await;
+    let put = plan("PUT", "/bucket/k", "").body(b"0123456789").expect(&service).await;
+    let tag = put.header("etag").unwrap().to_owned();
+    let head = plan("HEAD", "/bucket/k", "").expect(&service).await;
+    let date = head.header("last-modified").unwrap().to_owned();
+    let ask = async |method, range: &str, condition: &str| {
+        let plan = plan(method, "/bucket/k", "").header("range", range);
+        plan.header("if-range", condition).expect(&service).await
+    };
+    for condition in [&tag, &date] {
+        let part = ask("GET", "bytes=2-4", condition).await;
+        assert_eq!((part.status, part.text().as_str()), (206, "234"), "{condition}");
+        assert_eq!(ask("HEAD", "bytes=2-4", condition).await.status, 206);
+        is_error(&ask("GET", "bytes=10-", condition).await, 416, "InvalidRange");
+    }
+    let weak = format!("W/{tag}");
+    for condition in [
+        "\"0123456789abcdef0123456789abcdef\"",
+        &weak,
+        "Sat, 01 Jan 2000 00:00:00 GMT",
+        "nonsense",
+        "*",
+    ] {
+        for range in ["bytes=2-4", "bytes=10-"] {
+            let whole = ask("GET", range, condition).await;
+            assert_eq!((whole.status, whole.text().as_str()), (200, "0123456789"), "{condition}");
+            assert_eq!(whole.header("content-range"), None);
+            assert_eq!(ask("HEAD", range, condition).await.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
 async fn conditions_are_lists_of_tags_and_dates_that_may_be_malformed() {
     let service = with_bucket().await;
     let put = plan("PUT", "/bucket/k", "").body(b"x").expect(&service).await;

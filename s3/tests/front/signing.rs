@@ -74,6 +74,40 @@ async fn a_presigned_request_has_all_its_parameters_once() {
 }
 
 #[tokio::test]
+async fn headers_among_the_parameters_of_a_presigned_request_count() {
+    let service = with_bucket().await;
+    let put = |query| plan("PUT", "/bucket/k", query).body(b"x").presigned(60);
+    let query = "x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-meta-one=a%20b&\
+                 x-amz-sdk-checksum-algorithm=CRC32&x-amz-tagging=t%3D1&x-id=PutObject";
+    let told = tell(&service, &put(query)).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    let head = plan("HEAD", "/bucket/k", "").expect(&service).await;
+    assert_eq!(head.header("x-amz-meta-one"), Some("a b"));
+    assert_eq!(head.header("x-amz-tagging-count"), Some("1"));
+    // What is not built must not be ignored, wherever it stands.
+    for (query, status, code) in [
+        ("x-amz-acl=public-read", 501, "NotImplemented"),
+        ("x-amz-server-side-encryption=AES256", 501, "NotImplemented"),
+        ("x-amz-storage-class=GLACIER", 400, "InvalidStorageClass"),
+        ("x-amz-meta-a=%0A", 400, "InvalidArgument"),
+        ("x-amz-meta-%20=1", 400, "InvalidArgument"),
+        ("x-amz-meta-a=1&x-amz-meta-a=2", 400, "InvalidArgument"),
+    ] {
+        is_error(&tell(&service, &put(query)).await, status, code);
+    }
+    let twice = plan("PUT", "/bucket/k", "x-amz-meta-a=1").header("x-amz-meta-a", "2");
+    is_error(&tell(&service, &twice.body(b"x").presigned(60)).await, 400, "InvalidArgument");
+    // Altered, or not presigned, they are what they were.
+    let altered = String::from_utf8(put("x-amz-meta-a=1")).unwrap();
+    let altered = altered.replace("meta-a=1", "meta-a=2");
+    is_error(&tell(&service, altered.as_bytes()).await, 403, "SignatureDoesNotMatch");
+    let plain = plan("PUT", "/bucket/k", "x-amz-meta-a=1").body(b"x").expect(&service).await;
+    assert_eq!(plain.status, 200);
+    let head = plan("HEAD", "/bucket/k", "").expect(&service).await;
+    assert_eq!(head.header("x-amz-meta-a"), None);
+}
+
+#[tokio::test]
 async fn authorizations_of_odd_shapes_are_refused_with_a_document() {
     let service = with_bucket().await;
     let now = Moment::now();

@@ -259,13 +259,17 @@ impl Plan {
             headers: &headers,
             payload: UNSIGNED,
         };
-        let query = format!(
+        let mut query = format!(
             "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=key%2F{}&X-Amz-Date={}&\
              X-Amz-Expires={expires}&X-Amz-SignedHeaders={}",
             moment.scope().replace('/', "%2F"),
             moment.date,
             request.signed_headers().replace(';', "%3B"),
         );
+        // Parameters of the plan stand behind these, as lower-case ones do in canonical order.
+        if !self.query.is_empty() {
+            query = format!("{query}&{}", self.query);
+        }
         request.query = &query;
         let signature = moment.sign_request(&request);
         let target = format!("{}?{query}&X-Amz-Signature={signature}", self.path);
