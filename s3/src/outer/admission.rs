@@ -39,13 +39,13 @@ where
     let body = Watched::new(body, parts.headers.contains_key(http::header::EXPECT), shared.clone());
     check_limits(&parts)?;
     check_preflight(&parts)?;
+    check_form(&parts)?;
     check_signature_coverage(&parts)?;
     check_token(&parts)?;
     let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
     presigned::take_headers(&query, &mut parts.headers)?;
     check_dates(&parts)?;
     check_scope(&parts, &config.region)?;
-    check_form(&parts)?;
     let framing = framing(&parts.headers)?;
     parts.extensions.insert(shared.clone());
     if parts.headers.contains_key(http::header::AUTHORIZATION)
@@ -279,7 +279,8 @@ fn wrong_mechanism() -> Failure {
     refuse(StatusCode::BAD_REQUEST, "InvalidRequest", message)
 }
 
-/// Browser uploads would be gathered in memory by s3s.
+/// Browser uploads would be gathered in memory by s3s. Their signature is within the form, so that they are
+/// refused before one is looked for.
 fn check_form(parts: &http::request::Parts) -> Result<(), Failure> {
     let form = parts.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().to_ascii_lowercase().starts_with(b"multipart/form-data")

@@ -124,9 +124,9 @@ async fn a_form_is_gathered_from_anybody() {
     let gauge = Gauge::default();
     let service = with_bucket().await;
     let told = told(service.serve(pieces(&gauge)).await.unwrap()).await;
-    is_error(&told, 403, "AccessDenied");
+    is_error(&told, 501, "NotImplemented");
     assert!(gauge.peak() <= 32 << 10, "{} bytes were held", gauge.peak());
-    // Signed like any other request, it is not built.
+    // Signed like any other request, it is not built either.
     let signed =
         plan("POST", "/bucket", "").header("content-type", "multipart/form-data; boundary=x");
     is_error(&signed.body(&form).expect(&service).await, 501, "NotImplemented");
