@@ -40,12 +40,12 @@ where
     check_limits(&parts)?;
     check_preflight(&parts)?;
     check_form(&parts)?;
-    check_signature_coverage(&parts)?;
-    check_token(&parts)?;
-    let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
-    presigned::take_headers(&query, &mut parts.headers)?;
-    check_dates(&parts)?;
-    check_scope(&parts, &config.region)?;
+    let query = Query::of(&parts)?;
+    check_signature_coverage(&parts, &query)?;
+    check_token(&parts, &query)?;
+    presigned::take_headers(&query.0, &mut parts.headers)?;
+    check_dates(&parts, &query)?;
+    check_scope(&parts, &query, &config.region)?;
     let framing = framing(&parts.headers)?;
     parts.extensions.insert(shared.clone());
     if parts.headers.contains_key(http::header::AUTHORIZATION)
@@ -66,6 +66,27 @@ where
         }
     };
     Ok(http::Request::from_parts(parts, body))
+}
+
+/// The parameters, decoded.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(parts: &http::request::Parts) -> Result<Self, Failure> {
+        let pairs = text::pairs(parts.uri.query().unwrap_or_default());
+        let message = "The query is not UTF-8.";
+        pairs.map(Self).ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "InvalidURI", message))
+    }
+
+    /// All values of a parameter.
+    fn all<'a>(&'a self, name: &'static str) -> impl Iterator<Item = &'a str> {
+        let named = self.0.iter().filter(move |(other, _)| other == name);
+        named.map(|(_, value)| value.as_str())
+    }
+
+    fn get(&self, name: &'static str) -> Option<&str> {
+        self.all(name).next()
+    }
 }
 
 /// HTTP/2 has the host in the target. Everything behind looks for the header, signatures too.
@@ -99,12 +120,9 @@ fn check_preflight(parts: &http::request::Parts) -> Result<(), Failure> {
 }
 
 /// Tokens belong to temporary credentials, and there are none.
-fn check_token(parts: &http::request::Parts) -> Result<(), Failure> {
+fn check_token(parts: &http::request::Parts, query: &Query) -> Result<(), Failure> {
     let header = parts.headers.get("x-amz-security-token").is_some_and(|value| !value.is_empty());
-    let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
-    let named =
-        |(name, value): &(String, String)| name == "X-Amz-Security-Token" && !value.is_empty();
-    if header || query.iter().any(named) {
+    if header || query.all("X-Amz-Security-Token").any(|value| !value.is_empty()) {
         let message = "The provided token is malformed or otherwise invalid.";
         return Err(refuse(StatusCode::BAD_REQUEST, "InvalidToken", message));
     }
@@ -128,18 +146,12 @@ fn check_limits(parts: &http::request::Parts) -> Result<(), Failure> {
 
 /// The headers under the request's one signature must be all `x-amz-*` headers and the host: s3s
 /// verifies what is signed, and believes the rest too.
-fn check_signature_coverage(parts: &http::request::Parts) -> Result<(), Failure> {
-    let query = text::pairs(parts.uri.query().unwrap_or_default()).ok_or_else(|| {
-        let message = "The query is not UTF-8.";
-        refuse(StatusCode::BAD_REQUEST, "InvalidURI", message)
-    })?;
-    let parameter =
-        |name: &str| query.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+fn check_signature_coverage(parts: &http::request::Parts, query: &Query) -> Result<(), Failure> {
     // s3s looks for these first, whatever else there is.
-    if parameter("Signature").is_some() || parameter("AWSAccessKeyId").is_some() {
+    if query.get("Signature").is_some() || query.get("AWSAccessKeyId").is_some() {
         return Err(wrong_mechanism());
     }
-    let presigned = parameter("X-Amz-Signature").is_some();
+    let presigned = query.get("X-Amz-Signature").is_some();
     let authorization = parts.headers.get(http::header::AUTHORIZATION);
     let signed = match (authorization, presigned) {
         (Some(_), true) => {
@@ -149,12 +161,12 @@ fn check_signature_coverage(parts: &http::request::Parts) -> Result<(), Failure>
             return Err(refuse(StatusCode::BAD_REQUEST, "InvalidArgument", message));
         }
         (None, false) => {
-            presigned::check(&query)?;
+            presigned::check(&query.0)?;
             return Err(refuse(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
         }
         (None, true) => {
-            presigned::check(&query)?;
-            parameter("X-Amz-SignedHeaders").unwrap_or_default().to_owned()
+            presigned::check(&query.0)?;
+            query.get("X-Amz-SignedHeaders").unwrap_or_default().to_owned()
         }
         (Some(value), false) => {
             let value = value.to_str().unwrap_or_default();
@@ -183,20 +195,16 @@ fn check_signature_coverage(parts: &http::request::Parts) -> Result<(), Failure>
 
 /// s3s 0.14.1 subtracts `'0'` from each byte of a date before it looks whether that is a digit, which
 /// panics where overflow is checked. No other date reaches it.
-fn check_dates(parts: &http::request::Parts) -> Result<(), Failure> {
+fn check_dates(parts: &http::request::Parts, query: &Query) -> Result<(), Failure> {
     let digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
     let moment = |text: &[u8]| text.len() == 16 && digits(&text[..8]) && digits(&text[9..15]);
     let scope = |credential: &str| {
         credential.split('/').nth(1).is_some_and(|day| day.len() == 8 && digits(day.as_bytes()))
     };
     let header = |name: &str| parts.headers.get_all(name).into_iter();
-    let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
-    let parameter = |name: &'static str| {
-        query.iter().filter(move |(other, _)| other == name).map(|(_, value)| value)
-    };
     let good = header("x-amz-date").all(|value| moment(value.as_bytes()))
-        && parameter("X-Amz-Date").all(|value| moment(value.as_bytes()))
-        && parameter("X-Amz-Credential").all(|value| scope(value))
+        && query.all("X-Amz-Date").all(|value| moment(value.as_bytes()))
+        && query.all("X-Amz-Credential").all(scope)
         && header("authorization").all(|value| {
             let fields = value.to_str().unwrap_or_default().split_once("Credential=");
             fields.is_some_and(|(_, credential)| scope(credential))
@@ -211,20 +219,18 @@ fn check_dates(parts: &http::request::Parts) -> Result<(), Failure> {
 /// What a signature is for. s3s would take one for another service, and knows regions by their shape:
 /// requests may be signed for any that has it; for others the client is told ours, as Amazon does, and
 /// s3cmd (which begins with `US`) tries again with it.
-fn check_scope(parts: &http::request::Parts, region: &str) -> Result<(), Failure> {
+fn check_scope(parts: &http::request::Parts, query: &Query, region: &str) -> Result<(), Failure> {
     let authorization = parts.headers.get(http::header::AUTHORIZATION);
     let authorization = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let header = authorization
         .split_once("Credential=")
         .and_then(|(_, scope)| scope.split(',').next())
-        .map(|scope| scope.trim().to_owned());
-    let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
-    let parameter = query.into_iter().find(|(name, _)| name == "X-Amz-Credential");
-    let (code, what, credential) = match (header, parameter) {
+        .map(str::trim);
+    let (code, what, credential) = match (header, query.get("X-Amz-Credential")) {
         (Some(scope), _) => {
             ("AuthorizationHeaderMalformed", "The authorization header is malformed", scope)
         }
-        (None, Some((_, scope))) => (
+        (None, Some(scope)) => (
             "AuthorizationQueryParametersError",
             "Error parsing the X-Amz-Credential parameter",
             scope,
