@@ -1,8 +1,9 @@
 //! The outer layer: plain HTTP before and behind s3s.
 //!
-//! Before: limits; no anonymous requests; one signature, of version 4; no `x-amz-*` header that the
-//! signature does not cover; targets signed in another than canonical form signed anew;
-//! `aws-chunked` bodies cut into small chunks and held against their announced length. Behind:
+//! Before: limits; preflights and forms refused; no anonymous requests; one signature, of version 4, for
+//! this service, of bounded validity; no `x-amz-*` header that the signature does not cover; targets
+//! signed in another than canonical form signed anew; `aws-chunked` bodies cut into small chunks and
+//! held against their announced length. Behind:
 //! refused bodies read to their end, request ids on everything, complete error documents, no body
 //! where HTTP forbids one, and the broken connection if nothing true can be said.
 
