@@ -79,7 +79,11 @@ fn time_until(
                 world.status().join("\n")
             ));
         }
-        world.run_until(world.now() + MILLISECOND)?;
+        let before = world.now();
+        world.run_until(before + MILLISECOND)?;
+        if world.now() == before {
+            return Err("the run is over".to_owned());
+        }
     }
     Ok(world.now() - begun)
 }
@@ -105,7 +109,10 @@ fn stays(world: &mut World<Real>, leader: Leader, for_long: Nanos) -> Result<(),
 fn gaps(distances: Distances, kind: FaultKind, seeds: u64, within: Nanos) -> Vec<Nanos> {
     let mut gaps = Vec::new();
     for seed in 0..seeds {
-        scenario(seed, swarm(distances, 22 * SECOND), |world| {
+        // Four times the fault, each with what it may take and a rest.
+        let rest = 3_500 * MILLISECOND;
+        let duration = FIRST_ELECTION_MAX + SETTLED + 4 * (within.min(3 * SECOND) + rest);
+        scenario(seed, swarm(distances, duration), |world| {
             for _ in 0..4 {
                 let old = leader(world)?;
                 strike(world, kind, Victim::Store(old.store), 1, 2 * SECOND);
@@ -113,7 +120,7 @@ fn gaps(distances: Distances, kind: FaultKind, seeds: u64, within: Nanos) -> Vec
                     world.leader().is_some_and(|new| new.store != old.store && new.term > old.term)
                 };
                 gaps.push(time_until(world, within, replaced)? / MILLISECOND);
-                world.run_until(world.now() + 3_500 * MILLISECOND)?;
+                world.run_until(world.now() + rest)?;
             }
             Ok(())
         });
