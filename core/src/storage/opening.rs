@@ -344,13 +344,11 @@ impl Gathered {
             Record::Entry { range, entry } => {
                 self.entry(range, &entry, location);
             }
-            Record::EntryAgain { range, entry } => {
-                match self.range(range).term_at(entry.index) {
-                    None => self.entry(range, &entry, location),
-                    Some(term) if term == entry.term => {}
-                    Some(_) => self.cannot_read("entry", &"it is another than before", location),
-                }
-            }
+            Record::EntryAgain { range, entry } => match self.range(range).term_at(entry.index) {
+                None => self.entry(range, &entry, location),
+                Some(term) if term == entry.term => {}
+                Some(_) => self.cannot_read("entry", &"it is another than before", location),
+            },
             Record::Suspect { range: NO_RANGE, number } => {
                 self.distrust(Incarnation(number));
                 self.edits_in_doubt = true;

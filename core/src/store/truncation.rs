@@ -1,7 +1,6 @@
 //! Giving up the front of a range's log: entries whose rows are in runs, which no follower is likely to
 //! ask for any more. A follower that does ask gets rows instead.
 
-
 use super::replica::Replica;
 use super::serving::Host;
 use crate::effects::Effects;

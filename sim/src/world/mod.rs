@@ -508,6 +508,7 @@ impl<M: Maker> World<M> {
                 self.trace.say(self.now, &self.machines[machine].name, "note", &text);
             }
             Effect::Reply { .. }
+            | Effect::Copying { .. }
             | Effect::NeedBody { .. }
             | Effect::BodyOut { .. }
             | Effect::BodyEnd { .. }

@@ -274,7 +274,8 @@ impl Life {
     pub(super) fn read(&mut self, from: u64, bytes_max: u64) -> bool {
         let mut io = Io { queue: &mut self.queue, fx: &mut self.fx };
         let Some(Stage::Running(journal)) = &mut self.stage else { panic!("not running") };
-        let started = journal.read_entries(RANGE, LogIndex(from), bytes_max, Reader::Store, &mut io);
+        let started =
+            journal.read_entries(RANGE, LogIndex(from), bytes_max, Reader::Store, &mut io);
         self.disk.start(&mut self.fx);
         started
     }
