@@ -79,6 +79,20 @@ fn commit_of_a_cancelled_put_is_found() {
 }
 
 #[test]
+fn a_copy_of_what_was_there_before_is_found() {
+    let failure = hunt(Bug::CopiesStale);
+    assert!(failure.contains("is not linearizable") && failure.contains("Content"), "{failure}");
+}
+
+#[test]
+fn a_copy_of_two_versions_is_found() {
+    let failure = hunt(Bug::CopiesTorn);
+    assert!(failure.contains("which no version of") || failure.contains("as in no version"));
+    let failure = hunt(Bug::CopiesOtherWords);
+    assert!(failure.contains("are of another version"), "{failure}");
+}
+
+#[test]
 fn ignored_delete_is_found() {
     assert!(hunt(Bug::KeepsDeleted).contains("is not linearizable"));
 }
