@@ -1,5 +1,6 @@
 //! The cluster as configured: zones, slots, stores; and the sizes that formats depend on.
 
+use crate::disk::SECTOR;
 use crate::ids::{ClusterId, GatewayId, MapEpoch, RangeId, StoreId, ZoneId};
 use crate::time::Duration;
 
@@ -86,12 +87,14 @@ pub struct Geometry {
 impl Geometry {
     /// For production: 1 TiB at most, sparse. Of the journal's 256 MiB a quarter is kept for followers
     /// that lag a little, half at most; restart reads no more than that. It is all in use after as many
-    /// bytes of entries, so that its size counts against that of the data.
+    /// bytes of entries, so that its size counts against that of the data. A segment takes sixteen whole
+    /// chunks with their headers, and its own: smaller ones let a small disk be used further, since what
+    /// is kept back for merges is counted in segments; larger ones would save nothing.
     pub const PRODUCTION: Self = Self {
         capacity: 1 << 40,
         journal: 256 << 20,
         journal_piece: 8 << 20,
-        segment: 64 << 20,
+        segment: 16 * ((1 << 20) + SECTOR) + SECTOR,
         tree_block: 16 << 10,
     };
 

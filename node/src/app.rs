@@ -219,7 +219,12 @@ impl<R: Runtime> Process<R> {
             let _ = served_sender.send(server.await);
         });
         let operators = admin::Server::new(admin.clone(), socket);
-        runtime.spawn("admin server", operators.run(stopped_too));
+        let (quiet_sender, quiet) = oneshot::channel();
+        runtime.spawn("admin server", async move {
+            operators.run(stopped_too).await;
+            // Likewise.
+            let _ = quiet_sender.send(());
+        });
         if let Some(calls) = calls {
             runtime.spawn("peer calls", admin.clone().answer_peers(calls));
             runtime.spawn("replacements", admin.clone().resume_replacements());
@@ -246,6 +251,8 @@ impl<R: Runtime> Process<R> {
         if let Ok(busy @ 1..) = served.await {
             tracing::warn!("{busy} connections are cut off");
         }
+        // The socket's file goes before the process does. An error says that it is gone already.
+        let _ = quiet.await;
         admin.handle.drain(runtime.now());
         let end = ended.await;
         drop(data);

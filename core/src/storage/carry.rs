@@ -54,7 +54,7 @@ impl Parts {
         let others = firsts.get(1).map(|(position, ..)| *position);
         let room = self.room();
         let others = others.into_iter().chain(self.chunks_needed()).fold(room.head, u64::min);
-        let gain = others.saturating_sub(room.tail);
+        let gain = self.journal.gain_before(others);
         let Some(span) = self.journal.span_after(range, start) else { return };
         let most = (room.ring / CARRIED_PART).min(gain / 2).min(self.journal.free_bytes() / 2);
         if gain >= room.ring / GAIN_PART && span.bytes <= most {
@@ -77,6 +77,7 @@ impl Parts {
         if now.as_ref().is_some_and(is_as_it_was) {
             entries.retain(|entry| entry.index > start);
             self.last_ticket = self.journal.append_again(range, entries);
+            self.carried_logs += 1;
         }
     }
 

@@ -352,6 +352,7 @@ impl Storage {
             last_ticket,
             checkpoints: Checkpoints::new(&gathered.ranges, doubted, places),
             carried: None,
+            carried_logs: 0,
             damaged: BTreeSet::new(),
             beginning: None,
             flushed: None,

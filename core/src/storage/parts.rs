@@ -25,6 +25,8 @@ pub(super) struct Parts {
     pub(super) checkpoints: Checkpoints,
     /// A log that is to be written again at the journal's head.
     pub(super) carried: Option<Carried>,
+    /// How many logs were, in this life.
+    pub(super) carried_logs: u64,
     /// Ranges whose tables cannot be read; told to the store when storage opens, or at once.
     pub(super) damaged: BTreeSet<RangeId>,
     /// The superblock that will say with which disks the cluster began.

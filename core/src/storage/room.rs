@@ -87,7 +87,7 @@ impl Storage {
             {
                 parts.shelf.write_out_chunk_index(io);
             }
-            let gain = parts.needed().saturating_sub(room.tail);
+            let gain = parts.journal.gain_before(parts.needed());
             let is_tight = room.used() > room.ring / 2;
             let part = if is_tight { SMALL_GAIN_PART } else { GAIN_PART };
             if gain >= room.ring / part {
@@ -112,8 +112,9 @@ impl Parts {
         let (free, made) = (self.journal.free_bytes(), self.checkpoints.made);
         let (entries, chunks) = (self.entries_needed(), self.chunks_needed());
         format!(
-            "journal {tail}..{head} of {ring} free={free} checkpoints={made} needed by entries={} by \
-             chunks={}",
+            "journal {tail}..{head} of {ring} free={free} checkpoints={made} again={} needed by entries={} \
+             by chunks={}",
+            self.carried_logs,
             entries.unwrap_or(head),
             chunks.unwrap_or(head),
         )

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use trine_core::cluster::{Geometry, StoreTiming};
+use trine_core::disk::SECTOR;
 use trine_core::time::Duration;
 
 use crate::transport::LinkTiming;
@@ -268,7 +269,7 @@ pub(crate) fn geometry(capacity: u64) -> Geometry {
     let production = Geometry::PRODUCTION;
     let journal = (capacity / JOURNAL_SHARE).min(production.journal);
     Geometry {
-        capacity: capacity - capacity % production.segment,
+        capacity: capacity - capacity % SECTOR,
         journal: journal - journal % production.journal_piece,
         ..production
     }

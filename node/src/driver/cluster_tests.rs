@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use trine_core::cluster::{
     ClusterMap, Cut, GatewayConfig, Geometry, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap,
 };
@@ -12,7 +13,7 @@ use trine_core::gateway::Gateway;
 use trine_core::ids::{ClusterId, TenantId, ZoneId};
 use trine_core::object::{Attributes, BucketName, ObjectKey, Owner, WriteConditions};
 use trine_core::request::{
-    BodyDigest, BucketPath, GetRequest, ObjectPath, PutRequest, ReadConditions, Reply, Request,
+    ApiError, BodyDigest, BucketPath, GetRequest, ObjectPath, PutRequest, ReadConditions, Reply, Request,
 };
 use trine_core::store::Store;
 use trine_s3::front::Front;
@@ -29,6 +30,23 @@ const GEOMETRY: Geometry = Geometry {
     tree_block: 16 << 10,
 };
 
+/// A disk that some thousand objects fill, and limits that fit it.
+const SMALL: (Geometry, StoreLimits) = (
+    Geometry {
+        capacity: 128 << 20,
+        journal: 16 << 20,
+        journal_piece: 1 << 20,
+        segment: 1 << 20,
+        ..GEOMETRY
+    },
+    StoreLimits {
+        memtable_bytes: 1 << 20,
+        journal_reserve: 4 << 20,
+        tombstone_lag: 100,
+        ..StoreLimits::PRODUCTION
+    },
+);
+
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,14 +58,14 @@ fn map() -> ClusterMap {
     ClusterMap::bootstrap(64, (0..3).map(zone).collect())
 }
 
-fn store_config(id: u64) -> StoreConfig {
+fn store_config(id: u64, (geometry, limits): (Geometry, StoreLimits)) -> StoreConfig {
     StoreConfig {
         cluster: ClusterId(5),
         store: StoreId(id),
         zone: ZoneId(u8::try_from(id - 1).unwrap()),
         map: map(),
-        geometry: GEOMETRY,
-        limits: StoreLimits::PRODUCTION,
+        geometry,
+        limits,
         timing: StoreTiming::DEFAULT,
         seed: id,
     }
@@ -84,6 +102,15 @@ struct Node {
 impl Node {
     /// Node `id` with store `id` and gateway `id`.
     async fn start(directory: &tempfile::TempDir, id: u32, peers: &[(u32, SocketAddr)]) -> Self {
+        Self::with(directory, id, peers, (GEOMETRY, StoreLimits::PRODUCTION)).await
+    }
+
+    async fn with(
+        directory: &tempfile::TempDir,
+        id: u32,
+        peers: &[(u32, SocketAddr)],
+        sizes: (Geometry, StoreLimits),
+    ) -> Self {
         let runtime = TokioRuntime::new();
         let known = |id: u32| peers.iter().find(|peer| peer.0 == id).map(|peer| peer.1);
         let nowhere = "127.0.0.1:1".parse().unwrap();
@@ -102,8 +129,8 @@ impl Node {
         let completions = Completions::new();
         let (store, gateway) = (StoreId(u64::from(id)), GatewayId(u64::from(id)));
         let path = directory.path().join(id.to_string());
-        let disk = runtime.open_disk(&path, GEOMETRY.capacity, completions.sink(store)).unwrap();
-        let machine = Store::new(store_config(store.0));
+        let disk = runtime.open_disk(&path, sizes.0.capacity, completions.sink(store)).unwrap();
+        let machine = Store::new(store_config(store.0, sizes));
         let part = StorePart { id: store, machine, disk };
         let (front, calls) = Front::new();
         let (driver, handle) = Driver::new(
@@ -129,6 +156,10 @@ impl Node {
     }
 
     async fn put(&self, key: &str, body: &Bytes) {
+        self.try_put(key, body).await.unwrap();
+    }
+
+    async fn try_put(&self, key: &str, body: &Bytes) -> Result<(), ApiError> {
         let mut exchange = self
             .front
             .open(Request::Put(PutRequest {
@@ -151,9 +182,24 @@ impl Node {
                     }
                 }
                 Some(FrontReply::NeedBody(_)) => {}
-                Some(FrontReply::Reply(Ok(Reply::Put { .. }))) => return exchange.ended(),
+                Some(FrontReply::Reply(reply)) => {
+                    exchange.ended();
+                    return reply.map(|reply| assert!(matches!(reply, Reply::Put { .. })));
+                }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    async fn delete(&self, keys: Vec<String>) {
+        let keys = keys.iter().map(|key| ObjectKey::parse(key).unwrap()).collect();
+        let mut exchange = self.front.open(Request::DeleteMany { bucket: bucket(), keys }).unwrap();
+        match soon(exchange.next()).await {
+            Some(FrontReply::Reply(Ok(Reply::Deleted(results)))) => {
+                assert!(results.iter().all(Result::is_ok), "{results:?}");
+                exchange.ended();
+            }
+            other => panic!("{other:?}"),
         }
     }
 
@@ -281,7 +327,7 @@ async fn a_store_is_stopped_and_started_while_the_others_serve() {
     // The file was let go: it can be opened at once.
     let sink = third.handle.sink(StoreId(3));
     let disk = third.runtime.open_disk(&third.disk, GEOMETRY.capacity, sink).unwrap();
-    let part = StorePart { id: StoreId(3), machine: Store::new(store_config(3)), disk };
+    let part = StorePart { id: StoreId(3), machine: Store::new(store_config(3, (GEOMETRY, StoreLimits::PRODUCTION))), disk };
     assert_eq!(third.handle.start_store(part).await, Ok(()));
     let serving = async {
         while third.status().await.stores[0].life != StoreLife::Serving {
@@ -294,6 +340,52 @@ async fn a_store_is_stopped_and_started_while_the_others_serve() {
     third.put("after", &body).await;
     assert_eq!(second.get("after").await, body);
     assert_eq!(second.get("without").await, body);
+}
+
+/// Objects that live in rows: what of them is deleted is freed by merges.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_objects_again_when_others_are_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let third = Node::with(&directory, 3, &[], SMALL).await;
+    let second = Node::with(&directory, 2, &[(3, third.address)], SMALL).await;
+    let peers = [(2, second.address), (3, third.address)];
+    let first = Arc::new(Node::with(&directory, 1, &peers, SMALL).await);
+    first.create_bucket().await;
+    let body = bytes(16 << 10);
+    for round in 0..3 {
+        let mut written = Vec::new();
+        let mut refusal = None;
+        while refusal.is_none() {
+            let mut puts = JoinSet::new();
+            for n in 0..32 {
+                let (node, body) = (first.clone(), body.clone());
+                let key = format!("{round}/{}", written.len() + n);
+                puts.spawn(async move {
+                    let result = node.try_put(&key, &body).await;
+                    (key, result)
+                });
+            }
+            for (key, result) in puts.join_all().await {
+                match result {
+                    Ok(()) => written.push(key),
+                    Err(error) => refusal = Some(error),
+                }
+            }
+            assert!(written.len() < 20_000, "the disk is never full");
+        }
+        assert!(matches!(refusal, Some(ApiError::StorageFull(_))), "{refusal:?}");
+        assert!(written.len() > 1_000, "full after {} objects in round {round}", written.len());
+        assert_eq!(second.get(&written[0]).await, body);
+        for some in written.chunks(500) {
+            third.delete(some.to_vec()).await;
+        }
+        let freed = async {
+            while first.try_put("again", &body).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon(freed).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

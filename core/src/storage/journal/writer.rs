@@ -297,16 +297,24 @@ impl Journal {
         self.next_tail.map_or(self.tail, |(_, tail)| tail).position
     }
 
+    /// Bytes that would be given up now if nothing were needed before `needed`: none while something
+    /// before is being read, or the last new tail is on its way.
+    pub(crate) fn gain_before(&self, needed: u64) -> u64 {
+        self.tail_before(needed).map_or(0, |tail| tail.position - self.tail.position)
+    }
+
+    fn tail_before(&self, needed: u64) -> Option<Tail> {
+        let reads = self.reads.values().map(|read| read.start);
+        let tail = self.waypoints.last_before(reads.fold(needed, u64::min))?;
+        let is_new = self.next_tail.is_none() && tail.position > self.tail.position;
+        is_new.then_some(tail)
+    }
+
     /// The journal is not needed before `needed`, which is below what is synced. Its space is used
     /// again when the superblock says so in all copies.
     pub(crate) fn give_up_before(&mut self, needed: u64) {
         assert!(needed <= self.synced, "a checkpoint is synced before the journal begins at it");
-        let reads = self.reads.values().map(|read| read.start);
-        let needed = reads.fold(needed, u64::min);
-        let Some(tail) = self.waypoints.last_before(needed) else { return };
-        if self.next_tail.is_some() || tail.position <= self.tail.position {
-            return;
-        }
+        let Some(tail) = self.tail_before(needed) else { return };
         let mark = SyncedMark { recovery: self.recovery, synced: self.synced };
         let sequence = self.superblock.update(|superblock| {
             superblock.tail = tail;

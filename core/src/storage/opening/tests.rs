@@ -307,3 +307,40 @@ fn a_state_that_was_taken_over_after_all_was_lost_begins_the_log() {
     assert_eq!(log_of(&gathered), (9, 2, vec![(10, 2)], 10));
     assert_eq!(gathered.ranges[&RANGE].memberships.len(), 1);
 }
+
+fn again(index: u64, term: u64) -> Record {
+    let Record::Entry { range, entry } = entry(index, term) else { unreachable!() };
+    Record::EntryAgain { range, entry }
+}
+
+#[test]
+fn an_entry_that_is_written_again_replaces_nothing() {
+    let mut gathered = gathered();
+    entries(&mut gathered, 1..=4);
+    gathered.record(entry(5, 2), AT, false);
+    // A crash took the rest of the bundle.
+    for (index, term) in [(3, 1), (4, 1)] {
+        gathered.record(again(index, term), AT, false);
+    }
+    assert_eq!(log_of(&gathered), (0, 0, vec![(1, 1), (5, 2)], 5));
+    gathered.record(again(4, 2), AT, false);
+    let said = gathered.unreadable.expect("entry 4 is of term 1");
+    assert!(said.contains("another"), "{said}");
+}
+
+#[test]
+fn entries_that_were_written_again_are_the_log_once_their_first_places_are_given_up() {
+    for old in [None, Some(9..=12), Some(11..=12)] {
+        let mut gathered = gathered_from(4096);
+        entries(&mut gathered, old.unwrap_or(1..=0));
+        (9..=12).for_each(|index| gathered.record(again(index, 1), AT, false));
+        gathered.record(entry(13, 2), AT, false);
+        for record in checkpoint(8, 1) {
+            gathered.record(record, AT, false);
+        }
+        gathered.complete(false);
+        assert_eq!(gathered.void_logs(), []);
+        assert_eq!(gathered.unreadable, None);
+        assert_eq!(log_of(&gathered), (8, 1, vec![(9, 1), (13, 2)], 13));
+    }
+}
