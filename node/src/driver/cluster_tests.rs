@@ -13,7 +13,8 @@ use trine_core::gateway::Gateway;
 use trine_core::ids::{ClusterId, TenantId, ZoneId};
 use trine_core::object::{Attributes, BucketName, ObjectKey, Owner, WriteConditions};
 use trine_core::request::{
-    ApiError, BodyDigest, BucketPath, GetRequest, ObjectPath, PutRequest, ReadConditions, Reply, Request,
+    ApiError, BodyDigest, BucketPath, GetRequest, ObjectPath, PutRequest, ReadConditions, Reply,
+    Request,
 };
 use trine_core::store::Store;
 use trine_s3::front::Front;
@@ -327,7 +328,11 @@ async fn a_store_is_stopped_and_started_while_the_others_serve() {
     // The file was let go: it can be opened at once.
     let sink = third.handle.sink(StoreId(3));
     let disk = third.runtime.open_disk(&third.disk, GEOMETRY.capacity, sink).unwrap();
-    let part = StorePart { id: StoreId(3), machine: Store::new(store_config(3, (GEOMETRY, StoreLimits::PRODUCTION))), disk };
+    let part = StorePart {
+        id: StoreId(3),
+        machine: Store::new(store_config(3, (GEOMETRY, StoreLimits::PRODUCTION))),
+        disk,
+    };
     assert_eq!(third.handle.start_store(part).await, Ok(()));
     let serving = async {
         while third.status().await.stores[0].life != StoreLife::Serving {

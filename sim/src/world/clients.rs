@@ -7,7 +7,7 @@ use bytes::Bytes;
 use trine_core::effects::{Effect, GatewayEvent};
 use trine_core::ids::RequestId;
 use trine_core::object::ObjectChecksum;
-use trine_core::request::{ApiError, BodyDigest, CopyHash, Copying, Reply, Request};
+use trine_core::request::{ApiError, BodyDigest, CopyHash, CopyPurpose, Copying, Reply, Request};
 
 use super::machine::{Input, Side};
 use super::{Happening, Maker, Part, World};
@@ -380,6 +380,10 @@ impl<M: Maker> World<M> {
         if let Request::Delete { .. } = hand.job.request {
             self.counts.deletes_refused += u64::from(full);
             self.counts.deletes_done += u64::from(matches!(hand.ending.reply, Some(Ok(_))));
+        }
+        if let Request::Copy(copy) = &hand.job.request {
+            let of = usize::from(matches!(copy.purpose, CopyPurpose::Part { .. }));
+            self.counts.copies_done[of] += u64::from(matches!(hand.ending.reply, Some(Ok(_))));
         }
         if let Request::Put(_) = hand.job.request {
             self.counts.puts_done += u64::from(matches!(hand.ending.reply, Some(Ok(_))));
