@@ -176,8 +176,8 @@ impl Put {
             Purpose::Object(request) => request.path.key.clone(),
             Purpose::Part(request) => request.path.key.clone(),
         };
+        let beside = beside(cx, length);
         let length = Some(length);
-        let beside = beside(cx, length.unwrap_or_default());
         let head = Head { lookup, key, purpose, length, copied: true, early_end: None };
         Upload::begin(cx, head, bucket, room.saturating_sub(beside), beside)
     }
