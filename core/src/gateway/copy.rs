@@ -1,13 +1,16 @@
 //! CopyObject and UploadPartCopy.
 //!
 //! ```text
-//! LookingUp ──bucket──▶ Reading ──record──▶ Destination ──bucket──▶ Checking ──nothing speaks against it─┐
-//!     ▲                    │                    ▲   (none, if known)    │   (none for small objects)     │
-//!     └────────────────────┘ once               └───────────────────────┘ once                           ▼
-//!      reply ◀── Moving ◀──budget── Admission ◀──another version is there── Changing ◀──onto itself── begun
-//!                  ▲                                                            └──▶ reply           │
-//!                  └───────────────────────────────────────────budget────────────────────────────────┘
+//! LookingUp ──▶ Reading ──▶ Destination ──▶ Checking ──▶ Admission ──▶ Moving ──▶ reply
+//!  bucket of     record       bucket of     conditions,   budget       bytes,
+//!  the source    of the       the copy      upload          ▲          commit
+//!     ▲          source          ▲             │  │         │ another version is there
+//!     └────────────┘             └─────────────┘  └──▶ Changing ──▶ reply
+//!            once, if the range does not           onto itself
+//!            know the bucket's id
 //! ```
+//!
+//! Buckets that are known are not asked for, and nothing is checked where that could tell nothing new.
 //!
 //! The bytes go through the gateway's own get and put: what `fetch` has read and verified block by block
 //! is the body of a [`Put`], which cuts it into chunks of a new blob. They are not shared with the
@@ -305,8 +308,11 @@ impl Head {
                 cx.read(0, Read::Parts { target, upload, after: 0, limit: 1 });
             }
             CopyPurpose::Object(object) => {
-                let decided_at_once = matches!(found.bytes, Source::Inline(_));
-                if decided_at_once && object.conditions == WriteConditions::default() {
+                // The source's bucket is there, and of a small object the commit says all at once.
+                let is_there = self.request.source.bucket == self.request.path.bucket;
+                let is_small = matches!(found.bytes, Source::Inline(_));
+                let is_bound = object.conditions != WriteConditions::default();
+                if !is_bound && (is_there || is_small) {
                     return self.begin(cx, found, bucket, None);
                 }
                 cx.read(0, Read::Object { target, with_body: false });
