@@ -10,16 +10,16 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-/// Bytes reserved at a time: few enough to waste little on a small disk, many enough that a stream
-/// of 1 MiB chunks meets the allocator once in sixteen.
-pub(super) const STEP: u64 = 16 << 20;
+/// Bytes reserved at a time: few enough to waste little on a small disk, and that several lie whole in
+/// a segment that is trimmed; many enough that a stream of 1 MiB chunks meets the allocator seldom.
+pub(super) const STEP: u64 = 4 << 20;
 
 /// Which steps of a file are known to be reserved.
 ///
 /// The knowledge is not kept over a restart: reserving again what is reserved costs one cheap call.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// Steps in hand, by number. At most 65,536 for a disk of 1 TiB.
+    /// Steps in hand, by number. At most 262,144 for a disk of 1 TiB.
     reserved: Mutex<BTreeSet<u64>>,
     /// The file system cannot reserve; writes allocate as they go.
     unsupported: AtomicBool,

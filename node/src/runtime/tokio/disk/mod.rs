@@ -18,7 +18,7 @@ mod ahead;
 mod open;
 mod ops;
 
-use ops::Worker;
+use ops::{Scratch, Worker};
 
 /// Threads of a disk. One can sit in `fdatasync`, the others read and write meanwhile; more would
 /// only queue in the kernel on the three disks of an all-in-one process.
@@ -44,8 +44,9 @@ impl FileDisk {
             std::thread::Builder::new()
                 .name(format!("disk-{number}"))
                 .spawn(move || {
+                    let mut scratch = Scratch::default();
                     while let Some((token, op)) = queue.take() {
-                        sink(token, worker.execute(op));
+                        sink(token, worker.execute(op, &mut scratch));
                     }
                     // In this order: when the last thread lets go of the sink, none holds the file.
                     drop(worker);

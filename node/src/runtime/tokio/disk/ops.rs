@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
@@ -14,6 +15,7 @@ use rustix::io::{Errno, pread, pwritev};
 use trine_core::disk::{DiskError, DiskOp, DiskOutput, DiskResult};
 
 use super::ahead::Ahead;
+use super::open::Opened;
 
 /// Slices that one `pwritev` takes (`IOV_MAX` on Linux).
 const SLICES_MAX: usize = 1024;
@@ -21,10 +23,24 @@ const SLICES_MAX: usize = 1024;
 /// Bytes of zeros written at a time where holes cannot be punched.
 const ZEROS: usize = 1 << 20;
 
+/// Writes of so many bytes go past the page cache. The copy into it, and its writing back, cost five
+/// times the CPU and half of the throughput (docs/performance.md); what is smaller is read again soon, or
+/// shares a sync that flushes it anyway.
+const DIRECT_MIN: usize = 64 << 10;
+
+/// Most bytes of one write past the page cache: a chunk with its header, so that it is one.
+const PIECE: usize = (1 << 20) + (64 << 10);
+
+/// What such a write must be a multiple of, and its memory aligned to.
+const ALIGNMENT: usize = 4096;
+
 /// The file and what is known about it, shared by the workers of a disk.
 #[derive(Debug)]
 pub(super) struct Worker {
     file: File,
+    direct: Option<File>,
+    /// The file system had said that it can, and could not.
+    direct_failed: AtomicBool,
     ahead: Ahead,
     /// What the first failed sync said. The kernel reports a lost write once and then forgets it,
     /// so that a later sync would succeed without the data being there.
@@ -32,17 +48,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Effects go to `file`.
-    pub(super) fn new(file: File) -> Self {
-        Self { file, ahead: Ahead::default(), failed_sync: OnceLock::new() }
+    /// Effects go to this file.
+    pub(super) fn new(Opened { file, direct }: Opened) -> Self {
+        let (ahead, direct_failed) = (Ahead::default(), AtomicBool::new(false));
+        Self { file, direct, direct_failed, ahead, failed_sync: OnceLock::new() }
     }
 
     /// Carry out `op`.
-    pub(super) fn execute(&self, op: DiskOp) -> DiskResult {
+    pub(super) fn execute(&self, op: DiskOp, scratch: &mut Scratch) -> DiskResult {
         match op {
             DiskOp::Read { offset, len } => self.read(offset, len).map(DiskOutput::Read),
             DiskOp::Write { offset, parts } => {
-                self.write(offset, &parts).map(|()| DiskOutput::Written)
+                self.write(offset, &parts, scratch).map(|()| DiskOutput::Written)
             }
             DiskOp::Sync => self.sync().map(|()| DiskOutput::Synced),
             DiskOp::Trim { offset, len } => self.trim(offset, len).map(|()| DiskOutput::Trimmed),
@@ -69,13 +86,27 @@ impl Worker {
         Ok(Bytes::from(buffer))
     }
 
-    fn write(&self, offset: u64, parts: &[Bytes]) -> Result<(), DiskError> {
+    fn write(&self, offset: u64, parts: &[Bytes], scratch: &mut Scratch) -> Result<(), DiskError> {
         self.refuse_after_failed_sync()?;
         let len = parts.iter().map(Bytes::len).sum();
         let end = end_of(offset, len)?;
         self.ahead
             .reserve(&self.file, offset..end)
             .map_err(|error| os_error("reserve space", offset, len, error))?;
+        let is_aligned = len.is_multiple_of(ALIGNMENT) && offset.is_multiple_of(ALIGNMENT as u64);
+        if let Some(direct) = &self.direct
+            && len >= DIRECT_MIN
+            && is_aligned
+            && !self.direct_failed.load(Ordering::Relaxed)
+        {
+            match scratch.write_past_cache(direct, offset, parts) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.direct_failed.store(true, Ordering::Relaxed);
+                }
+                Err(error) => return Err(io_error("write", offset, len, &error)),
+            }
+        }
         let mut slices: Vec<IoSlice<'_>> =
             parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
         let mut rest = slices.as_mut_slice();
@@ -160,6 +191,38 @@ impl Worker {
             None => Ok(()),
             Some(text) => Err(DiskError::Io(format!("refused after a failed sync: {text}"))),
         }
+    }
+}
+
+/// Memory of a worker, aligned as writes past the page cache need it. Taken with the first of them.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    bytes: Vec<u8>,
+}
+
+impl Scratch {
+    /// Write `parts`, at `offset`, piece by piece.
+    ///
+    /// # Errors
+    /// The operating system's: `InvalidInput` if the file system does not take such writes.
+    fn write_past_cache(&mut self, file: &File, offset: u64, parts: &[Bytes]) -> io::Result<()> {
+        self.bytes.resize(PIECE + ALIGNMENT, 0);
+        let start = self.bytes.as_ptr().align_offset(ALIGNMENT);
+        let piece = &mut self.bytes[start..start + PIECE];
+        let (mut at, mut filled) = (offset, 0);
+        for part in parts {
+            let mut rest = &part[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(PIECE - filled));
+                piece[filled..filled + now.len()].copy_from_slice(now);
+                (filled, rest) = (filled + now.len(), later);
+                if filled == PIECE {
+                    file.write_all_at(piece, at)?;
+                    (at, filled) = (at + PIECE as u64, 0);
+                }
+            }
+        }
+        if filled > 0 { file.write_all_at(&piece[..filled], at) } else { Ok(()) }
     }
 }
 

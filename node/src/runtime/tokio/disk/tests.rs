@@ -1,11 +1,13 @@
 //! The file disk on real files: reads, writes, syncs, trims, locks, and what goes wrong.
 
+use std::fs::File;
 use std::sync::mpsc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use trine_core::disk::{DiskError, DiskOutput, DiskResult, SECTOR};
 
+use super::open::Opened;
 use super::*;
 
 /// A disk whose completions the test waits for.
@@ -46,6 +48,11 @@ impl Rig {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A file for which the file system has nothing but its page cache.
+fn buffered(file: File) -> Opened {
+    Opened { file, direct: None }
 }
 
 fn sectors(fill: u8, count: usize) -> Bytes {
@@ -124,21 +131,38 @@ fn offsets_behind_the_largest_file_are_errors() {
 #[test]
 fn a_full_device_is_no_space_and_other_errors_keep_the_systems_text() {
     // Nothing can be reserved on /dev/full, and writes to it end in ENOSPC.
-    let worker = Worker::new(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let worker = Worker::new(buffered(File::options().write(true).open("/dev/full").unwrap()));
     let write = DiskOp::Write { offset: 0, parts: vec![sectors(1, 1)] };
-    assert_eq!(worker.execute(write), Err(DiskError::NoSpace));
-    let Err(DiskError::Io(text)) = worker.execute(DiskOp::Read { offset: 0, len: SECTOR }) else {
+    assert_eq!(worker.execute(write, &mut Scratch::default()), Err(DiskError::NoSpace));
+    let Err(DiskError::Io(text)) =
+        worker.execute(DiskOp::Read { offset: 0, len: SECTOR }, &mut Scratch::default())
+    else {
         panic!("the file is open for writing only");
     };
     assert!(text.contains("Bad file descriptor"), "{text}");
 }
 
 #[test]
+fn where_nothing_goes_past_the_page_cache_writes_go_through_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    // It takes nothing but small numbers, and says EINVAL to all else.
+    let direct = File::options().write(true).open("/proc/self/oom_score_adj").unwrap();
+    let worker = Worker::new(Opened { file, direct: Some(direct) });
+    for fill in 1..3 {
+        let write = DiskOp::Write { offset: 0, parts: vec![sectors(fill, 20)] };
+        assert_eq!(worker.execute(write, &mut Scratch::default()), Ok(DiskOutput::Written));
+        assert_eq!(std::fs::read(&path).unwrap(), sectors(fill, 20));
+    }
+}
+
+#[test]
 fn after_a_failed_sync_writes_trims_and_syncs_are_refused() {
     // The end of a pipe cannot be synced.
     let (_reader, writer) = std::io::pipe().unwrap();
-    let worker = Worker::new(std::fs::File::from(std::os::fd::OwnedFd::from(writer)));
-    let Err(DiskError::Io(first)) = worker.execute(DiskOp::Sync) else {
+    let worker = Worker::new(buffered(File::from(std::os::fd::OwnedFd::from(writer))));
+    let Err(DiskError::Io(first)) = worker.execute(DiskOp::Sync, &mut Scratch::default()) else {
         panic!("a pipe cannot be synced");
     };
     assert!(first.contains("Invalid argument"), "{first}");
@@ -147,7 +171,7 @@ fn after_a_failed_sync_writes_trims_and_syncs_are_refused() {
         DiskOp::Write { offset: 0, parts: vec![sectors(1, 1)] },
         DiskOp::Trim { offset: 0, len: SECTOR },
     ] {
-        let Err(DiskError::Io(text)) = worker.execute(op.clone()) else {
+        let Err(DiskError::Io(text)) = worker.execute(op.clone(), &mut Scratch::default()) else {
             panic!("{op:?} is not refused");
         };
         assert!(text.contains("refused after a failed sync"), "{text}");
@@ -201,12 +225,14 @@ fn a_longer_file_keeps_its_length_and_its_bytes() {
 }
 
 /// Sectors of the model that random effects are compared with.
-const MODEL_SECTORS: u64 = 64;
+const MODEL_SECTORS: u64 = 900;
 
 fn any_op() -> impl Strategy<Value = DiskOp> {
-    let span = (0..MODEL_SECTORS, 1..9_u64)
+    // Small ones, such as go past the page cache, and such as take several pieces there.
+    let sectors = prop_oneof![3 => 1..9_u64, 2 => 15..40_u64, 1 => 270..600_u64];
+    let span = (0..MODEL_SECTORS, sectors)
         .prop_map(|(start, len)| (start * SECTOR, len.min(MODEL_SECTORS - start) * SECTOR));
-    let cut = (1..9000_usize, any::<u8>());
+    let cut = (1..90_000_usize, any::<u8>());
     prop_oneof![
         (span.clone(), cut).prop_map(|((offset, len), (cut, fill))| {
             let bytes: Vec<u8> =
