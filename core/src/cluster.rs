@@ -156,7 +156,7 @@ pub struct StoreLimits {
 impl StoreLimits {
     /// For production.
     pub const PRODUCTION: Self = Self {
-        memtable_bytes: 16 << 20,
+        memtable_bytes: 15 << 20,
         block_cache_bytes: 32 << 20,
         entry_cache_bytes: 16 << 20,
         calls_max: 16_384,
@@ -169,7 +169,7 @@ impl StoreLimits {
     };
     /// For one of three stores in a process, which takes less than 400 MB with all of them.
     pub const ALL_IN_ONE: Self = Self {
-        memtable_bytes: 8 << 20,
+        memtable_bytes: 15 << 20,
         block_cache_bytes: 8 << 20,
         entry_cache_bytes: 4 << 20,
         calls_max: 4096,

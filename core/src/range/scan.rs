@@ -25,16 +25,27 @@ const ROWS_PASSED_MAX: u32 = 8192;
 /// Deleted rows of a single key that are passed at a time, when a call may not end within the key.
 const ROWS_OF_KEY: u32 = 64;
 
+/// What a scan has found before it had to wait for a block: it goes on from there, in whatever the rows
+/// are by then, as one call of a listing goes on after another.
+#[derive(Debug, Default)]
+pub struct Progress {
+    entries: Vec<ListEntry<ListedObject>>,
+    /// Where to go on; `None`: nothing was found yet.
+    start: Option<ScanStart>,
+}
+
 /// A scan on its way.
 struct Walk<'a> {
     cursor: Box<dyn Cursor + 'a>,
     request: &'a ScanRequest,
+    /// Where it began.
+    start: ScanStart,
     limit: usize,
     /// From where on to look.
     from: Vec<u8>,
     /// Behind the last object key that is covered.
     behind: Vec<u8>,
-    /// Where the scan began.
+    /// The row where it began.
     began: Vec<u8>,
     /// The row it is at, and where its object key ends.
     row: Vec<u8>,
@@ -62,14 +73,40 @@ enum Found {
     End(Option<ScanStart>),
 }
 
-/// Current versions.
-pub(super) fn objects(rows: &Overlay<'_>, request: &ScanRequest) -> Result<ReadReply, RowError> {
-    let Some(mut walk) = Walk::begin(rows, request)? else { return Ok(ReadReply::NoSuchBucket) };
-    let mut entries = Vec::new();
+/// Current versions. What is found before a block is missing stays in `progress`.
+pub(super) fn objects(
+    rows: &Overlay<'_>,
+    request: &ScanRequest,
+    progress: &mut Progress,
+) -> Result<ReadReply, RowError> {
+    let start = progress.start.clone().unwrap_or_else(|| request.start.clone());
+    let Some(mut walk) = Walk::begin(rows, request, start)? else {
+        return Ok(ReadReply::NoSuchBucket);
+    };
+    let found = objects_of(&mut walk, &mut progress.entries);
+    match found {
+        Ok(next) => {
+            let entries = core::mem::take(&mut progress.entries);
+            Ok(ReadReply::Scan(Scanned { entries, next }))
+        }
+        Err(error) => {
+            if walk.has_covered() {
+                progress.start = Some(walk.next_start()?);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Find entries, and where the next call goes on.
+fn objects_of(
+    walk: &mut Walk<'_>,
+    entries: &mut Vec<ListEntry<ListedObject>>,
+) -> Result<Option<ScanStart>, RowError> {
     loop {
         let table = match walk.next(entries.len(), ObjectTable::Version)? {
             Found::Row(table) => table,
-            Found::End(next) => return Ok(ReadReply::Scan(Scanned { entries, next })),
+            Found::End(next) => return Ok(next),
         };
         let record = match table {
             ObjectTable::Version => {
@@ -106,7 +143,9 @@ pub(super) fn uploads(
     request: &ScanRequest,
     upload_after: Option<Order>,
 ) -> Result<ReadReply, RowError> {
-    let Some(mut walk) = Walk::begin(rows, request)? else { return Ok(ReadReply::NoSuchBucket) };
+    let Some(mut walk) = Walk::begin(rows, request, request.start.clone())? else {
+        return Ok(ReadReply::NoSuchBucket);
+    };
     let mut entries = Vec::new();
     if let (ScanStart::AtKey(key), Some(order)) = (&request.start, upload_after)
         && let Ok(key) = ObjectKey::parse(key)
@@ -148,24 +187,29 @@ pub(super) fn uploads(
 
 impl<'a> Walk<'a> {
     /// `None` if there is no such bucket.
-    fn begin(rows: &Overlay<'a>, request: &'a ScanRequest) -> Result<Option<Self>, RowError> {
+    fn begin(
+        rows: &Overlay<'a>,
+        request: &'a ScanRequest,
+        start: ScanStart,
+    ) -> Result<Option<Self>, RowError> {
         let (tenant, bucket) = (request.tenant, request.bucket);
         if rows.get::<BucketSettings>(&Key::Settings { tenant, bucket })?.is_none() {
             return Ok(None);
         }
         let mut span = keys::prefixed(tenant, bucket, &request.prefix);
-        let start = match &request.start {
+        let first = match &start {
             ScanStart::First => span.start.clone(),
             ScanStart::AtKey(key) => keys::at_key(tenant, bucket, key),
             ScanStart::AfterKey(key) => keys::after_object_key(tenant, bucket, key),
             ScanStart::AfterPrefix(prefix) => keys::prefixed(tenant, bucket, prefix).end,
         };
-        span.start = span.start.max(start);
+        span.start = span.start.max(first);
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX).min(REPLY_ENTRIES_MAX);
         let from = span.start.to_vec();
         Ok(Some(Self {
             cursor: rows.cursor(&span),
             request,
+            start,
             limit,
             began: from.clone(),
             from,
@@ -218,7 +262,7 @@ impl<'a> Walk<'a> {
     /// Where the next call goes on.
     fn next_start(&self) -> Result<ScanStart, RowError> {
         Ok(match &self.covered {
-            Covered::Start => self.request.start.clone(),
+            Covered::Start => self.start.clone(),
             Covered::Prefix(prefix) => ScanStart::AfterPrefix(prefix.clone()),
             Covered::Uploads(key) => ScanStart::AtKey(key.as_str().to_owned()),
             Covered::Key => {

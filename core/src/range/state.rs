@@ -9,6 +9,7 @@ use super::command::{Batch, Command, CommandBody, Origin, Outcome, Read, ReadRep
 use super::keys::{self, Key};
 use super::overlay::{Overlay, decode_at};
 use super::records::{Header, SessionRecord};
+use super::scan::Progress;
 use super::sessions::{Admission, SessionTable};
 use super::{audit, buckets, cluster, objects, scan, uploads};
 use crate::cluster::ClusterMap;
@@ -232,11 +233,17 @@ impl Range {
     }
 
     /// Answer a read from the state after the last applied entry. The caller has made sure, by a
-    /// read-index round, that this is recent enough.
+    /// read-index round, that this is recent enough. A read that has to wait for a block is made
+    /// again with the same `progress`, which begins empty.
     ///
     /// # Errors
     /// [`RowError`].
-    pub fn read(&self, rows: &impl Rows, read: &Read) -> Result<ReadReply, RowError> {
+    pub fn read(
+        &self,
+        rows: &impl Rows,
+        read: &Read,
+        progress: &mut Progress,
+    ) -> Result<ReadReply, RowError> {
         let rows = Overlay::new(rows, self.header.tree_hash);
         match read {
             Read::Bucket { tenant, name } => buckets::read(&rows, *tenant, name),
@@ -244,7 +251,7 @@ impl Range {
                 buckets::list(&rows, *tenant, after.as_ref(), *limit)
             }
             Read::Object { target, with_body } => objects::read(&rows, target, *with_body),
-            Read::Scan(request) => scan::objects(&rows, request),
+            Read::Scan(request) => scan::objects(&rows, request, progress),
             Read::Uploads { scan, upload_after } => scan::uploads(&rows, scan, *upload_after),
             Read::Parts { target, upload, after, limit } => {
                 uploads::list_parts(&rows, target, *upload, *after, *limit)

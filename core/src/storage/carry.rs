@@ -17,7 +17,7 @@ use crate::consensus::Entry;
 use crate::ids::{LogIndex, RangeId};
 
 /// No more than this part of the ring is written again at once, and held in memory for that.
-pub(super) const CARRIED_PART: u64 = 8;
+pub(super) const CARRIED_PART: u64 = 6;
 
 /// The end of a log that is being read to be written again.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::effects::{Effects, Now};
 use crate::ids::{LogIndex, RangeId, SessionId};
 use crate::message::{Answer, Refusal};
 use crate::range::command::{Read, ReadReply};
-use crate::range::{Range, RowError};
+use crate::range::{Progress, Range, RowError};
 use crate::rows::Miss;
 
 /// A read, or a question whether a session lives.
@@ -25,11 +25,13 @@ pub(super) struct ReadCall {
     read: Option<Read>,
     /// Blocks it had to fetch, pinned until it is answered.
     pins: Vec<Miss>,
+    /// What it has found before the last of them was missing.
+    progress: Progress,
 }
 
 impl ReadCall {
     pub(super) fn new(waiter: Waiter, session: SessionId, read: Option<Read>) -> Self {
-        Self { waiter, session, read, pins: Vec::new() }
+        Self { waiter, session, read, pins: Vec::new(), progress: Progress::default() }
     }
 }
 
@@ -79,6 +81,7 @@ impl Reads {
         let mut again: Vec<ReadCall> = core::mem::take(&mut self.unblocked);
         again.extend(blocked);
         for read in &mut again {
+            read.progress = Progress::default();
             for pin in read.pins.drain(..) {
                 host.storage.release(pin);
             }
@@ -88,8 +91,14 @@ impl Reads {
 }
 
 /// Read from the rows in memory.
-fn look(range: &Range, read: &Read, id: RangeId, host: &mut Host) -> Result<ReadReply, RowError> {
-    range.read(&host.storage.rows(id), read)
+fn look(
+    range: &Range,
+    read: &Read,
+    progress: &mut Progress,
+    id: RangeId,
+    host: &mut Host,
+) -> Result<ReadReply, RowError> {
+    range.read(&host.storage.rows(id), read, progress)
 }
 
 impl Replica {
@@ -154,7 +163,7 @@ impl Replica {
         let result = match &read.read {
             None => Ok(Answer::Beat { live, map: range.map_epoch() }),
             Some(_) if !live => Err(Refusal::Fenced),
-            Some(asked) => match look(range, asked, self.id, host) {
+            Some(asked) => match look(range, asked, &mut read.progress, self.id, host) {
                 Ok(reply) => Ok(Answer::Read(reply)),
                 Err(RowError::Miss(miss)) => {
                     host.storage.fetch(miss, false, fx);

@@ -90,7 +90,15 @@ impl Store {
     }
 
     fn page(&self, request: &ScanRequest) -> Scanned<crate::request::ListedObject> {
-        match self.range.read(&self.rows(), &Read::Scan(request.clone())).unwrap() {
+        match self
+            .range
+            .read(
+                &self.rows(),
+                &Read::Scan(request.clone()),
+                &mut crate::range::Progress::default(),
+            )
+            .unwrap()
+        {
             ReadReply::Scan(page) => page,
             reply => panic!("{reply:?}"),
         }
@@ -146,7 +154,8 @@ fn listings_and_lookups_over_runs_agree_with_a_set() {
     for n in 0..200 {
         let key = format!("a/{n:03}");
         let read = Read::Object { target: target(1, &key), with_body: true };
-        let reply = store.range.read(&store.rows(), &read).unwrap();
+        let reply =
+            store.range.read(&store.rows(), &read, &mut crate::range::Progress::default()).unwrap();
         let ReadReply::Object(found) = reply else { panic!("{reply:?}") };
         assert_eq!(found.is_some(), model.contains(&key), "{key}");
     }

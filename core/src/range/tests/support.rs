@@ -11,7 +11,7 @@ use crate::ids::*;
 use crate::object::*;
 use crate::range::command::*;
 use crate::range::keys::Key;
-use crate::range::{Applied, Range, RowError};
+use crate::range::{Applied, Progress, Range, RowError};
 use crate::rng::Rng;
 use crate::rows::{Cursor, Miss, Row, RowWrite, Rows, Step};
 use crate::time::WallTime;
@@ -182,7 +182,7 @@ impl Replica {
 
     pub(super) fn read(&self, read: &Read) -> ReadReply {
         loop {
-            match self.range.read(&self.rows, read) {
+            match self.range.read(&self.rows, read, &mut Progress::default()) {
                 Ok(reply) => return reply,
                 Err(RowError::Miss(_)) => {}
                 Err(RowError::Damaged(damaged)) => panic!("{damaged}"),

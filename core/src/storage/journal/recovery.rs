@@ -326,10 +326,10 @@ impl JournalRecovery {
                 Record::Entry { range, entry } => locations.put(*range, entry.index, location),
                 // The first place of an entry that is still there serves as well, and so places ascend
                 // even if not all entries were written again.
-                Record::EntryAgain { range, entry } => {
-                    if locations.at(*range, entry.index).is_none() {
-                        locations.put(*range, entry.index, location);
-                    }
+                Record::EntryAgain { range, entry }
+                    if locations.at(*range, entry.index).is_none() =>
+                {
+                    locations.put(*range, entry.index, location);
                 }
                 _ => {}
             }

@@ -1,7 +1,6 @@
 //! Space reserved ahead of writes, so that syncs seldom wait for the file system's allocator and a
 //! full disk shows at a write, not at a sync.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +9,17 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-/// Bytes reserved at a time: few enough to waste little on a small disk, and that several lie whole in
-/// a segment that is trimmed; many enough that a stream of 1 MiB chunks meets the allocator seldom.
-pub(super) const STEP: u64 = 4 << 20;
+/// Bytes reserved at a time: few enough to waste little at the ends of segments, of which each flush
+/// fills one in part, and that most of a segment that is trimmed counts as given back.
+pub(super) const STEP: u64 = 1 << 20;
 
 /// Which steps of a file are known to be reserved.
 ///
 /// The knowledge is not kept over a restart: reserving again what is reserved costs one cheap call.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// Steps in hand, by number. At most 262,144 for a disk of 1 TiB.
-    reserved: Mutex<BTreeSet<u64>>,
+    /// Steps in hand: a bit for each, 128 KiB for a disk of 1 TiB.
+    reserved: Mutex<Steps>,
     /// The file system cannot reserve; writes allocate as they go.
     unsupported: AtomicBool,
 }
@@ -35,13 +34,13 @@ impl Ahead {
             return Ok(());
         }
         for step in span.start / STEP..=(span.end - 1) / STEP {
-            if self.lock().contains(&step) {
+            if self.lock().has(step) {
                 continue;
             }
             // Not under the lock: two writers may reserve a step twice, which does no harm.
             match allocate(file, step * STEP..(step + 1) * STEP) {
                 Ok(()) => {
-                    self.lock().insert(step);
+                    self.lock().set(step, true);
                 }
                 Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
                     // Near the end of space, take only what is needed.
@@ -63,13 +62,40 @@ impl Ahead {
     pub(super) fn released(&self, span: Range<u64>) {
         let mut reserved = self.lock();
         for step in span.start.div_ceil(STEP)..span.end / STEP {
-            reserved.remove(&step);
+            reserved.set(step, false);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
-        // Each change is one call, so that the set is whole even after a panic.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Steps> {
+        // Each change is one call, so that the bits are whole even after a panic.
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A set of small numbers.
+#[derive(Debug, Default)]
+struct Steps {
+    words: Vec<u64>,
+}
+
+impl Steps {
+    fn place(step: u64) -> (usize, u64) {
+        (usize::try_from(step / 64).expect("a disk has few steps"), 1 << (step % 64))
+    }
+
+    fn has(&self, step: u64) -> bool {
+        let (word, bit) = Self::place(step);
+        self.words.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    fn set(&mut self, step: u64, is_in: bool) {
+        let (word, bit) = Self::place(step);
+        if is_in {
+            self.words.resize(self.words.len().max(word + 1), 0);
+            self.words[word] |= bit;
+        } else if let Some(bits) = self.words.get_mut(word) {
+            *bits &= !bit;
+        }
     }
 }
 
