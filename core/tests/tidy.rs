@@ -67,6 +67,7 @@ fn modules_of_core_import_only_what_is_read_before_them() {
         "disk",
         "rows",
         "object",
+        "checksum",
         "cluster",
         "placement",
         "directory",

@@ -1,4 +1,5 @@
-//! HTTP/1.1 over the runtime's streams: bounded connections, bounded waits, graceful stop.
+//! HTTP over the runtime's streams: bounded connections, bounded waits, graceful stop. A client that begins
+//! with HTTP/2's preface gets HTTP/2, every other HTTP/1.1.
 //!
 //! It knows nothing of S3: what answers is any hyper service.
 
@@ -10,8 +11,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant as OsInstant};
 
 use hyper::body::{Body, Incoming};
-use hyper::rt::{Sleep, Timer};
-use hyper::server::conn::http1;
+use hyper::rt::{Executor, Sleep, Timer};
+use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -23,12 +24,24 @@ use crate::runtime::{Runtime, accept_within};
 
 mod linger;
 mod progress;
+mod version;
 
 use linger::Lingering;
 use progress::Counted;
+use version::Version;
 
 /// Bytes of a connection's read buffer, and so of a request's head.
 const BUFFER_MAX: usize = 128 << 10;
+
+/// Requests at a time on a connection of HTTP/2.
+const STREAMS_MAX: u32 = 32;
+/// Bytes of a body that a client of HTTP/2 may send unread on each stream. All streams of a connection
+/// may have as much at a time, else one whose body has to wait would hold up the others.
+const WINDOW_BYTES: u32 = 64 << 10;
+/// Bytes of an answer that wait to be taken by a client of HTTP/2.
+const SEND_BUFFER_BYTES: usize = 16 << 10;
+/// Bytes of a request's head over HTTP/2.
+const HEADERS_BYTES_MAX: u32 = 32 << 10;
 
 /// How long a client may take to send a head, counted from when the connection is free for it; so
 /// it also ends idle connections.
@@ -103,7 +116,7 @@ pub async fn serve<R, S, B>(
 where
     R: Runtime,
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body + Send + 'static,
     B::Data: Send,
@@ -144,7 +157,7 @@ where
     }
 }
 
-/// Serve the requests of one connection, one after the other.
+/// Serve the requests of one connection: one after the other, or as HTTP/2 interleaves them.
 fn connection<R, T, S, B>(
     runtime: &R,
     stream: T,
@@ -155,32 +168,75 @@ where
     R: Runtime,
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(RuntimeTimer::new(runtime.clone()))
-        .header_read_timeout(HEAD_MAX)
-        .max_buf_size(BUFFER_MAX);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let runtime = runtime.clone();
     async move {
-        let mut connection = std::pin::pin!(connection);
-        let result = tokio::select! {
+        let patience = runtime.sleep_until(runtime.now() + HEAD_MAX);
+        let begun = tokio::select! {
             biased;
-            result = connection.as_mut() => result,
-            () = stopped.wait() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            begun = version::read(stream) => begun,
+            () = patience => return,
+            () = stopped.wait() => return,
+        };
+        let result = match begun {
+            Err(error) => return tracing::debug!("connection: {error}"),
+            Ok((Version::One, stream)) => {
+                let mut builder = http1::Builder::new();
+                builder
+                    .timer(RuntimeTimer::new(runtime))
+                    .header_read_timeout(HEAD_MAX)
+                    .max_buf_size(BUFFER_MAX);
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    biased;
+                    result = connection.as_mut() => result,
+                    () = stopped.wait() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
+            }
+            Ok((Version::Two, stream)) => {
+                let mut builder = http2::Builder::new(RuntimeExecutor(runtime.clone()));
+                builder
+                    .timer(RuntimeTimer::new(runtime))
+                    .max_concurrent_streams(STREAMS_MAX)
+                    .initial_connection_window_size(STREAMS_MAX * WINDOW_BYTES)
+                    .initial_stream_window_size(WINDOW_BYTES)
+                    .max_send_buf_size(SEND_BUFFER_BYTES)
+                    .max_header_list_size(HEADERS_BYTES_MAX);
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    biased;
+                    result = connection.as_mut() => result,
+                    () = stopped.wait() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
             }
         };
         if let Err(error) = result {
             // The client's doing, mostly: it hung up, or sent what is not HTTP.
             tracing::debug!("connection: {error}");
         }
+    }
+}
+
+/// Runs the streams of a connection, each a task of its own.
+#[derive(Clone, Debug)]
+struct RuntimeExecutor<R>(R);
+
+impl<R: Runtime, F: Future<Output = ()> + Send + 'static> Executor<F> for RuntimeExecutor<R> {
+    fn execute(&self, stream: F) {
+        self.0.spawn("http stream", stream);
     }
 }
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use trine_core::object::{ChecksumAlgorithm, ObjectChecksum};
 use trine_core::request::BodyDigest;
 
-use crate::error::{Failure, refuse};
+use crate::error::{Failure, not_implemented, refuse};
 use crate::text;
 
 /// Every algorithm, and the name that follows `x-amz-checksum-`.
@@ -27,6 +27,18 @@ pub(crate) const ALGORITHMS: [(ChecksumAlgorithm, &str); 5] = [
 /// The name in lower case, as it stands in headers.
 pub(crate) fn name(algorithm: ChecksumAlgorithm) -> &'static str {
     ALGORITHMS.iter().find(|(other, _)| *other == algorithm).map_or("", |(_, name)| name)
+}
+
+/// What a checksum covers, as S3 writes it.
+pub(crate) fn kind(full_object: bool) -> &'static str {
+    if full_object { "FULL_OBJECT" } else { "COMPOSITE" }
+}
+
+/// The checksum of an object as headers and documents show it: a composite one of so many parts has
+/// their number behind it.
+pub(crate) fn shown(checksum: &ObjectChecksum, parts: u16) -> String {
+    let value = text::base64(&checksum.value);
+    if checksum.full_object { value } else { format!("{value}-{parts}") }
 }
 
 /// The algorithm of a name, in any case.
@@ -67,11 +79,10 @@ impl Claims {
                 claims.checksum = Some((algorithm, Some(digest)));
             }
         }
+        check_known(headers)?;
         if claims.checksum.is_none() {
-            let trailer = text("x-amz-trailer").and_then(|value| {
-                value.split(',').find_map(|name| name.trim().strip_prefix("x-amz-checksum-"))
-            });
-            claims.in_trailer = trailer.and_then(algorithm).is_some();
+            let trailer = trailing_checksum(headers)?;
+            claims.in_trailer = trailer.is_some();
             let named = trailer.or_else(|| text("x-amz-sdk-checksum-algorithm"));
             claims.checksum = named.and_then(algorithm).map(|algorithm| (algorithm, None));
         }
@@ -111,6 +122,30 @@ impl Claims {
     }
 }
 
+/// A checksum that is not known here would go unverified: it is refused.
+fn check_known(headers: &HeaderMap) -> Result<(), Failure> {
+    for name in headers.keys() {
+        let Some(short) = name.as_str().strip_prefix("x-amz-checksum-") else { continue };
+        if !matches!(short, "algorithm" | "mode" | "type") && algorithm(short).is_none() {
+            return Err(not_implemented(name.as_str()));
+        }
+    }
+    Ok(())
+}
+
+/// The name of the checksum that `x-amz-trailer` announces.
+fn trailing_checksum(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+    let values = headers.get_all("x-amz-trailer").iter();
+    let names = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    let mut checksums = names.filter_map(|name| name.trim().strip_prefix("x-amz-checksum-"));
+    let Some(name) = checksums.next() else { return Ok(None) };
+    if algorithm(name).is_none() || checksums.next().is_some() {
+        let message = "The value specified in the x-amz-trailer header is not supported";
+        return Err(refuse(StatusCode::BAD_REQUEST, "InvalidRequest", message));
+    }
+    Ok(Some(name))
+}
+
 fn parse_checksum(
     algorithm: ChecksumAlgorithm,
     value: &http::HeaderValue,
@@ -131,40 +166,6 @@ pub(crate) fn parse_value(algorithm: ChecksumAlgorithm, text: &str) -> Option<Ve
         ChecksumAlgorithm::Sha256 => 32,
     };
     text::parse_base64(text).filter(|digest| digest.len() == length)
-}
-
-/// The checksum of an object from those of its parts, each with the part's length in bytes: of all
-/// bytes if `full_object`, which only CRCs can tell, or else of the parts' checksums.
-pub(crate) fn combine(
-    algorithm: ChecksumAlgorithm,
-    full_object: bool,
-    parts: &[(u64, &[u8])],
-) -> Option<Bytes> {
-    if !full_object {
-        let mut checksum = Checksum::new(algorithm);
-        parts.iter().for_each(|(_, value)| checksum.update(value));
-        return Some(checksum.finish(algorithm));
-    }
-    let (kind, width) = crc(algorithm)?;
-    let mut combined = 0;
-    for (at, (length, value)) in parts.iter().enumerate() {
-        let crc = value.iter().fold(0, |crc: u64, byte| crc << 8 | u64::from(*byte));
-        combined = match at {
-            0 => crc,
-            _ => crc_fast::checksum_combine(kind, combined, crc, *length),
-        };
-    }
-    Some(Bytes::copy_from_slice(&combined.to_be_bytes()[8 - width..]))
-}
-
-/// The CRC of an algorithm, and its width in bytes; `None` if it is none.
-fn crc(algorithm: ChecksumAlgorithm) -> Option<(CrcAlgorithm, usize)> {
-    match algorithm {
-        ChecksumAlgorithm::Crc32 => Some((CrcAlgorithm::Crc32IsoHdlc, 4)),
-        ChecksumAlgorithm::Crc32c => Some((CrcAlgorithm::Crc32Iscsi, 4)),
-        ChecksumAlgorithm::Crc64Nvme => Some((CrcAlgorithm::Crc64Nvme, 8)),
-        ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256 => None,
-    }
 }
 
 /// One additional checksum in the making.
@@ -288,28 +289,6 @@ mod tests {
                 panic!("{name}: {failure:?}");
             }
         }
-    }
-
-    #[test]
-    fn crcs_of_parts_combine_to_that_of_the_whole() {
-        let whole = b"123456789";
-        for algorithm in
-            [ChecksumAlgorithm::Crc32, ChecksumAlgorithm::Crc32c, ChecksumAlgorithm::Crc64Nvme]
-        {
-            let sum = |bytes: &[u8]| {
-                let mut checksum = Checksum::new(algorithm);
-                checksum.update(bytes);
-                checksum.finish(algorithm)
-            };
-            let parts: Vec<(u64, Bytes)> =
-                [&whole[..4], &whole[4..4], &whole[4..]].map(|p| (p.len() as u64, sum(p))).into();
-            let parts: Vec<(u64, &[u8])> = parts.iter().map(|(n, sum)| (*n, &sum[..])).collect();
-            assert_eq!(combine(algorithm, true, &parts), Some(sum(whole)), "{algorithm:?}");
-            assert_eq!(combine(algorithm, true, &parts[..1]), Some(sum(&whole[..4])));
-            let sums = parts.iter().flat_map(|(_, sum)| sum.to_vec()).collect::<Vec<u8>>();
-            assert_eq!(combine(algorithm, false, &parts), Some(sum(&sums)));
-        }
-        assert_eq!(combine(ChecksumAlgorithm::Sha1, true, &[(1, &[0; 20])]), None);
     }
 
     #[test]

@@ -35,6 +35,16 @@ pub(crate) struct Refusal {
     pub(crate) headers: Vec<(&'static str, String)>,
 }
 
+impl Failure {
+    /// With another element in its document.
+    pub(crate) fn with(mut self, name: &'static str, text: impl Into<String>) -> Self {
+        if let Self::Refused(refusal) = &mut self {
+            refusal.details.push((name, text.into()));
+        }
+        self
+    }
+}
+
 /// A refusal with a message of its own.
 pub(crate) fn refuse(
     status: StatusCode,
@@ -161,6 +171,7 @@ pub(crate) fn default_message(code: &str) -> &'static str {
         "InvalidBucketName" => "The specified bucket is not valid.",
         "InvalidURI" => "Couldn't parse the specified URI.",
         "KeyTooLongError" => "Your key is too long.",
+        "InternalError" => "We encountered an internal error. Please try again.",
         "MethodNotAllowed" => "The specified method is not allowed against this resource.",
         "MissingContentLength" => "You must provide the Content-Length HTTP header.",
         "NotImplemented" => {

@@ -41,8 +41,8 @@ pub(crate) enum Fault {
     Long,
     /// Not `aws-chunked`.
     Framing,
-    /// A signed chunk too large to be verified within bounds.
-    ChunkTooLarge,
+    /// A chunk or the trailers are not what was signed.
+    ChunkSignature,
 }
 
 impl Fault {
@@ -61,8 +61,9 @@ impl Fault {
                 ("InvalidRequest", "The body is longer than x-amz-decoded-content-length says.")
             }
             Self::Framing => ("InvalidRequest", "The body is not valid aws-chunked."),
-            Self::ChunkTooLarge => {
-                ("InvalidChunkSizeError", "A signed chunk is larger than 8 MiB.")
+            Self::ChunkSignature => {
+                let message = "The signature of a chunk does not match.";
+                return refuse(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", message);
             }
         };
         refuse(StatusCode::BAD_REQUEST, code, message)
@@ -82,8 +83,7 @@ fn body_failure(shared: &Shared, error: &StdError) -> Failure {
             "The provided 'x-amz-content-sha256' header does not match what was computed.";
         (StatusCode::BAD_REQUEST, "XAmzContentSHA256Mismatch", message)
     } else if has("SignatureMismatch") {
-        let message = "The signature of a chunk does not match.";
-        (StatusCode::FORBIDDEN, "SignatureDoesNotMatch", message)
+        return Fault::ChunkSignature.failure();
     } else if has("Incomplete") {
         return Fault::Short.failure();
     } else if has("LengthMismatch") {

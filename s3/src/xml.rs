@@ -2,7 +2,8 @@
 //!
 //! XML 1.0 cannot carry most control characters, and object keys can. The writer gives them as
 //! character references (`&#x1;`), as Amazon does: not well-formed in the strict sense, but lenient
-//! parsers read it, and clients that care ask for `encoding-type=url`.
+//! parsers read it, and clients that care ask for `encoding-type=url`. Where they cannot ask, names
+//! that need not be told are left out.
 
 use std::fmt::Write;
 
@@ -57,6 +58,13 @@ impl Writer {
         self.close(name);
     }
 
+    /// An element that says only what the client said itself. Left out if XML cannot hold it.
+    pub(crate) fn echo(&mut self, name: &str, text: &str) {
+        if can_hold(text) {
+            self.element(name, text);
+        }
+    }
+
     /// Text of the element that is open.
     pub(crate) fn text(&mut self, text: &str) {
         escape(text, &mut self.out);
@@ -98,6 +106,14 @@ pub(crate) fn escape(text: &str, out: &mut String) {
         }
     }
     out.push_str(&text[plain..]);
+}
+
+/// Whether XML 1.0 (section 2.2) has any way to write `text`. Python, Java and Go refuse a whole
+/// document for a reference to another character.
+pub(crate) fn can_hold(text: &str) -> bool {
+    text.chars().all(|character| {
+        !matches!(character, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+    })
 }
 
 /// A document that is not what the operation takes.

@@ -179,6 +179,68 @@ async fn a_checksum_of_the_object_is_judged_from_those_of_its_parts() {
 }
 
 #[tokio::test]
+async fn the_checksum_of_a_joined_object_is_kept_and_told_back() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use crc_fast::CrcAlgorithm::{Crc32Iscsi, Crc32IsoHdlc, Crc64Nvme};
+    use sha1::Digest;
+    let service = with_bucket().await;
+    let first: Vec<u8> = (0..5_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    let whole = [first.as_slice(), b"tail"].concat();
+    let raw = |name: &str, bytes: &[u8]| match name {
+        "crc32" => crc(Crc32IsoHdlc, bytes, 4),
+        "crc32c" => crc(Crc32Iscsi, bytes, 4),
+        "crc64nvme" => crc(Crc64Nvme, bytes, 8),
+        "sha1" => STANDARD.encode(sha1::Sha1::digest(bytes)),
+        _ => STANDARD.encode(sha2::Sha256::digest(bytes)),
+    };
+    for (name, asked, full) in [
+        ("crc32", Some("FULL_OBJECT"), true),
+        ("crc32", Some("COMPOSITE"), false),
+        ("crc32", None, false),
+        ("crc32c", Some("FULL_OBJECT"), true),
+        ("crc32c", None, false),
+        ("crc64nvme", None, true),
+        ("sha1", None, false),
+        ("sha256", Some("COMPOSITE"), false),
+    ] {
+        let algorithm = name.to_uppercase();
+        let mut create = vec![("x-amz-checksum-algorithm", algorithm.as_str())];
+        create.extend(asked.map(|asked| ("x-amz-checksum-type", asked)));
+        let parts: [Part<'_>; 2] = [(1, &first, name), (2, b"tail", name)];
+        let (upload, tags) = upload(&service, &create, &parts).await;
+        let values: Vec<u8> =
+            tags.iter().flat_map(|(_, value)| STANDARD.decode(value).unwrap()).collect();
+        let expected = match full {
+            true => raw(name, &whole),
+            false => format!("{}-2", raw(name, &values)),
+        };
+        let kind = if full { "FULL_OBJECT" } else { "COMPOSITE" };
+        let tags: Vec<_> = tags.into_iter().map(|(tag, _)| (tag, String::new())).collect();
+        let joined = join(&upload, &tags).expect(&service).await;
+        let element = format!("Checksum{algorithm}");
+        assert_eq!(joined.element(&element), Some(expected.clone()), "{}", joined.text());
+        assert_eq!(joined.element("ChecksumType").as_deref(), Some(kind));
+        let header = format!("x-amz-checksum-{name}");
+        for method in ["GET", "HEAD"] {
+            let ask = plan(method, "/bucket/k", "").header("x-amz-checksum-mode", "ENABLED");
+            let told = ask.expect(&service).await;
+            assert_eq!(told.header(&header), Some(expected.as_str()), "{name} {kind}");
+            assert_eq!(told.header("x-amz-checksum-type"), Some(kind));
+            assert_eq!(plan(method, "/bucket/k", "").expect(&service).await.header(&header), None);
+        }
+        let ask = plan("GET", "/bucket/k", "attributes=");
+        let told = ask.header("x-amz-object-attributes", "Checksum,ObjectParts");
+        let told = told.expect(&service).await;
+        let bare = expected.split('-').next().map(str::to_owned);
+        assert_eq!(
+            (told.element(&element), told.element("PartsCount").as_deref()),
+            (bare, Some("2"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_checksum_of_the_object_that_nothing_can_judge_is_not_implemented() {
     let service = with_bucket().await;
     let (upload, tags) = upload(&service, &[], &[(1, b"hello", "crc32")]).await;

@@ -10,6 +10,7 @@ use super::overlay::{Overlay, decode_at};
 use super::records::Completed;
 use super::state::{RowError, Stop, Txn};
 use super::{blobs, buckets, objects};
+use crate::checksum;
 use crate::codec::Wire;
 use crate::ids::Order;
 use crate::object::{
@@ -274,8 +275,7 @@ fn assemble(
         modified,
         length: parts.iter().map(|part| part.length).sum(),
         etag: ETag { md5: md5.finalize().into(), parts: count },
-        // Combining the parts' checksums comes with the additional checksums themselves.
-        checksum: None,
+        checksum: upload.checksum.and_then(|chosen| checksum::of_parts(chosen, parts)),
         owner: upload.owner,
         grants: Vec::new(),
         storage_class: 0,

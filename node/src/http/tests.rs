@@ -136,6 +136,97 @@ async fn a_connection_on_which_nothing_moves_is_broken_and_a_slow_one_is_not() {
     assert!((stall..=stall * 2 + Duration::from_millis(2)).contains(&after), "{after:?}");
 }
 
+/// A client of HTTP/2 on a fresh connection.
+async fn connect_http2(echo: &Echo) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+    let stream = TokioIo::new(echo.connect().await);
+    let executor = RuntimeExecutor(echo.runtime.clone());
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn put_http2(path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
+    let uri = format!("http://localhost{path}");
+    Request::put(uri).body(Full::new(Bytes::from(body))).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_interleaves_what_http1_would_serve_in_turn() {
+    let echo = echo(Duration::from_secs(1)).await;
+    let mut sender = connect_http2(&echo).await;
+    let begun = tokio::time::Instant::now();
+    // Bodies far larger than a window, whose answers take half a minute each.
+    let asked: Vec<_> =
+        (0..8).map(|at| sender.send_request(put_http2("/30000", vec![at; 1 << 20]))).collect();
+    for (at, asked) in asked.into_iter().enumerate() {
+        let response = asked.await.unwrap();
+        assert_eq!(response.version(), hyper::Version::HTTP_2);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.len() == 1 << 20 && body.iter().all(|byte| usize::from(*byte) == at));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_streams_whose_bodies_wait_hold_up_no_other() {
+    let runtime = MemoryRuntime::new();
+    let listener = runtime.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address().unwrap();
+    let (switch, stopped) = StopSwitch::new();
+    let service = service_fn(async |request: Request<Incoming>| {
+        if request.uri().path() == "/wait" {
+            std::future::pending::<()>().await;
+        }
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Ok::<_, Infallible>(Response::new(Full::new(body)))
+    });
+    let patience = Patience::new(Duration::from_secs(1));
+    let served = tokio::spawn(serve(runtime.clone(), listener, service, stopped, patience, 64));
+    let echo = Echo { runtime, address, switch, served };
+    let mut sender = connect_http2(&echo).await;
+    for _ in 1..STREAMS_MAX {
+        tokio::spawn(sender.send_request(put_http2("/wait", vec![0; 1 << 20])));
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let response = sender.send_request(put_http2("/go", vec![1; 1 << 20])).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 1 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_finishes_its_streams_at_the_stop_and_takes_no_more() {
+    let echo = echo(Duration::from_secs(60)).await;
+    let mut sender = connect_http2(&echo).await;
+    let asked = sender.send_request(put_http2("/1000", b"in time".to_vec()));
+    let asked = tokio::spawn(asked);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    echo.switch.stop();
+    let body = asked.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(&body[..], b"in time");
+    assert_eq!(echo.served.await.unwrap(), 0, "no connection is left");
+    let late = sender.send_request(put_http2("/0", Vec::new()));
+    assert!(late.await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_or_half_a_preface_is_given_up() {
+    let echo = echo(Duration::from_secs(1)).await;
+    for said in [b"".as_slice(), b"P", b"PRI * HTTP/2.0\r\n"] {
+        let mut stream = echo.connect().await;
+        stream.write_all(said).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        assert_eq!(to_end(&mut stream).await, "");
+        let waited = begun.elapsed();
+        assert!((HEAD_MAX..=HEAD_MAX * 2).contains(&waited), "{said:?}: {waited:?}");
+    }
+    // What begins alike and is something else is HTTP/1.
+    let mut stream = echo.connect().await;
+    for byte in b"PROPFIND /0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" {
+        stream.write_all(&[*byte]).await.unwrap();
+    }
+    assert!(to_end(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
+}
+
 #[tokio::test]
 async fn an_answer_arrives_though_the_body_is_never_read() {
     let runtime = TokioRuntime::new();

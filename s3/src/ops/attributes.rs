@@ -41,6 +41,10 @@ pub(super) fn check_built(headers: &HeaderMap) -> Result<(), Failure> {
         return Err(not_implemented("x-amz-bucket-object-lock-enabled"));
     }
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    // Nobody but the owner has access, so that nobody else can own anything in a bucket.
+    if text("x-amz-object-ownership").is_some_and(|value| value != "BucketOwnerEnforced") {
+        return Err(not_implemented("x-amz-object-ownership other than BucketOwnerEnforced"));
+    }
     match text("x-amz-acl") {
         None | Some("private" | "bucket-owner-full-control" | "bucket-owner-read") => {}
         Some(_) => return Err(not_implemented("x-amz-acl other than private")),

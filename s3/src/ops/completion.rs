@@ -12,6 +12,7 @@
 //! Source: Amazon S3, "CompleteMultipartUpload" and "Checking object integrity".
 
 use http::{HeaderMap, StatusCode};
+use trine_core::checksum;
 use trine_core::ids::Order;
 use trine_core::object::{ChecksumAlgorithm, ETag, PARTS_MAX, PartRecord, UploadRecord};
 use trine_core::request::{ApiError, ListPartsRequest, ObjectPath, Reply, Request};
@@ -142,7 +143,8 @@ impl ObjectClaims {
             .unwrap_or(algorithm == ChecksumAlgorithm::Crc64Nvme);
         let values: Option<Vec<(u64, &[u8])>> =
             parts.iter().map(|part| Some((part.length, checksum_of(part, algorithm)?))).collect();
-        let Some(value) = values.and_then(|it| digest::combine(algorithm, full_object, &it)) else {
+        let Some(value) = values.and_then(|it| checksum::combine(algorithm, full_object, &it))
+        else {
             let name = digest::name(algorithm);
             let what = format!("x-amz-checksum-{name} of an object whose parts do not give it");
             return Err(not_implemented(&what));

@@ -22,6 +22,7 @@ use trine_core::request::{
 };
 use trine_core::time::WallTime;
 
+use super::object_attributes::write_checksum;
 use super::{Call, Response, attributes, multipart, unexpected, xml_response};
 use crate::digest::{self, Claims, Verifier};
 use crate::error::{Failure, invalid_argument, not_implemented, refuse};
@@ -333,7 +334,7 @@ impl Shape {
         xml.plain("LastModified", text::xml_date(copied.modified));
         xml.plain("ETag", format_args!("&quot;{}&quot;", copied.etag));
         if let Some(checksum) = &copied.checksum {
-            multipart::write_checksum(&mut xml, checksum);
+            write_checksum(&mut xml, checksum);
             if self == Self::Object {
                 let kind = if checksum.full_object { "FULL_OBJECT" } else { "COMPOSITE" };
                 xml.plain("ChecksumType", kind);

@@ -96,8 +96,7 @@ impl Asked {
         xml.plain("ETag", format_args!("&quot;{}&quot;", object.etag));
         if let Some((algorithm, full_object)) = object.checksum {
             xml.plain("ChecksumAlgorithm", digest::name(algorithm).to_uppercase());
-            let kind = if full_object { "FULL_OBJECT" } else { "COMPOSITE" };
-            xml.plain("ChecksumType", kind);
+            xml.plain("ChecksumType", digest::kind(full_object));
         }
         xml.plain("Size", object.length);
         if owners {
@@ -254,7 +253,7 @@ fn write_upload(asked: &Asked, xml: &mut Writer, listed: &ListedUpload) {
     xml.plain("Initiated", text::xml_date(listed.upload.initiated));
     if let Some((algorithm, full_object)) = listed.upload.checksum {
         xml.plain("ChecksumAlgorithm", digest::name(algorithm).to_uppercase());
-        xml.plain("ChecksumType", if full_object { "FULL_OBJECT" } else { "COMPOSITE" });
+        xml.plain("ChecksumType", digest::kind(full_object));
     }
     xml.close("Upload");
 }

@@ -10,7 +10,9 @@ mod completion;
 mod copy;
 mod listing;
 mod multipart;
+mod object_attributes;
 mod objects;
+mod probes;
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use s3s::{Body, S3Request, S3Response, S3Result, TrailingHeaders};
-use trine_core::object::{BucketName, ObjectKey};
+use trine_core::object::{BucketName, KEY_BYTES_MAX, ObjectKey};
 use trine_core::request::{BucketPath, ObjectPath, Reply, Request};
 
 use crate::config::{Key, S3Config, XML_BYTES_MAX};
@@ -30,44 +32,10 @@ use crate::room::{self, Permit};
 use crate::text;
 use crate::transfer::{self, Shared};
 use crate::xml::{self, Writer};
+use probes::Probe;
 
 /// An answer.
 pub(crate) type Response = http::Response<Body>;
-
-/// Queries that name an operation which is not built: they must not be taken for the plain one.
-const OTHER_SUBRESOURCES: [&str; 31] = [
-    "accelerate",
-    "acl",
-    "analytics",
-    "attributes",
-    "cors",
-    "encryption",
-    "intelligent-tiering",
-    "inventory",
-    "legal-hold",
-    "lifecycle",
-    "logging",
-    "metadataTable",
-    "metrics",
-    "notification",
-    "object-lock",
-    "ownershipControls",
-    "policy",
-    "policyStatus",
-    "publicAccessBlock",
-    "renameObject",
-    "replication",
-    "requestPayment",
-    "restore",
-    "retention",
-    "select",
-    "session",
-    "tagging",
-    "torrent",
-    "versioning",
-    "versions",
-    "website",
-];
 
 /// The operations that are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,13 +60,15 @@ enum Operation {
     CompleteUpload,
     AbortUpload,
     ListParts,
+    ObjectAttributes,
+    Probe(Probe),
 }
 
 impl Operation {
     /// The operation of a request; `None` if it is not one of ours.
     fn of(method: &Method, address: &Address, query: &Query, headers: &HeaderMap) -> Option<Self> {
-        if OTHER_SUBRESOURCES.iter().any(|name| query.has(name)) || query.has("events") {
-            return None;
+        if let Some(probe) = probes::of(method, address, query) {
+            return Some(Self::Probe(probe));
         }
         let copies = headers.contains_key("x-amz-copy-source");
         if copies && (method != Method::PUT || address.key.is_empty()) {
@@ -106,8 +76,7 @@ impl Operation {
         }
         let upload = query.has("uploadId");
         match (address.bucket.is_empty(), address.key.is_empty(), method.as_str()) {
-            (true, _, "GET") => Some(Self::ListBuckets),
-            (true, ..) => None,
+            (true, true, "GET") => Some(Self::ListBuckets),
             (false, true, "PUT") => Some(Self::CreateBucket),
             (false, true, "DELETE") => Some(Self::DeleteBucket),
             (false, true, "HEAD") => Some(Self::HeadBucket),
@@ -124,10 +93,11 @@ impl Operation {
             (false, false, "POST") if upload => Some(Self::CompleteUpload),
             (false, false, "DELETE") if upload => Some(Self::AbortUpload),
             (false, false, "DELETE") => Some(Self::Delete),
+            (false, false, "GET") if query.has("attributes") => Some(Self::ObjectAttributes),
             (false, false, "GET") if upload => Some(Self::ListParts),
             (false, false, "GET") => Some(Self::Get),
             (false, false, "HEAD") => Some(Self::Head),
-            _ => None,
+            _ => Some(Self::Probe(Probe::NotAllowed)),
         }
     }
 }
@@ -201,6 +171,7 @@ struct Call {
     front: Front,
     config: Arc<S3Config>,
     key: Key,
+    method: Method,
     address: Address,
     query: Query,
     headers: HeaderMap,
@@ -220,6 +191,7 @@ impl Call {
         let name = BucketName::parse(&self.address.bucket).map_err(|rule| {
             let message = format!("The specified bucket is not valid: {rule}.");
             refuse(StatusCode::BAD_REQUEST, "InvalidBucketName", message)
+                .with("BucketName", &self.address.bucket)
         })?;
         Ok(BucketPath { tenant: self.key.tenant, name })
     }
@@ -227,6 +199,8 @@ impl Call {
     fn object(&self) -> Result<ObjectPath, Failure> {
         let key = ObjectKey::parse(&self.address.key).map_err(|_| {
             refuse(StatusCode::BAD_REQUEST, "KeyTooLongError", "Your key is too long.")
+                .with("Size", self.address.key.len().to_string())
+                .with("MaxSizeAllowed", KEY_BYTES_MAX.to_string())
         })?;
         match self.query.get("versionId") {
             None | Some("" | "null") => Ok(ObjectPath { bucket: self.bucket()?, key }),
@@ -278,6 +252,8 @@ impl Call {
             Operation::CompleteUpload => multipart::complete(&mut self).await,
             Operation::AbortUpload => multipart::abort(&self).await,
             Operation::ListParts => multipart::list_parts(&self).await,
+            Operation::ObjectAttributes => object_attributes::tell(&self).await,
+            Operation::Probe(probe) => probes::answer(&self, probe).await,
         }
     }
 }
@@ -330,6 +306,7 @@ impl s3s::route::S3Route for Operations {
             front: self.front.clone(),
             config: self.config.clone(),
             key,
+            method: request.method,
             address,
             query,
             headers: request.headers,

@@ -2,10 +2,11 @@
 
 use http::{HeaderMap, StatusCode};
 use trine_core::ids::Order;
-use trine_core::object::{ChecksumAlgorithm, ObjectChecksum, PARTS_MAX, PartRecord};
+use trine_core::object::{ChecksumAlgorithm, PARTS_MAX, PartRecord};
 use trine_core::request::{ListPartsRequest, PartRequest, Reply, Request};
 
 use super::completion::{self, ObjectClaims};
+use super::object_attributes::write_checksum;
 use super::{
     Call, Response, attributes, document, empty, objects, read_document, set, unexpected,
     write_owner,
@@ -35,15 +36,14 @@ pub(super) async fn create(call: &Call) -> Result<Response, Failure> {
     };
     let mut xml = Writer::rooted("InitiateMultipartUploadResult");
     xml.element("Bucket", &call.address.bucket);
-    xml.element("Key", &call.address.key);
+    xml.echo("Key", &call.address.key);
     xml.plain("UploadId", text::upload_id(upload));
     xml.close("InitiateMultipartUploadResult");
     let mut response = document(xml);
     if let Some((algorithm, full_object)) = checksum {
         let name = digest::name(algorithm).to_uppercase();
         set(&mut response, "x-amz-checksum-algorithm", &name);
-        let kind = if full_object { "FULL_OBJECT" } else { "COMPOSITE" };
-        set(&mut response, "x-amz-checksum-type", kind);
+        set(&mut response, "x-amz-checksum-type", digest::kind(full_object));
     }
     Ok(response)
 }
@@ -114,12 +114,12 @@ pub(super) async fn complete(call: &mut Call) -> Result<Response, Failure> {
     let mut xml = Writer::rooted("CompleteMultipartUploadResult");
     xml.element("Location", &location(call));
     xml.element("Bucket", &call.address.bucket);
-    xml.element("Key", &call.address.key);
+    xml.echo("Key", &call.address.key);
     xml.plain("ETag", format_args!("&quot;{etag}&quot;"));
     if let Some(checksum) = &checksum {
-        write_checksum(&mut xml, checksum);
-        let kind = if checksum.full_object { "FULL_OBJECT" } else { "COMPOSITE" };
-        xml.plain("ChecksumType", kind);
+        let name = digest::name(checksum.algorithm).to_uppercase();
+        xml.plain(&format!("Checksum{name}"), digest::shown(checksum, etag.parts));
+        xml.plain("ChecksumType", digest::kind(checksum.full_object));
     }
     xml.close("CompleteMultipartUploadResult");
     Ok(document(xml))
@@ -170,7 +170,7 @@ pub(super) async fn list_parts(call: &Call) -> Result<Response, Failure> {
     }
     let mut xml = Writer::rooted("ListPartsResult");
     xml.element("Bucket", &call.address.bucket);
-    xml.element("Key", &call.address.key);
+    xml.echo("Key", &call.address.key);
     xml.plain("UploadId", text::upload_id(upload.order));
     write_owner(&mut xml, "Initiator", &upload.owner);
     write_owner(&mut xml, "Owner", &upload.owner);
@@ -181,7 +181,7 @@ pub(super) async fn list_parts(call: &Call) -> Result<Response, Failure> {
     xml.plain("IsTruncated", page.truncated);
     if let Some((algorithm, full_object)) = upload.checksum {
         xml.plain("ChecksumAlgorithm", digest::name(algorithm).to_uppercase());
-        xml.plain("ChecksumType", if full_object { "FULL_OBJECT" } else { "COMPOSITE" });
+        xml.plain("ChecksumType", digest::kind(full_object));
     }
     for part in &page.entries {
         write_part(&mut xml, part);
@@ -200,10 +200,4 @@ fn write_part(xml: &mut Writer, part: &PartRecord) {
         write_checksum(xml, checksum);
     }
     xml.close("Part");
-}
-
-/// An element with a checksum.
-pub(super) fn write_checksum(xml: &mut Writer, checksum: &ObjectChecksum) {
-    let name = digest::name(checksum.algorithm).to_uppercase();
-    xml.plain(&format!("Checksum{name}"), text::base64(&checksum.value));
 }

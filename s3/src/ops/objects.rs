@@ -3,18 +3,21 @@
 use http::StatusCode;
 use s3s::Body;
 use trine_core::object::{
-    DELETE_KEYS_MAX, ObjectChecksum, ObjectKey, ObjectRecord, PARTS_MAX, PUT_BYTES_MAX,
+    Body as Stored, DELETE_KEYS_MAX, ETag, ObjectChecksum, ObjectKey, ObjectRecord, PARTS_MAX,
+    PUT_BYTES_MAX,
 };
-use trine_core::request::{GetRequest, PutRequest, Reply, Request};
+use trine_core::request::{ApiError, GetRequest, PutRequest, Reply, Request};
 
 use super::{
-    Call, Response, attributes, document, document_in, empty, read_document, set, unexpected,
+    Call, Response, attributes, document, document_in, empty, object_attributes, read_document,
+    set, unexpected,
 };
 use crate::digest::{self, Claims, Verifier};
 use crate::error::{Failure, Refusal, invalid_argument, not_implemented, refuse};
+use crate::front::Exchange;
 use crate::text;
 use crate::transfer::{self, Incoming, ObjectBody};
-use crate::xml::Writer;
+use crate::xml::{self, Writer};
 
 /// PutObject.
 pub(super) async fn put(call: &mut Call) -> Result<Response, Failure> {
@@ -63,7 +66,7 @@ pub(super) async fn store(
             let mut response = empty(StatusCode::OK);
             set(&mut response, "etag", &format!("\"{etag}\""));
             if let Some(checksum) = &checksum {
-                set_checksum(&mut response, checksum);
+                set_checksum(&mut response, checksum, etag.parts);
             }
             Ok(response)
         }
@@ -71,12 +74,11 @@ pub(super) async fn store(
     }
 }
 
-/// Show a checksum in headers.
-pub(super) fn set_checksum(response: &mut Response, checksum: &ObjectChecksum) {
+/// Show a checksum in headers; composite ones with the number of parts.
+fn set_checksum(response: &mut Response, checksum: &ObjectChecksum, parts: u16) {
     let name = format!("x-amz-checksum-{}", digest::name(checksum.algorithm));
-    set(response, &name, &text::base64(&checksum.value));
-    let kind = if checksum.full_object { "FULL_OBJECT" } else { "COMPOSITE" };
-    set(response, "x-amz-checksum-type", kind);
+    set(response, &name, &digest::shown(checksum, parts));
+    set(response, "x-amz-checksum-type", digest::kind(checksum.full_object));
 }
 
 fn get_request(call: &Call) -> Result<GetRequest, Failure> {
@@ -104,23 +106,56 @@ fn get_request(call: &Call) -> Result<GetRequest, Failure> {
 
 /// GetObject.
 pub(super) async fn get(call: &Call) -> Result<Response, Failure> {
-    let mut exchange = transfer::open(&call.front, Request::Get(get_request(call)?))?;
-    let reply = transfer::reply_of(&mut exchange).await?;
-    let Reply::Object { record, first, length, partial, parts } = reply else {
-        return Err(unexpected(&reply));
-    };
-    let mut response = object_response(call, &record, Span { first, length, partial, parts });
-    *response.body_mut() = Body::http_body_unsync(ObjectBody::new(exchange, length));
+    let (exchange, record, span) = open(call, Request::Get).await?;
+    let mut response = object_response(call, &record, &span);
+    *response.body_mut() = Body::http_body_unsync(ObjectBody::new(exchange, span.length));
     Ok(response)
 }
 
 /// HeadObject.
 pub(super) async fn head(call: &Call) -> Result<Response, Failure> {
-    let reply = call.ask(Request::Head(get_request(call)?)).await?;
-    let Reply::Object { record, first, length, partial, parts } = reply else {
-        return Err(unexpected(&reply));
-    };
-    Ok(object_response(call, &record, Span { first, length, partial, parts }))
+    let (mut exchange, record, span) = open(call, Request::Head).await?;
+    exchange.ended();
+    Ok(object_response(call, &record, &span))
+}
+
+/// Ask for the object. A range that `If-Range` ties to another version is dropped: bytes of this one
+/// would be joined to bytes of that (RFC 9110, section 13.1.5).
+async fn open(
+    call: &Call,
+    ask: fn(GetRequest) -> Request,
+) -> Result<(Exchange, Box<ObjectRecord>, Span), Failure> {
+    let mut request = get_request(call)?;
+    let condition = call.header("if-range").filter(|_| request.range.is_some());
+    loop {
+        let mut exchange = transfer::open(&call.front, ask(request.clone()))?;
+        let reply = match transfer::answer_of(&mut exchange).await? {
+            Ok(reply) => reply,
+            Err(ApiError::InvalidRange { .. })
+                if request.range.is_some()
+                    && let Some(condition) = condition
+                    && !is_version(&object_attributes::look(call).await?, condition) =>
+            {
+                request.range = None;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Reply::Object { record, first, length, partial, parts } = reply else {
+            return Err(unexpected(&reply));
+        };
+        if request.range.is_some() && condition.is_some_and(|it| !is_version(&record, it)) {
+            request.range = None;
+            continue;
+        }
+        return Ok((exchange, record, Span { first, length, partial, parts }));
+    }
+}
+
+/// Whether an `If-Range` names this version: by its tag, not a weak one, or by its exact date.
+fn is_version(record: &ObjectRecord, condition: &str) -> bool {
+    let condition = condition.trim();
+    ETag::parse(condition) == Some(record.etag) || condition == text::http_date(record.modified)
 }
 
 /// What of the object the answer is about.
@@ -131,7 +166,7 @@ struct Span {
     parts: Option<u16>,
 }
 
-fn object_response(call: &Call, record: &ObjectRecord, span: Span) -> Response {
+fn object_response(call: &Call, record: &ObjectRecord, span: &Span) -> Response {
     let mut response =
         empty(if span.partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK });
     let answer = &mut response;
@@ -173,13 +208,29 @@ fn object_response(call: &Call, record: &ObjectRecord, span: Span) -> Response {
     if let Some(parts) = span.parts {
         set(answer, "x-amz-mp-parts-count", &parts.to_string());
     }
-    // A checksum of the whole says nothing about a part of it.
-    let whole = !span.partial || span.length == record.length;
-    let asked = call.header("x-amz-checksum-mode").is_some_and(|mode| mode == "ENABLED");
-    if let Some(checksum) = record.checksum.as_ref().filter(|_| asked && whole) {
-        set_checksum(answer, checksum);
+    if call.header("x-amz-checksum-mode").is_some_and(|mode| mode == "ENABLED")
+        && let Some(checksum) = checksum_of_span(call, record, span)
+    {
+        set_checksum(answer, checksum, record.etag.parts);
     }
     response
+}
+
+/// The checksum of what is answered. That of the whole says nothing about a range of it, but parts of an
+/// upload have their own.
+fn checksum_of_span<'a>(
+    call: &Call,
+    record: &'a ObjectRecord,
+    span: &Span,
+) -> Option<&'a ObjectChecksum> {
+    let number: Option<u16> = call.query.get("partNumber").and_then(|number| number.parse().ok());
+    if let (Some(number), true, Stored::Blobs(parts)) =
+        (number, record.etag.parts > 0, &record.body)
+    {
+        return parts.iter().find(|part| part.number == number)?.checksum.as_ref();
+    }
+    let whole = !span.partial || span.length == record.length;
+    record.checksum.as_ref().filter(|_| whole)
 }
 
 /// DeleteObject.
@@ -234,7 +285,8 @@ pub(super) async fn delete_many(call: &mut Call) -> Result<Response, Failure> {
             continue;
         }
         match results.next().map(|result| result.map_err(Failure::from)) {
-            Some(Ok(())) if quiet => {}
+            // It is deleted; to say so would make the document unreadable, and that of the others.
+            Some(Ok(())) if quiet || !xml::can_hold(name) => {}
             Some(Ok(())) => {
                 xml.open("Deleted");
                 xml.element("Key", name);

@@ -4,13 +4,15 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use s3s::{Body, StdError};
 use sha2::{Digest, Sha256};
 
+use super::chain::Chain;
 use super::chunked::{ChunkedBody, Framing};
-use super::resign;
 use super::watched::Watched;
+use super::{presigned, resign};
 use crate::config::{HEADER_BYTES_MAX, S3Config, URI_BYTES_MAX};
 use crate::digest::{Claims, Verifier};
 use crate::error::{Failure, not_implemented, refuse};
@@ -32,13 +34,18 @@ where
     B::Error: Into<StdError>,
 {
     let (mut parts, body) = request.into_parts();
+    name_host(&mut parts);
     // First of all, so that it is not lost if the request is refused.
     let body = Watched::new(body, parts.headers.contains_key(http::header::EXPECT), shared.clone());
     check_limits(&parts)?;
-    check_signature_coverage(&parts)?;
-    check_dates(&parts)?;
-    check_region(&parts, &config.region)?;
+    check_preflight(&parts)?;
     check_form(&parts)?;
+    let query = Query::of(&parts)?;
+    check_signature_coverage(&parts, &query)?;
+    check_token(&parts, &query)?;
+    presigned::take_headers(&query.0, &mut parts.headers)?;
+    check_dates(&parts, &query)?;
+    check_scope(&parts, &query, &config.region)?;
     let framing = framing(&parts.headers)?;
     parts.extensions.insert(shared.clone());
     if parts.headers.contains_key(http::header::AUTHORIZATION)
@@ -52,10 +59,74 @@ where
     let body = match framing {
         None => Body::http_body_unsync(body),
         Some((framing, length)) => {
-            Body::http_body_unsync(ChunkedBody::new(body, framing, length, shared.clone()))
+            let signed = framing == Framing::Signed;
+            let chain = if signed { Chain::of(&parts, config.keys.as_ref()) } else { None };
+            let body = ChunkedBody::new(body, framing, length, chain, shared.clone());
+            Body::http_body_unsync(body)
         }
     };
     Ok(http::Request::from_parts(parts, body))
+}
+
+/// The parameters, decoded.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(parts: &http::request::Parts) -> Result<Self, Failure> {
+        let pairs = text::pairs(parts.uri.query().unwrap_or_default());
+        let message = "The query is not UTF-8.";
+        pairs.map(Self).ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "InvalidURI", message))
+    }
+
+    /// All values of a parameter.
+    fn all<'a>(&'a self, name: &'static str) -> impl Iterator<Item = &'a str> {
+        let named = self.0.iter().filter(move |(other, _)| other == name);
+        named.map(|(_, value)| value.as_str())
+    }
+
+    fn get(&self, name: &'static str) -> Option<&str> {
+        self.all(name).next()
+    }
+}
+
+/// HTTP/2 has the host in the target. Everything behind looks for the header, signatures too.
+fn name_host(parts: &mut http::request::Parts) {
+    let newer = parts.version > http::Version::HTTP_11;
+    let Some(authority) = parts.uri.authority().filter(|_| newer) else { return };
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        parts.headers.entry(HOST).or_insert(host);
+    }
+}
+
+/// Browsers ask, unsigned, whether other sites may. No bucket has rules that allow it.
+fn check_preflight(parts: &http::request::Parts) -> Result<(), Failure> {
+    if parts.method != Method::OPTIONS {
+        return Ok(());
+    }
+    if !parts.headers.contains_key(http::header::ORIGIN) {
+        let message = "Insufficient information. Origin request header needed.";
+        return Err(refuse(StatusCode::BAD_REQUEST, "BadRequest", message));
+    }
+    let asked = parts.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+    let Some(asked) = asked.and_then(|method| method.to_str().ok()) else {
+        let message = "Invalid Access-Control-Request-Method: null";
+        return Err(refuse(StatusCode::BAD_REQUEST, "BadRequest", message));
+    };
+    let message = "CORSResponse: CORS is not enabled for this bucket.";
+    let failure = refuse(StatusCode::FORBIDDEN, "AccessForbidden", message);
+    let bucket_only = !parts.uri.path().trim_matches('/').contains('/');
+    let kind = if bucket_only { "BUCKET" } else { "OBJECT" };
+    Err(failure.with("Method", asked).with("ResourceType", kind))
+}
+
+/// Tokens belong to temporary credentials, and there are none.
+fn check_token(parts: &http::request::Parts, query: &Query) -> Result<(), Failure> {
+    let header = parts.headers.get("x-amz-security-token").is_some_and(|value| !value.is_empty());
+    if header || query.all("X-Amz-Security-Token").any(|value| !value.is_empty()) {
+        let message = "The provided token is malformed or otherwise invalid.";
+        return Err(refuse(StatusCode::BAD_REQUEST, "InvalidToken", message));
+    }
+    Ok(())
 }
 
 fn check_limits(parts: &http::request::Parts) -> Result<(), Failure> {
@@ -75,16 +146,13 @@ fn check_limits(parts: &http::request::Parts) -> Result<(), Failure> {
 
 /// The headers under the request's one signature must be all `x-amz-*` headers and the host: s3s
 /// verifies what is signed, and believes the rest too.
-fn check_signature_coverage(parts: &http::request::Parts) -> Result<(), Failure> {
-    let query = text::pairs(parts.uri.query().unwrap_or_default()).ok_or_else(|| {
-        let message = "The query is not UTF-8.";
-        refuse(StatusCode::BAD_REQUEST, "InvalidURI", message)
-    })?;
-    let parameter =
-        |name: &str| query.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
-    let presigned = parameter("X-Amz-Signature").is_some();
+fn check_signature_coverage(parts: &http::request::Parts, query: &Query) -> Result<(), Failure> {
+    // s3s looks for these first, whatever else there is.
+    if query.get("Signature").is_some() || query.get("AWSAccessKeyId").is_some() {
+        return Err(wrong_mechanism());
+    }
+    let presigned = query.get("X-Amz-Signature").is_some();
     let authorization = parts.headers.get(http::header::AUTHORIZATION);
-    let version2 = parameter("Signature").is_some() && parameter("AWSAccessKeyId").is_some();
     let signed = match (authorization, presigned) {
         (Some(_), true) => {
             let message = "Only one auth mechanism allowed; only the X-Amz-Algorithm query \
@@ -92,11 +160,14 @@ fn check_signature_coverage(parts: &http::request::Parts) -> Result<(), Failure>
                            should be specified";
             return Err(refuse(StatusCode::BAD_REQUEST, "InvalidArgument", message));
         }
-        (None, false) if version2 => return Err(wrong_mechanism()),
         (None, false) => {
+            presigned::check(&query.0)?;
             return Err(refuse(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
         }
-        (None, true) => parameter("X-Amz-SignedHeaders").unwrap_or_default().to_owned(),
+        (None, true) => {
+            presigned::check(&query.0)?;
+            query.get("X-Amz-SignedHeaders").unwrap_or_default().to_owned()
+        }
         (Some(value), false) => {
             let value = value.to_str().unwrap_or_default();
             let fields = value.strip_prefix("AWS4-HMAC-SHA256").ok_or_else(wrong_mechanism)?;
@@ -118,29 +189,22 @@ fn check_signature_coverage(parts: &http::request::Parts) -> Result<(), Failure>
         return Ok(());
     }
     let message = "There were headers present in the request which were not signed";
-    let mut failure = refuse(StatusCode::FORBIDDEN, "AccessDenied", message);
-    if let Failure::Refused(refusal) = &mut failure {
-        refusal.details.push(("HeadersNotSigned", uncovered.join(", ")));
-    }
-    Err(failure)
+    let failure = refuse(StatusCode::FORBIDDEN, "AccessDenied", message);
+    Err(failure.with("HeadersNotSigned", uncovered.join(", ")))
 }
 
 /// s3s 0.14.1 subtracts `'0'` from each byte of a date before it looks whether that is a digit, which
 /// panics where overflow is checked. No other date reaches it.
-fn check_dates(parts: &http::request::Parts) -> Result<(), Failure> {
+fn check_dates(parts: &http::request::Parts, query: &Query) -> Result<(), Failure> {
     let digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
     let moment = |text: &[u8]| text.len() == 16 && digits(&text[..8]) && digits(&text[9..15]);
     let scope = |credential: &str| {
         credential.split('/').nth(1).is_some_and(|day| day.len() == 8 && digits(day.as_bytes()))
     };
     let header = |name: &str| parts.headers.get_all(name).into_iter();
-    let query = text::pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
-    let parameter = |name: &'static str| {
-        query.iter().filter(move |(other, _)| other == name).map(|(_, value)| value)
-    };
     let good = header("x-amz-date").all(|value| moment(value.as_bytes()))
-        && parameter("X-Amz-Date").all(|value| moment(value.as_bytes()))
-        && parameter("X-Amz-Credential").all(|value| scope(value))
+        && query.all("X-Amz-Date").all(|value| moment(value.as_bytes()))
+        && query.all("X-Amz-Credential").all(scope)
         && header("authorization").all(|value| {
             let fields = value.to_str().unwrap_or_default().split_once("Credential=");
             fields.is_some_and(|(_, credential)| scope(credential))
@@ -152,28 +216,40 @@ fn check_dates(parts: &http::request::Parts) -> Result<(), Failure> {
     Err(refuse(StatusCode::FORBIDDEN, "AccessDenied", message))
 }
 
-/// s3s knows regions by their shape. Requests may be signed for any that has it; for others the
-/// client is told ours, as Amazon does, and s3cmd (which begins with `US`) tries again with it.
-fn check_region(parts: &http::request::Parts, region: &str) -> Result<(), Failure> {
+/// What a signature is for. s3s would take one for another service, and knows regions by their shape:
+/// requests may be signed for any that has it; for others the client is told ours, as Amazon does, and
+/// s3cmd (which begins with `US`) tries again with it.
+fn check_scope(parts: &http::request::Parts, query: &Query, region: &str) -> Result<(), Failure> {
     let authorization = parts.headers.get(http::header::AUTHORIZATION);
     let authorization = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let signed_for = authorization
+    let header = authorization
         .split_once("Credential=")
         .and_then(|(_, scope)| scope.split(',').next())
-        .and_then(|scope| scope.trim().rsplit('/').nth(2));
-    let Some(signed_for) = signed_for.filter(|name| !name.is_empty()) else { return Ok(()) };
-    if s3s::region::Region::new(signed_for.into()).is_ok() {
+        .map(str::trim);
+    let (code, what, credential) = match (header, query.get("X-Amz-Credential")) {
+        (Some(scope), _) => {
+            ("AuthorizationHeaderMalformed", "The authorization header is malformed", scope)
+        }
+        (None, Some(scope)) => (
+            "AuthorizationQueryParametersError",
+            "Error parsing the X-Amz-Credential parameter",
+            scope,
+        ),
+        (None, None) => return Ok(()),
+    };
+    let mut fields = credential.rsplit('/').skip(1);
+    let (service, signed_for) =
+        (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+    if service != "s3" {
+        let message =
+            format!("{what}; incorrect service \"{service}\". This endpoint belongs to \"s3\".");
+        return Err(refuse(StatusCode::BAD_REQUEST, code, message));
+    }
+    if signed_for.is_empty() || s3s::region::Region::new(signed_for.into()).is_ok() {
         return Ok(());
     }
-    let message = format!(
-        "The authorization header is malformed; the region '{signed_for}' is wrong; \
-         expecting '{region}'"
-    );
-    let mut failure = refuse(StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", message);
-    if let Failure::Refused(refusal) = &mut failure {
-        refusal.details.push(("Region", region.to_owned()));
-    }
-    Err(failure)
+    let message = format!("{what}; the region '{signed_for}' is wrong; expecting '{region}'");
+    Err(refuse(StatusCode::BAD_REQUEST, code, message).with("Region", region))
 }
 
 /// Plain SigV4 needs no `x-amz-content-sha256`; s3s does. What the signature covers is then the hash
@@ -209,7 +285,8 @@ fn wrong_mechanism() -> Failure {
     refuse(StatusCode::BAD_REQUEST, "InvalidRequest", message)
 }
 
-/// Browser uploads would be gathered in memory by s3s.
+/// Browser uploads would be gathered in memory by s3s. Their signature is within the form, so that they are
+/// refused before one is looked for.
 fn check_form(parts: &http::request::Parts) -> Result<(), Failure> {
     let form = parts.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().to_ascii_lowercase().starts_with(b"multipart/form-data")

@@ -1,7 +1,7 @@
 //! `aws-chunked` bodies on their way to s3s, which unwraps them.
 //!
-//! s3s gathers each chunk whole before it hands it on, and does not count. So unsigned chunks, which
-//! no signature covers, are cut into small ones here; signed chunks pass as they are, up to a bound;
+//! s3s gathers each chunk whole before it hands it on, and does not count. So large chunks are cut
+//! into small ones here, unsigned ones as they are, signed ones with new signatures ([`super::chain`]);
 //! and both are held against the announced length. Chunk lines are read, data is not copied.
 //! Source: Amazon S3, "Signature calculations: transferring payload in multiple chunks".
 
@@ -14,12 +14,14 @@ use bytes::{Buf, Bytes};
 use http_body::Frame;
 use s3s::StdError;
 
+use super::chain::{Chain, ChainError};
 use crate::transfer::{Fault, Shared};
 
-/// Largest chunk that is handed on of an unsigned one.
+/// Largest piece of a chunk that is cut.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
-/// Largest signed chunk: it is held in memory until its signature is verified.
-const SIGNED_CHUNK_BYTES_MAX: u64 = 8 << 20;
+/// Largest signed chunk that goes on as it is: s3s holds it in memory until its signature is
+/// verified. SDKs cut their bodies into 64 KiB or 128 KiB.
+const WHOLE_CHUNK_BYTES_MAX: u64 = 128 << 10;
 /// Longest line before a chunk: a length and a signature extension.
 const LINE_BYTES_MAX: usize = 256;
 /// Trailers, with their signature.
@@ -42,10 +44,23 @@ pub(super) enum Framing {
 /// ```
 #[derive(Debug)]
 enum State {
-    Line { line: Vec<u8> },
-    Data { left: u64 },
-    Break { seen: usize },
-    Trailers { bytes: usize },
+    Line {
+        line: Vec<u8>,
+    },
+    Data {
+        left: u64,
+        cut: bool,
+    },
+    Break {
+        seen: usize,
+        cut: bool,
+    },
+    /// `held` is what waits for its end, to be signed anew.
+    Trailers {
+        bytes: usize,
+        held: Option<Vec<u8>>,
+    },
+    Ended,
     Failed,
 }
 
@@ -53,6 +68,8 @@ enum State {
 pub(super) struct ChunkedBody<B> {
     inner: B,
     framing: Framing,
+    /// Of signed chunks; `None` if s3s refuses the request before it reads the body.
+    chain: Option<Chain>,
     expected: u64,
     seen: u64,
     state: State,
@@ -64,10 +81,17 @@ pub(super) struct ChunkedBody<B> {
 }
 
 impl<B> ChunkedBody<B> {
-    pub(super) fn new(inner: B, framing: Framing, expected: u64, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        inner: B,
+        framing: Framing,
+        expected: u64,
+        chain: Option<Chain>,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             inner,
             framing,
+            chain,
             expected,
             seen: 0,
             state: State::Line { line: Vec::new() },
@@ -90,56 +114,68 @@ impl<B> ChunkedBody<B> {
                 self.input.advance(take);
                 if end.is_some() {
                     let line = std::mem::take(line);
-                    self.begin_chunk(line)?;
+                    self.begin_chunk(&line)?;
                 }
             }
-            State::Data { left } => {
+            State::Data { left, cut } => {
+                let cut = *cut;
                 let fits = usize::try_from(*left).unwrap_or(usize::MAX);
                 let take = self.input.len().min(fits).min(CHUNK_BYTES_MAX);
                 *left -= take as u64;
                 let last = *left == 0;
                 let data = self.input.split_to(take);
-                match self.framing {
-                    Framing::Signed => self.ready.push_back(data),
-                    Framing::Unsigned => {
-                        self.ready.push_back(Bytes::from(format!("{take:x}\r\n")));
-                        self.ready.push_back(data);
-                        self.ready.push_back(Bytes::from_static(b"\r\n"));
-                    }
-                }
                 if last {
-                    self.state = State::Break { seen: 0 };
+                    self.state = State::Break { seen: 0, cut };
+                }
+                self.hand_on(data, cut);
+                if let Some(chain) = self.chain.as_mut().filter(|_| last && cut) {
+                    chain.end()?;
                 }
             }
-            State::Break { seen } => {
+            State::Break { seen, cut } => {
                 if self.input.get_u8() != b"\r\n"[*seen] {
                     return Err(Fault::Framing);
                 }
                 *seen += 1;
                 if *seen == 2 {
-                    if self.framing == Framing::Signed {
+                    if !*cut {
                         self.ready.push_back(Bytes::from_static(b"\r\n"));
                     }
                     self.state = State::Line { line: Vec::new() };
                 }
             }
-            State::Trailers { bytes } => {
+            State::Trailers { bytes, held } => {
                 *bytes += self.input.len();
                 if *bytes > TRAILER_BYTES_MAX {
                     return Err(Fault::Framing);
                 }
-                self.ready.push_back(std::mem::take(&mut self.input));
+                let input = std::mem::take(&mut self.input);
+                match held {
+                    Some(held) => held.extend_from_slice(&input),
+                    None => self.ready.push_back(input),
+                }
             }
-            State::Failed => self.input.clear(),
+            State::Ended | State::Failed => self.input.clear(),
         }
         Ok(())
     }
 
-    fn begin_chunk(&mut self, line: Vec<u8>) -> Result<(), Fault> {
-        let length = chunk_length(&line).ok_or(Fault::Framing)?;
-        if self.framing == Framing::Signed && length > SIGNED_CHUNK_BYTES_MAX {
-            return Err(Fault::ChunkTooLarge);
+    /// Data of a chunk: a chunk of its own if that one is cut.
+    fn hand_on(&mut self, data: Bytes, cut: bool) {
+        if !cut {
+            return self.ready.push_back(data);
         }
+        let line = match &mut self.chain {
+            None => format!("{:x}\r\n", data.len()),
+            Some(chain) => chunk_line(data.len() as u64, &chain.piece(&data)),
+        };
+        self.ready.push_back(Bytes::from(line));
+        self.ready.push_back(data);
+        self.ready.push_back(Bytes::from_static(b"\r\n"));
+    }
+
+    fn begin_chunk(&mut self, line: &[u8]) -> Result<(), Fault> {
+        let (length, signature) = parse_line(line).ok_or(Fault::Framing)?;
         self.seen = self.seen.saturating_add(length);
         if self.seen > self.expected {
             return Err(Fault::Long);
@@ -147,11 +183,53 @@ impl<B> ChunkedBody<B> {
         if length == 0 && self.seen < self.expected {
             return Err(Fault::Short);
         }
-        if length == 0 || self.framing == Framing::Signed {
+        let cut = match self.framing {
+            Framing::Unsigned => {
+                if length == 0 {
+                    self.ready.push_back(Bytes::from_static(b"0\r\n"));
+                }
+                true
+            }
+            Framing::Signed => self.begin_signed(length, signature.ok_or(Fault::Framing)?)?,
+        };
+        let held = self.chain.as_ref().is_some_and(Chain::parted).then(Vec::new);
+        self.state = match length {
+            0 => State::Trailers { bytes: 0, held },
+            left => State::Data { left, cut },
+        };
+        Ok(())
+    }
+
+    /// Begin a signed chunk; whether it is cut.
+    fn begin_signed(&mut self, length: u64, signature: &str) -> Result<bool, Fault> {
+        let parted = self.chain.as_ref().is_some_and(Chain::parted);
+        if !parted && length <= WHOLE_CHUNK_BYTES_MAX {
+            self.ready.push_back(Bytes::from(chunk_line(length, signature)));
+            if let Some(chain) = &mut self.chain {
+                chain.pass(signature);
+            }
+            return Ok(false);
+        }
+        // Without a chain s3s has refused the request, and asks for no body.
+        let chain = self.chain.as_mut().ok_or(Fault::Framing)?;
+        chain.begin(signature);
+        if length == 0 {
+            chain.end()?;
+            let line = chunk_line(0, &chain.piece(b""));
             self.ready.push_back(Bytes::from(line));
         }
-        self.state =
-            if length == 0 { State::Trailers { bytes: 0 } } else { State::Data { left: length } };
+        Ok(true)
+    }
+
+    /// The input has ended.
+    fn end(&mut self) -> Result<(), Fault> {
+        let State::Trailers { held, .. } = std::mem::replace(&mut self.state, State::Ended) else {
+            return Err(Fault::Short);
+        };
+        if let (Some(held), Some(chain)) = (held, &mut self.chain) {
+            let trailers = chain.trailers(&held)?;
+            self.ready.push_back(Bytes::from(trailers));
+        }
         Ok(())
     }
 
@@ -165,12 +243,31 @@ impl<B> ChunkedBody<B> {
     }
 }
 
-/// The length in `HEX[;extension]CRLF`.
-fn chunk_length(line: &[u8]) -> Option<u64> {
+impl From<ChainError> for Fault {
+    fn from(error: ChainError) -> Self {
+        match error {
+            ChainError::Mismatch => Self::ChunkSignature,
+            ChainError::Malformed => Self::Framing,
+        }
+    }
+}
+
+fn chunk_line(length: u64, signature: &str) -> String {
+    format!("{length:x};chunk-signature={signature}\r\n")
+}
+
+/// Length and signature in `HEX[;chunk-signature=SIGNATURE]CRLF`.
+fn parse_line(line: &[u8]) -> Option<(u64, Option<&str>)> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
-    let digits = line.split(';').next().unwrap_or(line);
+    let (digits, extension) = match line.split_once(';') {
+        Some((digits, extension)) => (digits, Some(extension)),
+        None => (line, None),
+    };
     let plain = (1..=16).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    if plain { u64::from_str_radix(digits, 16).ok() } else { None }
+    let length = if plain { u64::from_str_radix(digits, 16).ok()? } else { return None };
+    let hexadecimal = |it: &&str| it.len() == 64 && it.bytes().all(|b| b.is_ascii_hexdigit());
+    let signature = extension.and_then(|it| it.strip_prefix("chunk-signature="));
+    Some((length, signature.filter(hexadecimal)))
 }
 
 impl<B> http_body::Body for ChunkedBody<B>
@@ -186,11 +283,11 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let this = self.get_mut();
         loop {
-            if matches!(this.state, State::Failed) {
-                return Poll::Ready(None);
-            }
             if let Some(bytes) = this.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if matches!(this.state, State::Ended | State::Failed) {
+                return Poll::Ready(None);
             }
             if this.input.has_remaining() {
                 if let Err(fault) = this.advance() {
@@ -204,8 +301,11 @@ where
                     this.state = State::Failed;
                     return Poll::Ready(Some(Err(error)));
                 }
-                None if matches!(this.state, State::Trailers { .. }) => return Poll::Ready(None),
-                None => return this.fail(Fault::Short),
+                None => {
+                    if let Err(fault) = this.end() {
+                        return this.fail(fault);
+                    }
+                }
             }
         }
     }
@@ -223,7 +323,7 @@ mod tests {
         let frames: Vec<Result<Frame<Bytes>, StdError>> =
             pieces.iter().map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
         let inner = StreamBody::new(Queue(frames.into()));
-        let mut body = ChunkedBody::new(inner, framing, expected, shared.clone());
+        let mut body = ChunkedBody::new(inner, framing, expected, None, shared.clone());
         let mut out = Vec::new();
         while let Some(frame) = body.frame().await {
             match frame {
@@ -264,7 +364,11 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_that_arrive_one_by_one_are_framed_alike() {
-        let whole = b"3;chunk-signature=a\r\nabc\r\n0;chunk-signature=b\r\n\r\n";
+        let signature = "5a".repeat(32);
+        let whole = format!(
+            "3;chunk-signature={signature}\r\nabc\r\n0;chunk-signature={signature}\r\n\r\n"
+        );
+        let whole = whole.as_bytes();
         let pieces: Vec<&[u8]> = whole.chunks(1).collect();
         let out = pass(Framing::Signed, 3, &pieces).await.unwrap();
         assert_eq!(out.concat(), whole);
@@ -284,7 +388,5 @@ mod tests {
         for (body, fault) in cases {
             assert_eq!(pass(Framing::Unsigned, 4, &[body]).await, Err(fault), "{body:?}");
         }
-        let giant = b"800001;chunk-signature=a\r\n";
-        assert_eq!(pass(Framing::Signed, 1 << 30, &[giant]).await, Err(Fault::ChunkTooLarge));
     }
 }

@@ -10,6 +10,8 @@ use crate::{text, xml};
 /// What the end of a request needs to know of its beginning.
 pub(super) struct Ending {
     head: bool,
+    /// HTTP/1 has one request at a time on a connection, so that what is not read of it is in the way.
+    one_at_a_time: bool,
     resource: String,
     request_id: String,
     host_id: String,
@@ -20,7 +22,10 @@ impl Ending {
         let path = request.uri().path();
         Self {
             head: request.method() == Method::HEAD,
-            resource: text::url_decode(path).unwrap_or_else(|| path.to_owned()),
+            one_at_a_time: request.version() <= http::Version::HTTP_11,
+            resource: text::url_decode(path)
+                .filter(|path| xml::can_hold(path))
+                .unwrap_or_else(|| path.to_owned()),
             request_id: format!("{id:016X}"),
             host_id: text::base64(format!("trine-{id:016x}").as_bytes()),
         }
@@ -54,7 +59,7 @@ impl Ending {
             let value = HeaderValue::from_str(value).expect("hexadecimal and base64 are ASCII");
             headers.insert(HeaderName::from_static(name), value);
         }
-        if !reusable {
+        if self.one_at_a_time && !reusable {
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         headers.insert(http::header::SERVER, HeaderValue::from_static("Trine"));

@@ -102,18 +102,18 @@ impl Target {
 }
 
 /// The fields of an `Authorization` header.
-struct Authorization<'a> {
-    access_key: &'a str,
+pub(super) struct Authorization<'a> {
+    pub(super) access_key: &'a str,
     /// `DATE/REGION/SERVICE/aws4_request`.
-    scope: &'a str,
+    pub(super) scope: &'a str,
     signed_headers: &'a str,
-    signature: Vec<u8>,
+    pub(super) signature: Vec<u8>,
     /// Everything up to the signature, which stands last.
     before_signature: &'a str,
 }
 
 impl<'a> Authorization<'a> {
-    fn parse(value: &'a str) -> Option<Self> {
+    pub(super) fn parse(value: &'a str) -> Option<Self> {
         let (before, signature) = value.split_once("Signature=")?;
         let fields = before.strip_prefix(ALGORITHM)?;
         let field = |name: &str| fields.split(',').find_map(|it| it.trim().strip_prefix(name));
@@ -128,7 +128,7 @@ impl<'a> Authorization<'a> {
     }
 
     /// The key that a secret gives for this scope.
-    fn signing_key(&self, secret: &str) -> Option<Vec<u8>> {
+    pub(super) fn signing_key(&self, secret: &str) -> Option<Vec<u8>> {
         let parts: Vec<&str> = self.scope.split('/').collect();
         if parts.len() != 4 || parts[3] != "aws4_request" {
             return None;
@@ -158,20 +158,22 @@ fn canonical_value(value: &HeaderValue) -> Option<String> {
     Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-fn keyed(key: &[u8], text: &str) -> Option<Hmac<Sha256>> {
+/// An HMAC over `text`.
+pub(super) fn keyed(key: &[u8], text: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
     mac.update(text.as_bytes());
     Some(mac)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out
     })
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+/// Bytes of hexadecimal text; `None` if it is none.
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let pairs = text.as_bytes().chunks(2);
     pairs

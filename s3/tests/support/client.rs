@@ -95,6 +95,44 @@ pub struct Plan {
     body: Vec<u8>,
     /// Chunks that are framed and signed when the request is.
     chunks: Option<Chunks>,
+    /// When it is signed; now if nothing else.
+    moment: Option<String>,
+}
+
+/// A request with its signature.
+pub struct Signed {
+    pub method: &'static str,
+    pub target: String,
+    /// The authorization comes first, what is not signed last.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// What serves requests of real connections.
+pub trait Serves:
+    hyper::service::Service<
+        http::Request<hyper::body::Incoming>,
+        Response = http::Response<trine_s3::ResponseBody>,
+        Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+        Future: Send,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Serves for S where
+    S: hyper::service::Service<
+            http::Request<hyper::body::Incoming>,
+            Response = http::Response<trine_s3::ResponseBody>,
+            Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+            Future: Send,
+        > + Clone
+        + Send
+        + Sync
+        + 'static
+{
 }
 
 /// A body that is framed when its request is signed.
@@ -116,10 +154,34 @@ pub fn plan(method: &'static str, path: &str, query: &str) -> Plan {
         payload: None,
         body: Vec::new(),
         chunks: None,
+        moment: None,
     }
 }
 
 impl Plan {
+    /// Signed at another time, as `x-amz-date` writes it.
+    pub fn at(mut self, date: &str) -> Self {
+        self.moment = Some(date.to_owned());
+        self
+    }
+
+    fn moment(&self) -> Moment {
+        self.moment.clone().map_or_else(Moment::now, |date| Moment { date })
+    }
+
+    /// A body with HTTP's own framing and no length, each piece a chunk of it.
+    pub fn transfer_chunked(mut self, pieces: &[&[u8]]) -> Self {
+        let mut body = Vec::new();
+        for piece in pieces {
+            body.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            body.extend_from_slice(piece);
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(b"0\r\n\r\n");
+        self.body = body;
+        self.unsigned("transfer-encoding", "chunked")
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -185,8 +247,8 @@ impl Plan {
     }
 
     /// The bytes on the wire, with the signature in the query, which is good for `expires` seconds.
-    pub fn presigned(&self, expires: u64) -> Vec<u8> {
-        let moment = Moment::now();
+    pub fn presigned(&self, expires: impl std::fmt::Display) -> Vec<u8> {
+        let moment = self.moment();
         let mut headers = self.headers.clone();
         headers.push(("host".to_owned(), self.host.clone()));
         headers.sort();
@@ -197,13 +259,17 @@ impl Plan {
             headers: &headers,
             payload: UNSIGNED,
         };
-        let query = format!(
+        let mut query = format!(
             "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=key%2F{}&X-Amz-Date={}&\
              X-Amz-Expires={expires}&X-Amz-SignedHeaders={}",
             moment.scope().replace('/', "%2F"),
             moment.date,
             request.signed_headers().replace(';', "%3B"),
         );
+        // Parameters of the plan stand behind these, as lower-case ones do in canonical order.
+        if !self.query.is_empty() {
+            query = format!("{query}&{}", self.query);
+        }
         request.query = &query;
         let signature = moment.sign_request(&request);
         let target = format!("{}?{query}&X-Amz-Signature={signature}", self.path);
@@ -215,9 +281,23 @@ impl Plan {
         [out.as_bytes(), &self.body].concat()
     }
 
-    /// The bytes on the wire.
+    /// The bytes on the wire, on a connection for this request only.
     pub fn bytes(&self) -> Vec<u8> {
-        let moment = Moment::now();
+        let Signed { method, target, headers, body } = self.sign();
+        let mut out = format!("{method} {target} HTTP/1.1\r\n");
+        for (at, (name, value)) in headers.iter().enumerate() {
+            let _ = write!(out, "{name}: {value}\r\n");
+            if at == 0 {
+                out.push_str("connection: close\r\n");
+            }
+        }
+        out.push_str("\r\n");
+        [out.as_bytes(), &body].concat()
+    }
+
+    /// With its signature.
+    pub fn sign(&self) -> Signed {
+        let moment = self.moment();
         let payload = self.payload.clone().unwrap_or_else(|| hash(&self.body));
         let mut headers = self.headers.clone();
         headers.push(("host".to_owned(), self.host.clone()));
@@ -232,37 +312,33 @@ impl Plan {
             payload: &payload,
         };
         let signature = moment.sign_request(&request);
-        let (scope, names) = (moment.scope(), request.signed_headers());
-        let separator = if self.query.is_empty() { "" } else { "?" };
-        let mut out =
-            format!("{} {}{separator}{} HTTP/1.1\r\n", self.method, self.path, self.query);
-        let _ = write!(
-            out,
-            "authorization: AWS4-HMAC-SHA256 Credential=key/{scope},SignedHeaders={names},\
-             Signature={signature}\r\nconnection: close\r\n"
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential=key/{},SignedHeaders={},Signature={signature}",
+            moment.scope(),
+            request.signed_headers()
         );
-        for (name, value) in headers.iter().chain(&self.unsigned) {
-            let _ = write!(out, "{name}: {value}\r\n");
-        }
+        let separator = if self.query.is_empty() { "" } else { "?" };
+        let target = format!("{}{separator}{}", self.path, self.query);
+        headers.insert(0, ("authorization".to_owned(), authorization));
+        headers.extend(self.unsigned.iter().cloned());
         let body = match &self.chunks {
             None => self.body.clone(),
             Some(chunks) => {
                 let body = chunks.framed(&moment, signature);
-                let _ = write!(out, "content-length: {}\r\n", body.len());
+                headers.push(("content-length".to_owned(), body.len().to_string()));
                 body
             }
         };
-        out.push_str("\r\n");
-        [out.as_bytes(), &body].concat()
+        Signed { method: self.method, target, headers, body }
     }
 
     /// Send it and read the answer; `None` if the connection ends without one.
-    pub async fn send(&self, service: &S3Http) -> Option<Answer> {
+    pub async fn send(&self, service: &impl Serves) -> Option<Answer> {
         answer(&exchange(service, &self.bytes()).await)
     }
 
     /// Send it, and expect an answer.
-    pub async fn expect(&self, service: &S3Http) -> Answer {
+    pub async fn expect(&self, service: &impl Serves) -> Answer {
         self.send(service).await.expect("an answer")
     }
 }
@@ -291,7 +367,7 @@ impl Chunks {
 }
 
 /// What the server says to `bytes` on a fresh connection, until it closes.
-pub async fn exchange(service: &S3Http, bytes: &[u8]) -> Vec<u8> {
+pub async fn exchange(service: &impl Serves, bytes: &[u8]) -> Vec<u8> {
     let (client, server) = tokio::io::duplex(1 << 16);
     let service = service.clone();
     let served = tokio::spawn(async move {

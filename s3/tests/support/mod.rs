@@ -378,6 +378,7 @@ impl MemoryGateway {
         }
         let mut bytes = Vec::new();
         let mut hash = Md5::new();
+        let mut joined = Vec::new();
         for (at, (number, etag)) in parts.iter().enumerate() {
             let part = found.parts.get(number).filter(|(part, _)| part.etag == *etag);
             let (record, body) = part.ok_or(ApiError::InvalidPart { number: *number })?;
@@ -386,9 +387,13 @@ impl MemoryGateway {
             }
             hash.update(etag.md5);
             bytes.extend_from_slice(body);
+            joined.push(record);
         }
         let count = u16::try_from(parts.len()).unwrap();
         let etag = ETag { md5: hash.finalize().into(), parts: count };
+        let chosen = found.record.checksum;
+        let checksum = chosen.and_then(|it| trine_core::checksum::of_parts(it, &joined));
+        let digest = BodyDigest { md5: etag.md5, checksum: checksum.clone() };
         let upload = self.uploads.remove(&upload).ok_or(ApiError::NoSuchUpload)?;
         let put = PutRequest {
             path: trine_core::request::ObjectPath {
@@ -405,11 +410,11 @@ impl MemoryGateway {
             length: None,
         };
         let length = bytes.len() as u64;
-        let record = record(order, modified, &put, etag, BodyDigest::default(), length);
+        let record = record(order, modified, &put, etag, digest, length);
         let bucket = self.bucket_mut(&put.path.bucket.name)?;
         let stored = Stored { record, bytes: bytes.into() };
         bucket.objects.insert(put.path.key.as_str().to_owned(), stored);
-        Ok(Reply::Put { etag, checksum: None })
+        Ok(Reply::Put { etag, checksum })
     }
 
     fn list(&self, list: &ListRequest) -> Result<Page<ListEntry<ListedObject>>, ApiError> {

@@ -144,6 +144,62 @@ fn malformed_commands_are_refused() {
 }
 
 #[test]
+fn object_of_parts_has_a_checksum_if_all_parts_have_the_one_that_was_chosen() {
+    let sum = |value: &'static [u8]| ObjectChecksum {
+        algorithm: ChecksumAlgorithm::Crc32,
+        full_object: true,
+        value: bytes::Bytes::from_static(value),
+    };
+    // CRC-32 of five times 2^20 zeros (twice), and of "123456789".
+    let zeros = crc32fast::hash(&vec![0; 5 << 20]).to_be_bytes();
+    let zeros = ObjectChecksum { value: zeros.to_vec().into(), ..sum(b"") };
+    let nine = sum(b"\xcb\xf4\x39\x26");
+    let whole = [vec![0; 10 << 20], b"123456789".to_vec()].concat();
+    let values = [&zeros.value[..], &zeros.value[..], &nine.value[..]].concat();
+    let full = Some((true, crc32fast::hash(&whole)));
+    let composite = Some((false, crc32fast::hash(&values)));
+    let chosen = |full_object| Some((ChecksumAlgorithm::Crc32, full_object));
+    for (at, (choice, last, expected)) in [
+        (chosen(true), Some(nine.clone()), full),
+        (chosen(false), Some(nine.clone()), composite),
+        (chosen(true), None, None),
+        (Some((ChecksumAlgorithm::Crc32c, true)), Some(nine.clone()), None),
+        (None, Some(nine.clone()), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut replica = with_bucket();
+        let mut body = create_upload(1, "k");
+        if let CommandBody::CreateUpload { checksum, .. } = &mut body {
+            *checksum = choice;
+        }
+        let Outcome::Upload(upload) = replica.system(body) else { panic!() };
+        let parts = [(5 << 20, Some(zeros.clone())), (5 << 20, Some(zeros.clone())), (9, last)];
+        for (number, (length, checksum)) in (1..).zip(parts) {
+            let blob = blob(u64::from(number), length);
+            let mut body = put_part(1, "k", upload, number, 1, Some(blob));
+            if let CommandBody::PutPart { part, .. } = &mut body {
+                part.checksum = checksum;
+            }
+            replica.system(body);
+        }
+        let parts = (1..=3).map(|number| (number, etag(1))).collect();
+        let outcome = replica.system(complete(1, "k", upload, parts));
+        let expected = expected.map(|(full_object, value)| ObjectChecksum {
+            full_object,
+            value: value.to_be_bytes().to_vec().into(),
+            ..sum(b"")
+        });
+        let Outcome::Put { checksum, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(checksum, expected, "{at}");
+        let read = Read::Object { target: target(1, "k"), with_body: false };
+        let ReadReply::Object(Some((record, _))) = replica.read(&read) else { panic!() };
+        assert_eq!(record.checksum, expected, "{at}");
+    }
+}
+
+#[test]
 fn object_of_many_parts_is_read_whole_and_leaves_garbage_when_deleted() {
     let mut replica = with_bucket();
     let upload = begin(&mut replica, "k");
