@@ -101,6 +101,70 @@ out = io.BytesIO()
 s3.download_fileobj(b, 'transfer', out)
 assert out.getvalue() == big
 
+# Copies: small and large, with the source's words or others, of objects put in one piece and in parts.
+def md5(body):
+    return '"%s"' % hashlib.md5(body).hexdigest()
+
+for size in [0, 1, 16385, (3 << 20) + 7]:
+    source = {'Bucket': b, 'Key': f'size/{size}'}
+    body = s3.get_object(**source)['Body'].read()
+    copied = s3.copy_object(Bucket=b, Key='copied ü+', CopySource=source)['CopyObjectResult']
+    got = s3.get_object(Bucket=b, Key='copied ü+')
+    assert got['Body'].read() == body and got['ETag'] == copied['ETag'] == md5(body), size
+    # The header has whole seconds.
+    assert got['LastModified'] == copied['LastModified'].replace(microsecond=0)
+    assert got['ContentType'] == 'text/x-size' and got['Metadata'] == {'size': str(size)}
+changed = s3.copy_object(Bucket=b, Key='copied ü+', CopySource=f'{b}/size/1', MetadataDirective='REPLACE',
+                         Metadata={'other': 'words'}, ContentType='image/png', TaggingDirective='REPLACE',
+                         Tagging='a=b', ChecksumAlgorithm='SHA256')['CopyObjectResult']
+got = s3.get_object(Bucket=b, Key='copied ü+', ChecksumMode='ENABLED')
+assert got['Metadata'] == {'other': 'words'} and got['ContentType'] == 'image/png' and got['Body'].read() == b'\0'
+assert got['ChecksumSHA256'] == changed['ChecksumSHA256']
+whole = b''.join(parts)
+joined = s3.copy_object(Bucket=b, Key='one', CopySource={'Bucket': b, 'Key': 'multi'})['CopyObjectResult']
+got = s3.get_object(Bucket=b, Key='one')
+assert joined['ETag'] == got['ETag'] == md5(whole) and got['Body'].read() == whole
+assert got['Metadata'] == {'m': '1'}
+itself = {'Bucket': b, 'Key': 'one', 'CopySource': {'Bucket': b, 'Key': 'one'}}
+refused('InvalidRequest', s3.copy_object, **itself)
+s3.copy_object(**itself, MetadataDirective='REPLACE', Metadata={'m': '2'})
+got = s3.get_object(Bucket=b, Key='one')
+assert got['Metadata'] == {'m': '2'} and got['ETag'] == md5(whole) and got['Body'].read() == whole
+small = {'Bucket': b, 'Key': 'size/1', 'CopySource': {'Bucket': b, 'Key': 'size/1'}}
+s3.copy_object(**small, MetadataDirective='REPLACE', ContentType='text/changed')
+got = s3.get_object(Bucket=b, Key='size/1')
+assert got['ContentType'] == 'text/changed' and got['Body'].read() == b'\0'
+one = {'Bucket': b, 'Key': 'x', 'CopySource': {'Bucket': b, 'Key': 'one'}}
+refused('PreconditionFailed', s3.copy_object, **one, CopySourceIfMatch=etag)
+refused('PreconditionFailed', s3.copy_object, **one, CopySourceIfNoneMatch=md5(whole))
+refused('PreconditionFailed', s3.copy_object, Bucket=b, Key='one', CopySource=f'{b}/size/1', IfNoneMatch='*')
+refused('NoSuchKey', s3.copy_object, Bucket=b, Key='x', CopySource=f'{b}/missing')
+refused('NoSuchBucket', s3.copy_object, Bucket=b, Key='x', CopySource='no-such-bucket/k')
+refused('NoSuchBucket', s3.copy_object, Bucket='no-such-bucket', Key='x', CopySource=f'{b}/one')
+refused('InvalidArgument', s3.copy_object, Bucket=b, Key='x', CopySource=f'{b}/one?versionId=abc')
+
+# Parts of copies.
+upload = s3.create_multipart_upload(Bucket=b, Key='pieces', ChecksumAlgorithm='CRC32')['UploadId']
+piece = {'Bucket': b, 'Key': 'pieces', 'UploadId': upload, 'CopySource': {'Bucket': b, 'Key': 'multi'}}
+ends = [(0, len(whole) - 1), (5, (6 << 20) + 4), (len(whole) - 7, len(whole) - 1)]
+named = []
+for n, (first, last) in enumerate(ends, 1):
+    result = s3.upload_part_copy(**piece, PartNumber=n, CopySourceRange=f'bytes={first}-{last}')['CopyPartResult']
+    assert result['ETag'] == md5(whole[first:last + 1]) and result['ChecksumCRC32']
+    named.append({'PartNumber': n, 'ETag': result['ETag'], 'ChecksumCRC32': result['ChecksumCRC32']})
+refused('InvalidRange', s3.upload_part_copy, **piece, PartNumber=4, CopySourceRange=f'bytes=0-{len(whole)}')
+refused('InvalidArgument', s3.upload_part_copy, **piece, PartNumber=4, CopySourceRange='bytes=0-')
+s3.complete_multipart_upload(Bucket=b, Key='pieces', UploadId=upload, MultipartUpload={'Parts': named})
+got = s3.get_object(Bucket=b, Key='pieces')['Body'].read()
+assert got == b''.join(whole[first:last + 1] for first, last in ends)
+
+# The transfer manager copies by parts beyond its threshold.
+from boto3.s3.transfer import TransferConfig
+s3.copy({'Bucket': b, 'Key': 'transfer'}, b, 'transferred',
+        Config=TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=5 << 20))
+got = s3.get_object(Bucket=b, Key='transferred')
+assert got['Body'].read() == big and got['ETag'].endswith('-4"')
+
 # A presigned URL, fetched without credentials. (For custom endpoints boto3 signs by SigV2 unless told.)
 import urllib.request, urllib.error
 v4 = boto3.client('s3', endpoint_url=os.environ['ENDPOINT'],

@@ -31,6 +31,18 @@ fn awscli_copies_syncs_lists_and_removes() {
     let listed = clients.aws(&server, &["s3", "ls", "s3://awscli-bucket/tree/"]);
     assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 4, "3 folders, 1 file");
 
+    // Within the bucket: the big one by parts.
+    let tree = |name: &str| format!("s3://awscli-bucket/{name}/");
+    clients.aws(&server, &["s3", "sync", "--only-show-errors", &tree("tree"), &tree("synced")]);
+    clients.aws(&server, &["s3", "mv", "--quiet", "--recursive", &tree("synced"), &tree("moved")]);
+    let moved = folder.join("moved");
+    let moved_text = moved.to_str().expect("a plain path");
+    clients.aws(&server, &["s3", "sync", "--only-show-errors", &tree("moved"), moved_text]);
+    assert_eq!(tree::digests(&source), tree::digests(&moved));
+    let listed = clients.aws(&server, &["s3", "ls", "--recursive", "s3://awscli-bucket/"]);
+    assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 122, "none is left behind");
+    clients.aws(&server, &["s3", "rm", "--quiet", "--recursive", &tree("moved")]);
+
     // A second sync has nothing to do: sizes and times are told as they are.
     let again = clients.aws(&server, &["s3", "sync", up, "s3://awscli-bucket/tree/"]);
     assert_eq!(String::from_utf8_lossy(&again.stdout), "");
@@ -70,6 +82,16 @@ fn s3cmd_puts_syncs_asks_and_deletes() {
     assert_eq!(tree::digests(&source), tree::digests(&down));
     let listed = clients.s3cmd(&server, &["ls", "--recursive", "s3://s3cmd-bucket"]);
     assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 41);
+    // Copies, by parts beyond 15 MiB; words changed on the spot.
+    let (tree, other) = ("s3://s3cmd-bucket/tree/", "s3://s3cmd-bucket/other/");
+    clients.s3cmd(&server, &["cp", "--recursive", tree, other]);
+    clients.s3cmd(&server, &["modify", "--recursive", "--add-header=x-amz-meta-a:b", other]);
+    clients.s3cmd(&server, &["mv", "--recursive", other, "s3://s3cmd-bucket/third/"]);
+    let third = folder.join("third");
+    fs::create_dir_all(&third).expect("it is our folder");
+    let to = format!("{}/", third.display());
+    clients.s3cmd(&server, &["sync", "s3://s3cmd-bucket/third/", &to]);
+    assert_eq!(tree::digests(&source), tree::digests(&third));
     clients.s3cmd(&server, &["del", "--recursive", "--force", "s3://s3cmd-bucket"]);
     clients.s3cmd(&server, &["rb", "s3://s3cmd-bucket"]);
     fs::remove_dir_all(folder).expect("it is our folder");

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::disk::{DiskOp, DiskResult};
 use crate::ids::{DiskToken, Endpoint, RequestId};
 use crate::message::Envelope;
-use crate::request::{ApiError, BodyDigest, Reply, Request};
+use crate::request::{ApiError, BodyDigest, Copying, Reply, Request};
 use crate::time::{Instant, WallTime};
 
 /// The two clocks at the time of a step, both read by the runtime.
@@ -66,14 +66,15 @@ pub enum GatewayEvent {
         /// The bytes.
         bytes: Bytes,
     },
-    /// The body has ended *and was verified*: signature, length and checksums all fit.
+    /// The body has ended *and was verified*: signature, length and checksums all fit. Of a copy: all
+    /// its bytes are hashed.
     BodyEnd {
         /// The request.
         id: RequestId,
         /// What the edge computed while the bytes went by.
         digest: BodyDigest,
     },
-    /// The client took bytes of a [`Effect::BodyOut`].
+    /// The client took bytes of a [`Effect::BodyOut`]; of a copy: they are hashed.
     BodyTaken {
         /// The request.
         id: RequestId,
@@ -88,7 +89,7 @@ pub enum GatewayEvent {
 }
 
 /// What a machine wants done. Effects of one step have no order among each other, but for
-/// `Reply`, `BodyOut`, `BodyEnd` and `BodyFailed` of one request, which are in order.
+/// `Reply`, `Copying`, `BodyOut`, `BodyEnd` and `BodyFailed` of one request, which are in order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Send a message. It may be lost, delayed, doubled and overtaken.
@@ -99,6 +100,13 @@ pub enum Effect {
         token: DiskToken,
         /// What to do.
         op: DiskOp,
+    },
+    /// How a copy stands. Its bytes, if they are to be hashed, come as a body before the reply.
+    Copying {
+        /// The request.
+        id: RequestId,
+        /// How it stands.
+        copying: Copying,
     },
     /// Answer a request, once. A body follows only a [`Reply::Object`].
     Reply {

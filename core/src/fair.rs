@@ -179,6 +179,11 @@ impl<T: Ord + Clone, K: Ord + Copy> Fair<T, K> {
         self.used
     }
 
+    /// Units held by a key.
+    pub fn held_by(&self, key: K) -> u64 {
+        self.held.get(&key).map_or(0, |(_, held)| *held)
+    }
+
     /// All units there are.
     pub fn total(&self) -> u64 {
         self.total

@@ -104,6 +104,78 @@ pub struct PartRequest {
     pub length: Option<u64>,
 }
 
+/// CopyObject and UploadPartCopy: bytes of one object become another's, or a part.
+///
+/// The edge is told with [`Copying`] how the copy stands; if it is asked to hash, the bytes come to it as a
+/// body, and it answers with their digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyRequest {
+    /// Whose bytes.
+    pub source: ObjectPath,
+    /// When. Whatever does not hold is [`ApiError::PreconditionFailed`].
+    pub source_conditions: ReadConditions,
+    /// Where they go.
+    pub path: ObjectPath,
+    /// What they become.
+    pub purpose: CopyPurpose,
+}
+
+/// What a copy's bytes become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyPurpose {
+    /// CopyObject: an object.
+    Object(Box<CopiedObject>),
+    /// UploadPartCopy: a part of an upload.
+    Part {
+        /// Which upload.
+        upload: Order,
+        /// 1 to [`PARTS_MAX`](crate::object::PARTS_MAX).
+        number: u16,
+        /// First and last byte, both included; `None`: all.
+        range: Option<(u64, u64)>,
+    },
+}
+
+/// What a CopyObject says of the new object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopiedObject {
+    /// Whose it will be.
+    pub owner: Owner,
+    /// What the client says about it; `None`: the source's, but for the redirect.
+    pub attributes: Option<Attributes>,
+    /// `x-amz-website-redirect-location`, which is never copied.
+    pub website_redirect: Option<String>,
+    /// Tags; `None`: the source's.
+    pub tags: Option<Vec<(String, String)>>,
+    /// Additional checksum; `None`: of the source's algorithm, if it has one.
+    pub checksum: Option<ChecksumAlgorithm>,
+    /// When.
+    pub conditions: WriteConditions,
+}
+
+/// How a copy stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copying {
+    /// The source is chosen, and nothing that is known speaks against the copy. What follows may take
+    /// long.
+    Begun {
+        /// Bytes that are copied.
+        length: u64,
+        /// Whether the edge is to hash them: they follow as `BodyOut`, all of them, and their digest is to
+        /// come as `BodyEnd`.
+        hash: Option<CopyHash>,
+    },
+    /// It goes on. Said every few seconds, so that the client can be told.
+    Alive,
+}
+
+/// What the edge computes over the bytes of a copy, besides their MD5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyHash {
+    /// The additional checksum.
+    pub checksum: Option<ChecksumAlgorithm>,
+}
+
 /// ListObjects (both versions; the edge knows the difference).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListRequest {
@@ -199,6 +271,8 @@ pub enum Request {
     },
     /// ListObjects and ListObjectsV2 → [`Reply::List`].
     List(ListRequest),
+    /// CopyObject and UploadPartCopy → [`Reply::Copied`].
+    Copy(CopyRequest),
     /// CreateMultipartUpload → [`Reply::Upload`].
     CreateUpload {
         /// Which object it will be.
@@ -272,6 +346,7 @@ impl Request {
             | Self::Head(GetRequest { path, .. })
             | Self::UploadPart(PartRequest { path, .. })
             | Self::ListParts(ListPartsRequest { path, .. })
+            | Self::Copy(CopyRequest { path, .. })
             | Self::Delete { path, .. }
             | Self::CreateUpload { path, .. }
             | Self::CompleteUpload { path, .. }
@@ -420,6 +495,15 @@ pub enum Reply {
         etag: ETag,
         /// Its additional checksum.
         checksum: Option<ObjectChecksum>,
+    },
+    /// An object or part is stored, with another object's bytes.
+    Copied {
+        /// Its tag.
+        etag: ETag,
+        /// Its additional checksum.
+        checksum: Option<ObjectChecksum>,
+        /// Last-Modified.
+        modified: WallTime,
     },
     /// An object. For `Get`, `length` bytes of body follow.
     Object {

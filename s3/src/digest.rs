@@ -89,6 +89,12 @@ impl Claims {
         Ok(claims)
     }
 
+    /// Nothing is claimed, and this is to be computed.
+    pub(crate) fn to_compute(checksum: Option<ChecksumAlgorithm>) -> Self {
+        let checksum = checksum.map(|algorithm| (algorithm, None));
+        Self { content_md5: None, checksum, in_trailer: false }
+    }
+
     /// Only what is claimed about a document whose checksum headers speak of something else.
     pub(crate) fn of_document(headers: &HeaderMap) -> Result<Self, Failure> {
         let mut only_md5 = HeaderMap::new();

@@ -133,15 +133,7 @@ impl From<ApiError> for Failure {
 impl Refusal {
     /// The answer, without what the outer layer adds to every error.
     pub(crate) fn into_response(self) -> http::Response<Body> {
-        let mut xml = Writer::document();
-        xml.open("Error");
-        xml.element("Code", self.code);
-        xml.element("Message", &self.message);
-        for (name, value) in &self.details {
-            xml.element(name, value);
-        }
-        xml.close("Error");
-        let mut response = http::Response::new(Body::from(xml.finish()));
+        let mut response = http::Response::new(Body::from(self.document()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers
@@ -152,6 +144,19 @@ impl Refusal {
             }
         }
         response
+    }
+
+    /// The document, likewise.
+    pub(crate) fn document(&self) -> String {
+        let mut xml = Writer::document();
+        xml.open("Error");
+        xml.element("Code", self.code);
+        xml.element("Message", &self.message);
+        for (name, value) in &self.details {
+            xml.element(name, value);
+        }
+        xml.close("Error");
+        xml.finish()
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use trine_core::effects::GatewayEvent;
 use trine_core::ids::RequestId;
-use trine_core::request::{ApiError, BodyDigest, Reply, Request};
+use trine_core::request::{ApiError, BodyDigest, Copying, Reply, Request};
 
 /// From a handler to the driver.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub enum FrontCall {
 pub enum FrontReply {
     /// [`Effect::NeedBody`](trine_core::effects::Effect::NeedBody).
     NeedBody(u64),
+    /// [`Effect::Copying`](trine_core::effects::Effect::Copying).
+    Copying(Copying),
     /// [`Effect::Reply`](trine_core::effects::Effect::Reply).
     Reply(Result<Reply, ApiError>),
     /// [`Effect::BodyOut`](trine_core::effects::Effect::BodyOut).

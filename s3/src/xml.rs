@@ -12,6 +12,8 @@ use quick_xml::events::Event;
 
 /// The namespace of S3's documents.
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+/// What every document begins with.
+pub(crate) const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 /// Deepest nesting of a request's document: `Delete/Object/Key` is three.
 const DEPTH_MAX: usize = 8;
 
@@ -24,7 +26,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// A document, with its declaration.
     pub(crate) fn document() -> Self {
-        Self { out: "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned() }
+        Self { out: DECLARATION.to_owned() }
     }
 
     /// A document whose root element is in S3's namespace and open.

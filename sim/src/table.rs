@@ -24,6 +24,7 @@ pub(crate) struct Table {
     operations: u64,
     served: u64,
     undecided: u64,
+    copies: [u64; 2],
     journal_rounds: u64,
     gaps: Vec<Nanos>,
     redundant_after: Vec<Nanos>,
@@ -44,6 +45,9 @@ impl Table {
         self.events += report.events;
         self.operations += report.counts.operations;
         self.served += report.counts.served;
+        for (sum, count) in self.copies.iter_mut().zip(report.counts.copies_done) {
+            *sum += count;
+        }
         self.undecided += report.counts.undecided;
         self.journal_rounds += report.counts.journal_rounds;
         self.hits.add(&report.counts.hits);
@@ -102,6 +106,8 @@ impl Table {
         line("events", self.events.to_string());
         line("operations", self.operations.to_string());
         line("  served", self.served.to_string());
+        line("  copies of objects", self.copies[0].to_string());
+        line("  copies into parts", self.copies[1].to_string());
         line("  keys not decided", self.undecided.to_string());
         line("rounds of journals", self.journal_rounds.to_string());
         let mut gaps = self.gaps.clone();

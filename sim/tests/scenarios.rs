@@ -54,6 +54,21 @@ fn one_zone_fails(kind: FaultKind) {
     }
 }
 
+/// Bodies of several chunks, of uploads too, are copied on and on while a zone is lost.
+#[test]
+fn copies_go_on_while_a_zone_is_gone() {
+    for (seed, kind) in [(1, FaultKind::ZoneKilled), (2, FaultKind::ZoneBlackHole)] {
+        let mut swarm = busy(12 * SECOND);
+        (swarm.flavour, swarm.copies, swarm.body_max) = (Flavour::OneZone, true, 70_000);
+        let plan = vec![episode(2 * SECOND, 8 * SECOND, kind, Victim::Zone(0))];
+        let report = run(Real, Setup { seed, swarm, plan, geometry: GEOMETRY }, None, World::run);
+        assert_clean(&report);
+        assert_hit(&report, kind);
+        let [objects, parts] = report.counts.copies_done;
+        assert!(objects > 50 && parts > 3, "{objects} copies of objects, {parts} into parts");
+    }
+}
+
 /// Each link between two machines (three stores, then three gateways), in both directions: 24 runs,
 /// therefore short ones under less load.
 fn one_link_fails(kind: FaultKind) {

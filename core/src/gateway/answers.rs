@@ -22,6 +22,9 @@ pub(super) fn command(result: Result<Answer, Failure>) -> Result<Reply, Option<A
         Ok(Answer::Applied(Outcome::Put { etag, checksum, .. })) => {
             Ok(Reply::Put { etag, checksum })
         }
+        Ok(Answer::Applied(Outcome::Copied { etag, checksum, modified })) => {
+            Ok(Reply::Copied { etag, checksum, modified })
+        }
         Ok(Answer::Applied(Outcome::Upload(order))) => Ok(Reply::Upload(order)),
         Ok(Answer::Applied(Outcome::Rejected(Rejection::NoSuchBucket))) => Err(None),
         Ok(Answer::Applied(Outcome::Rejected(rejection))) => Err(Some(rejected(rejection))),
@@ -74,7 +77,8 @@ fn failed(failure: Failure) -> ApiError {
     }
 }
 
-fn rejected(rejection: Rejection) -> ApiError {
+/// Why a command changed nothing.
+pub(super) fn rejected(rejection: Rejection) -> ApiError {
     match rejection {
         Rejection::NoSuchBucket => ApiError::NoSuchBucket,
         Rejection::NoSuchKey => ApiError::NoSuchKey,
@@ -94,6 +98,7 @@ fn rejected(rejection: Rejection) -> ApiError {
             "the range says that the command was answered before; its outcome is lost".to_owned(),
         ),
         Rejection::Malformed
+        | Rejection::OtherVersion
         | Rejection::NoSuchStore
         | Rejection::StoreRetired
         | Rejection::StoreInUse => {

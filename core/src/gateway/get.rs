@@ -7,27 +7,19 @@
 //! ```
 //!
 //! Bytes go out in order. What has been asked of stores, has come and waits for its turn, or has
-//! gone out and was not taken by the client stays within a window. Each piece is asked of one zone,
-//! the own one if there is one, and of the next when the first is slow, fails, or gives blocks that
-//! do not verify: no unverified byte goes out.
-
-use std::collections::VecDeque;
-
-use bytes::Bytes;
+//! gone out and was not taken by the client stays within a window. How they are fetched and verified
+//! stands in `fetch`.
 
 use super::answers;
 use super::buckets::{BUCKET_TAG, BucketLookup};
-use super::calls::backoff;
-use super::context::{ChunkFailure, Context, Input};
-use super::pieces::{Piece, Pieces};
+use super::context::{Context, Input};
+use super::fetch::Fetches;
+use super::pieces::Pieces;
 use super::simple::object_reply;
 use crate::effects::Effect;
 use crate::fair::Admission;
-use crate::hash::Checksum;
-use crate::ids::{BucketId, CallId, StoreId};
-use crate::message::{ChunkError, ChunkRead};
+use crate::ids::BucketId;
 use crate::object::{Body, Target};
-use crate::placement::Place;
 use crate::range::command::{Read, ReadReply};
 use crate::request::{ApiError, GetRequest, Reply};
 use crate::time::Instant;
@@ -65,36 +57,10 @@ pub(super) struct Head {
 /// A body that goes out.
 #[derive(Debug)]
 pub(super) struct Sending {
-    pieces: Pieces,
-    /// The piece that is next but finds the window full.
-    held_back: Option<Piece>,
-    /// In order of the object's bytes.
-    fetches: VecDeque<Fetch>,
+    fetches: Fetches,
     window: u64,
-    /// Bytes that have not been asked for.
-    left: u64,
-    /// Bytes of pieces that are being fetched or wait for their turn.
-    fetching: u64,
     /// Bytes that are out and not taken.
     untaken: u64,
-}
-
-#[derive(Debug)]
-struct Fetch {
-    piece: Piece,
-    /// In the order in which they are asked.
-    stores: Vec<StoreId>,
-    /// How many of them have been asked in this round.
-    asked: usize,
-    calls: Vec<CallId>,
-    /// Stores whose copy is missing or damaged.
-    bad: Vec<StoreId>,
-    /// Who was asked last, and when.
-    last: Option<(StoreId, Instant)>,
-    /// When the next store is asked: the hedge, or the next round.
-    next_at: Instant,
-    rounds: u32,
-    ready: Option<Bytes>,
 }
 
 impl Get {
@@ -132,8 +98,10 @@ impl Get {
                     Input::Taken(length) => {
                         sending.untaken = sending.untaken.saturating_sub(length);
                     }
-                    Input::Data { call, store, result } => sending.data(cx, call, store, result),
-                    Input::Wake => sending.wake(cx),
+                    Input::Data { call, store, result } => {
+                        sending.fetches.data(cx, call, store, result);
+                    }
+                    Input::Wake => sending.fetches.wake(cx),
                     _ => {}
                 }
                 sending.advance(cx)
@@ -145,13 +113,12 @@ impl Get {
     /// When there is something to do even if nothing happens.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let Self::Sending(sending) = self else { return None };
-        let waiting = sending.fetches.iter().filter(|fetch| fetch.ready.is_none());
-        waiting.filter(|fetch| fetch.has_next()).map(|fetch| fetch.next_at).min()
+        sending.fetches.wake_at()
     }
 
     /// Whether the client's taking is what is missing.
     pub(super) fn waits_for_client(&self) -> bool {
-        matches!(self, Self::Sending(sending) if sending.fetches.is_empty())
+        matches!(self, Self::Sending(sending) if sending.fetches.is_idle())
     }
 
     /// Whether the budget is what is missing.
@@ -227,169 +194,30 @@ impl Sending {
         window: u64,
     ) -> Option<Get> {
         cx.reply(Ok(reply));
-        let fetches = VecDeque::new();
-        Box::new(Self { pieces, held_back: None, fetches, window, left, fetching: 0, untaken: 0 })
-            .advance(cx)
+        let fetches = Fetches::new(pieces, left);
+        Box::new(Self { fetches, window, untaken: 0 }).advance(cx)
     }
 
     /// Send what is ready and ask for what the window allows.
     fn advance(mut self: Box<Self>, cx: &mut Context<'_>) -> Option<Get> {
-        while self.fetches.front().is_some_and(|fetch| fetch.ready.is_some()) {
-            let Some(bytes) = self.fetches.pop_front().and_then(|fetch| fetch.ready) else { break };
-            self.fetching -= bytes.len() as u64;
+        while let Some(bytes) = self.fetches.next_ready() {
             self.untaken += bytes.len() as u64;
             cx.effect(Effect::BodyOut { id: cx.id, bytes });
         }
-        while let Some(piece) = self.held_back.take().or_else(|| self.pieces.next()) {
-            let held = self.fetching + self.untaken;
-            // A piece alone goes even if it is larger than the window: chunks of another cut.
-            if held > 0 && held + piece.take > self.window {
-                self.held_back = Some(piece);
-                break;
-            }
-            self.fetching += piece.take;
-            self.left = self.left.saturating_sub(piece.take);
-            let mut fetch = Fetch::new(cx, piece);
-            fetch.ask_next(cx);
-            self.fetches.push_back(fetch);
-        }
-        let needed = self.left + self.fetching + self.untaken;
+        self.fetches.ask(cx, self.untaken, self.window);
+        let needed = self.fetches.to_come() + self.untaken;
         if needed < self.window {
             // Near its end a body gives back what it had.
             self.window = needed;
             cx.needs_only(needed);
         }
         // Bytes that the client has not taken are in memory still: the reservation stands for them.
-        if self.fetches.is_empty() && self.held_back.is_none() && self.untaken == 0 {
+        if self.fetches.is_done() && self.untaken == 0 {
             cx.effect(Effect::BodyEnd { id: cx.id });
             return None;
         }
         Some(Get::Sending(self))
     }
-
-    fn data(
-        &mut self,
-        cx: &mut Context<'_>,
-        call: CallId,
-        store: StoreId,
-        result: Result<(Bytes, Vec<Checksum>), ChunkFailure>,
-    ) {
-        let Some(fetch) = self.fetches.iter_mut().find(|fetch| fetch.calls.contains(&call)) else {
-            return;
-        };
-        fetch.calls.retain(|open| *open != call);
-        let verified = match result {
-            Ok((bytes, checksums)) => {
-                let verified = fetch.piece.verified(&bytes, &checksums);
-                if verified.is_none() {
-                    cx.shared.counts.copies_damaged += 1;
-                    fetch.bad.push(store);
-                }
-                verified
-            }
-            Err(ChunkFailure::Refused(ChunkError::Damaged)) => {
-                cx.shared.counts.copies_damaged += 1;
-                fetch.bad.push(store);
-                None
-            }
-            Err(ChunkFailure::Refused(ChunkError::Missing)) => {
-                cx.shared.counts.copies_missing += 1;
-                fetch.bad.push(store);
-                None
-            }
-            Err(_) => {
-                cx.shared.chunks.failed(store, cx.now);
-                None
-            }
-        };
-        match verified {
-            Some(bytes) => {
-                cx.shared.chunks.succeeded(store);
-                fetch.ready = Some(bytes);
-                for bad in core::mem::take(&mut fetch.bad) {
-                    cx.hint_now(bad, fetch.piece.chunk, store);
-                }
-                for call in core::mem::take(&mut fetch.calls) {
-                    cx.forget_chunk_call(call);
-                }
-            }
-            None if fetch.asked < fetch.stores.len() => fetch.ask_next(cx),
-            None if fetch.calls.is_empty() => fetch.new_round(cx),
-            None => {}
-        }
-    }
-
-    fn wake(&mut self, cx: &mut Context<'_>) {
-        for fetch in &mut self.fetches {
-            if fetch.ready.is_none() && fetch.has_next() && fetch.next_at <= cx.now {
-                cx.shared.counts.hedges += u64::from(!fetch.calls.is_empty());
-                if let Some((store, at)) = fetch.last
-                    && !fetch.calls.is_empty()
-                    && !cx.shared.chunks.was_heard_since(store, at)
-                {
-                    // It says nothing at all: what comes next need not wait for it too.
-                    cx.shared.chunks.failed(store, cx.now);
-                }
-                fetch.ask_next(cx);
-            }
-        }
-    }
-}
-
-impl Fetch {
-    fn new(cx: &Context<'_>, piece: Piece) -> Self {
-        Self {
-            stores: order(cx, &piece),
-            piece,
-            asked: 0,
-            calls: Vec::new(),
-            bad: Vec::new(),
-            last: None,
-            next_at: cx.now,
-            rounds: 0,
-            ready: None,
-        }
-    }
-
-    fn has_next(&self) -> bool {
-        self.asked < self.stores.len()
-    }
-
-    /// Ask the next store.
-    fn ask_next(&mut self, cx: &mut Context<'_>) {
-        let Some(store) = self.stores.get(self.asked).copied() else { return };
-        self.asked += 1;
-        let Piece { chunk, first_block, blocks, .. } = self.piece;
-        let session = cx.shared.session;
-        let read = ChunkRead { call: CallId(0), session, chunk, first_block, blocks };
-        self.calls.push(cx.read_chunk(store, read));
-        self.last = Some((store, cx.now));
-        self.next_at = cx.now + cx.config().hedge_after;
-    }
-
-    /// All stores failed: after a while they are asked again.
-    fn new_round(&mut self, cx: &mut Context<'_>) {
-        self.stores = order(cx, &self.piece);
-        self.asked = 0;
-        self.bad.clear();
-        self.next_at = cx.now + backoff(&mut cx.shared.rng, self.rounds);
-        self.rounds = self.rounds.saturating_add(1);
-    }
-}
-
-/// The own zone first; without one, by turns; stores that failed of late last.
-fn order(cx: &Context<'_>, piece: &Piece) -> Vec<StoreId> {
-    let map = cx.map();
-    let mut places: Vec<Place> = map.places(piece.chunk);
-    if !places.is_empty() {
-        let turn = usize::try_from(map.group_of(piece.chunk).0).unwrap_or(0) % places.len();
-        places.rotate_left(turn);
-    }
-    places.sort_by_key(|place| {
-        let is_sick = !cx.shared.chunks.is_healthy(place.store, cx.now);
-        (is_sick, Some(place.zone) != cx.config().zone)
-    });
-    places.into_iter().map(|place| place.store).collect()
 }
 
 fn refuse(cx: &mut Context<'_>, error: ApiError) -> Option<Get> {

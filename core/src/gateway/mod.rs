@@ -7,7 +7,7 @@
 //! if it had not; and that its memory is bounded. Parsing HTTP, checking signatures and verifying
 //! bodies is left to the edge, redundancy beyond two zones to repair.
 //!
-//! Code map: `calls` and `chunks` talk to ranges and stores; `put`, `get`, `list`,
+//! Code map: `calls` and `chunks` talk to ranges and stores; `put`, `get`, `copy`, `list`,
 //! `delete` and `simple` are the requests' machines over them; `context` is what they share.
 
 mod answers;
@@ -17,7 +17,9 @@ mod calls;
 mod chunks;
 mod conditions;
 mod context;
+mod copy;
 mod delete;
+mod fetch;
 mod get;
 mod hints;
 mod leader;
@@ -161,6 +163,10 @@ impl Gateway {
         self.shared.chunks.check(is_open);
         self.shared.buckets.check();
         assert!(self.open.len() <= self.shared.config.requests_max, "requests are bounded");
+        for (id, open) in &self.open {
+            let (in_hand, held) = (open.work.bytes_in_hand(), self.shared.budget.held_by(*id));
+            assert!(in_hand <= held, "{id} has {in_hand} bytes in hand and reserved {held}");
+        }
         let waits = |open: &&Open| matches!(open.work, Work::Waiting(..));
         assert_eq!(self.waiting.len(), self.open.values().filter(waits).count());
         let is_live = matches!(self.session, Session::Live { .. });

@@ -77,6 +77,13 @@ impl Pieces {
     }
 }
 
+impl Pieces {
+    /// Whether none is to come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.left == 0 || self.parts.is_empty()
+    }
+}
+
 impl Iterator for Pieces {
     type Item = Piece;
 

@@ -72,6 +72,8 @@ pub(super) struct Head {
     key: ObjectKey,
     purpose: Purpose,
     length: Option<u64>,
+    /// Whether the body is another object's, and not the client's.
+    copied: bool,
     /// An empty body may end before any of it was asked for.
     early_end: Option<BodyDigest>,
 }
@@ -101,6 +103,8 @@ pub(super) struct Upload {
     bucket: BucketId,
     /// Bytes that may be in memory or asked for.
     window: u64,
+    /// Bytes that a copy may have in memory beside them until its body has ended.
+    beside: u64,
     /// Asked for and not yet come.
     credit: u64,
     received: u64,
@@ -150,11 +154,47 @@ impl Put {
         if length.is_some_and(|length| length > PUT_BYTES_MAX) {
             return refuse(cx, ApiError::EntityTooLarge);
         }
-        let mut head =
-            Head { lookup: BucketLookup::new(bucket), key, purpose, length, early_end: None };
+        let lookup = BucketLookup::new(bucket);
+        let mut head = Head { lookup, key, purpose, length, copied: false, early_end: None };
         match head.lookup.begin(cx) {
             Some(bucket) => Self::reserve(cx, head, bucket.id),
             None => Some(Self::LookingUp(head)),
+        }
+    }
+
+    /// Begin a put whose body, of `length` bytes, is read from another object: handed in as
+    /// [`Self::credit`] allows. `room` is what was reserved of [`copy_room`].
+    pub(super) fn copied(
+        cx: &mut Context<'_>,
+        purpose: Purpose,
+        lookup: BucketLookup,
+        bucket: BucketId,
+        length: u64,
+        room: u64,
+    ) -> Option<Self> {
+        let key = match &purpose {
+            Purpose::Object(request) => request.path.key.clone(),
+            Purpose::Part(request) => request.path.key.clone(),
+        };
+        let beside = beside(cx, length);
+        let length = Some(length);
+        let head = Head { lookup, key, purpose, length, copied: true, early_end: None };
+        Upload::begin(cx, head, bucket, room.saturating_sub(beside), beside)
+    }
+
+    /// Bytes of the body that may be handed in.
+    pub(super) fn credit(&self) -> u64 {
+        match self {
+            Self::Body(upload) => upload.credit,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the body in memory, while it comes in.
+    pub(super) fn bytes_in_hand(&self) -> u64 {
+        match self {
+            Self::Body(upload) => upload.gathered.len() as u64 + upload.unsafe_bytes,
+            _ => 0,
         }
     }
 
@@ -176,7 +216,7 @@ impl Put {
                 Some(Self::Admission(head, bucket))
             }
             (Self::Admission(head, bucket), Input::Admitted(window)) => {
-                Upload::begin(cx, head, bucket, window)
+                Upload::begin(cx, head, bucket, window, 0)
             }
             (Self::Admission(..), Input::Displaced) => refuse(cx, answers::crowded()),
             (Self::Body(upload), input) => upload.on(cx, input),
@@ -259,7 +299,7 @@ impl Put {
         let (tenant, window) = (head.lookup.path().tenant, head.window(cx));
         // With one chunk it still gets on: that goes out before the next comes in.
         match cx.reserve(tenant, u64::from(cx.config().cut.chunk), window) {
-            Admission::Granted(window) => Upload::begin(cx, head, bucket, window),
+            Admission::Granted(window) => Upload::begin(cx, head, bucket, window, 0),
             Admission::Queued => Some(Self::Admission(head, bucket)),
             Admission::Refused => refuse(cx, answers::crowded()),
         }
@@ -303,7 +343,7 @@ impl Put {
         outcome: Result<Reply, Option<ApiError>>,
     ) -> Option<Self> {
         let result = match outcome {
-            Ok(reply @ Reply::Put { .. }) => Ok(reply),
+            Ok(reply @ (Reply::Put { .. } | Reply::Copied { .. })) => Ok(reply),
             Ok(_) => Err(answers::unexpected()),
             Err(Some(error)) => Err(error),
             Err(None) if head.lookup.unknown(cx) => return Some(Self::Rechecking(head, commit)),
@@ -371,12 +411,19 @@ impl Head {
                     tags: tags.clone(),
                     body,
                 });
-                CommandBody::PutObject { target, conditions: conditions.clone(), object }
+                let conditions = conditions.clone();
+                match self.copied {
+                    false => CommandBody::PutObject { target, conditions, object },
+                    true => CommandBody::CopyObject { target, conditions, object },
+                }
             }
             Purpose::Part(request) => {
                 let (upload, number): (Order, u16) = (request.upload, request.number);
                 let part = Box::new(NewPart { length, etag, checksum, body });
-                CommandBody::PutPart { target, upload, number, part }
+                match self.copied {
+                    false => CommandBody::PutPart { target, upload, number, part },
+                    true => CommandBody::CopyPart { target, upload, number, part },
+                }
             }
         }
     }
@@ -391,10 +438,17 @@ impl Head {
 }
 
 impl Upload {
-    fn begin(cx: &mut Context<'_>, mut head: Head, bucket: BucketId, window: u64) -> Option<Put> {
+    fn begin(
+        cx: &mut Context<'_>,
+        mut head: Head,
+        bucket: BucketId,
+        window: u64,
+        beside: u64,
+    ) -> Option<Put> {
         let early_end = head.early_end.take();
         let mut upload = Box::new(Self {
             window,
+            beside,
             head,
             bucket,
             credit: 0,
@@ -443,12 +497,14 @@ impl Upload {
             if held + to_come < self.window {
                 // Near its end a body gives back what it had.
                 self.window = held + to_come;
-                cx.needs_only(self.window);
+                cx.needs_only(self.window + self.beside);
             }
         }
         if more > 0 && self.ended.is_none() {
             self.credit += more;
-            cx.effect(Effect::NeedBody { id: cx.id, bytes: more });
+            if !self.head.copied {
+                cx.effect(Effect::NeedBody { id: cx.id, bytes: more });
+            }
         }
     }
 
@@ -467,8 +523,13 @@ impl Upload {
             return Err(ApiError::EntityTooLarge);
         }
         let chunk = chunk_bytes(cx);
-        let mut rest = bytes.as_ref();
+        let mut rest = bytes.clone();
         while !rest.is_empty() {
+            if self.gathered.is_empty() && rest.len() >= chunk {
+                // What a copy reads is in one piece already.
+                self.flush(cx, rest.split_to(chunk));
+                continue;
+            }
             if self.gathered.capacity() == 0 {
                 let expected = self.head.length.unwrap_or(u64::MAX).saturating_sub(self.received);
                 let expected = usize::try_from(expected).unwrap_or(usize::MAX);
@@ -476,11 +537,10 @@ impl Upload {
             }
             // The one copy of the data path: what the network delivers comes in pieces of any size,
             // and disks and checksums want chunks in one piece.
-            let (now, later) = rest.split_at(rest.len().min(chunk - self.gathered.len()));
-            self.gathered.extend_from_slice(now);
-            rest = later;
+            let now = rest.split_to(rest.len().min(chunk - self.gathered.len()));
+            self.gathered.extend_from_slice(&now);
             if self.gathered.len() == chunk {
-                self.flush(cx);
+                self.flush_gathered(cx);
             }
         }
         Ok(())
@@ -495,18 +555,23 @@ impl Upload {
             self.credit = 0;
             cx.needs_only(self.gathered.len() as u64 + self.unsafe_bytes);
             if !self.head.is_inline(cx, self.received) && !self.gathered.is_empty() {
-                self.flush(cx);
+                self.flush_gathered(cx);
             }
         }
         Ok(())
     }
 
-    /// Send the gathered bytes as a chunk to each zone.
-    fn flush(&mut self, cx: &mut Context<'_>) {
+    /// Send the gathered bytes as a chunk.
+    fn flush_gathered(&mut self, cx: &mut Context<'_>) {
+        let data = core::mem::take(&mut self.gathered).freeze();
+        self.flush(cx, data);
+    }
+
+    /// Send these bytes as a chunk to each zone.
+    fn flush(&mut self, cx: &mut Context<'_>, data: Bytes) {
         let blob = *self.blob.get_or_insert_with(|| cx.new_blob());
         let id = ChunkId { blob, number: self.next_chunk };
         self.next_chunk += 1;
-        let data = core::mem::take(&mut self.gathered).freeze();
         let block = usize::try_from(cx.config().cut.block).expect("a block fits in memory");
         let checksums = (0_u32..)
             .zip(data.chunks(block))
@@ -677,6 +742,19 @@ impl Chunk {
         }
         Err(ApiError::Unavailable(reason))
     }
+}
+
+/// What a copy of so many bytes reserves, at least and at most: the window of a put, and what may be
+/// in memory beside it.
+pub(super) fn copy_room(cx: &Context<'_>, length: u64) -> (u64, u64) {
+    let (chunk, beside) = (u64::from(cx.config().cut.chunk), beside(cx, length));
+    (beside + chunk.min(length), beside + (chunk * WINDOW_CHUNKS).min(length))
+}
+
+/// One piece of what a copy reads goes beyond the put's window, so that the two never wait for each
+/// other.
+fn beside(cx: &Context<'_>, length: u64) -> u64 {
+    u64::from(cx.config().cut.chunk).min(length)
 }
 
 fn chunk_bytes(cx: &Context<'_>) -> usize {

@@ -47,8 +47,8 @@ impl Gateway {
         let shared = &self.shared;
         let (config, budget) = (&shared.config, &shared.budget);
         let mut account = MemoryAccount::default();
-        // A body alone may have more than there is.
-        let whole_window = u64::from(config.cut.chunk) + 1;
+        // A body alone may have more than there is, that of a copy two chunks.
+        let whole_window = 2 * u64::from(config.cut.chunk) + 1;
         account.add("bodies", budget.used(), budget.total().max(whole_window));
         let stores = shared.map.stores().count() as u64;
         // A store is left out of new chunks when it lags; those on their way may become late yet.

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "bodies of tests are small")]
 
 mod changes;
+mod copies;
 mod fake;
 
 use self::fake::*;

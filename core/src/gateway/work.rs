@@ -2,6 +2,7 @@
 
 use super::audit::Audit;
 use super::context::{Context, Input};
+use super::copy::Copy;
 use super::delete::DeleteMany;
 use super::get::Get;
 use super::list::List;
@@ -19,6 +20,8 @@ pub(super) enum Work {
     Simple(Box<Simple>),
     /// PutObject, UploadPart.
     Put(Box<Put>),
+    /// CopyObject, UploadPartCopy.
+    Copy(Box<Copy>),
     /// GetObject.
     Get(Box<Get>),
     /// A listing.
@@ -63,6 +66,7 @@ impl Work {
             Request::UploadPart(request) => {
                 Put::new(cx, Purpose::Part(Box::new(request))).map(Box::new).map(Self::Put)
             }
+            Request::Copy(request) => Some(Self::Copy(Box::new(Copy::new(cx, request)))),
             Request::Get(request) => Some(Self::Get(Box::new(Get::new(cx, request)))),
             Request::Head(request) => {
                 key(cx, request.path.clone(), KeyCall::Head(Box::new(request)))
@@ -102,6 +106,7 @@ impl Work {
             }
             Self::Simple(simple) => simple.on(cx, input).map(Box::new).map(Self::Simple),
             Self::Put(put) => put.on(cx, input).map(Box::new).map(Self::Put),
+            Self::Copy(copy) => copy.on(cx, input).map(Box::new).map(Self::Copy),
             Self::Get(get) => get.on(cx, input).map(Box::new).map(Self::Get),
             Self::List(list) => list.on(cx, input).map(Box::new).map(Self::List),
             Self::DeleteMany(many) => many.on(cx, input).map(Box::new).map(Self::DeleteMany),
@@ -113,9 +118,18 @@ impl Work {
     pub(super) fn wake_at(&self) -> Option<Instant> {
         match self {
             Self::Put(put) => put.wake_at(),
+            Self::Copy(copy) => copy.wake_at(),
             Self::Get(get) => get.wake_at(),
             Self::Audit(audit) => audit.wake_at(),
             _ => None,
+        }
+    }
+
+    /// Bytes in memory of which it is known that they must be reserved: those of copies.
+    pub(super) fn bytes_in_hand(&self) -> u64 {
+        match self {
+            Self::Copy(copy) => copy.bytes_in_hand(),
+            _ => 0,
         }
     }
 
@@ -123,6 +137,7 @@ impl Work {
         let (client, budget) = match self {
             Self::Waiting(..) => return WaitsFor::Session,
             Self::Put(put) => (put.waits_for_client(), put.waits_for_budget()),
+            Self::Copy(copy) => (copy.waits_for_client(), copy.waits_for_budget()),
             Self::Get(get) => (get.waits_for_client(), get.waits_for_budget()),
             Self::Simple(_) | Self::List(_) | Self::DeleteMany(_) | Self::Audit(_) => {
                 (false, false)

@@ -79,6 +79,30 @@ pub enum CommandBody {
         /// What.
         object: Box<NewObject>,
     },
+    /// Put a version whose bytes are another's; apart from its outcome it is `PutObject`. → `Copied`
+    CopyObject {
+        /// Where.
+        target: Target,
+        /// When.
+        conditions: WriteConditions,
+        /// What.
+        object: Box<NewObject>,
+    },
+    /// Put the current version again, with the same bytes, and other words about them. → `Copied`
+    ChangeObject {
+        /// Which.
+        target: Target,
+        /// The version that is meant. Another one stays as it is.
+        version: Order,
+        /// When.
+        conditions: WriteConditions,
+        /// The owner.
+        owner: Owner,
+        /// All of them.
+        attributes: Attributes,
+        /// All of them.
+        tags: Vec<(String, String)>,
+    },
     /// Delete an object; a missing one is no error. → `Done`
     DeleteObject {
         /// Which.
@@ -101,6 +125,17 @@ pub enum CommandBody {
     },
     /// Put a part; the last commit of a number wins. → `Put`
     PutPart {
+        /// Where.
+        target: Target,
+        /// Which upload.
+        upload: Order,
+        /// 1 to 10,000.
+        number: u16,
+        /// What.
+        part: Box<NewPart>,
+    },
+    /// Put a part whose bytes are an object's; apart from its outcome it is `PutPart`. → `Copied`
+    CopyPart {
         /// Where.
         target: Target,
         /// Which upload.
@@ -150,10 +185,12 @@ impl CommandBody {
         /// What keys, names and attributes come to, roughly.
         const FRAME: u64 = 512;
         match self {
-            Self::PutObject { object, .. } => match &object.body {
-                NewBody::Inline(bytes) => FRAME + bytes.len() as u64,
-                NewBody::Blob(_) => FRAME,
-            },
+            Self::PutObject { object, .. } | Self::CopyObject { object, .. } => {
+                match &object.body {
+                    NewBody::Inline(bytes) => FRAME + bytes.len() as u64,
+                    NewBody::Blob(_) => FRAME,
+                }
+            }
             Self::CompleteUpload { parts, .. } => FRAME + parts.len() as u64 * 24,
             _ => FRAME,
         }
@@ -189,10 +226,29 @@ pub enum Outcome {
         /// When.
         order: Order,
     },
+    /// An object or part is stored, and its client is told when.
+    Copied {
+        /// Its tag.
+        etag: ETag,
+        /// Its additional checksum.
+        checksum: Option<ObjectChecksum>,
+        /// The range clock.
+        modified: WallTime,
+    },
     /// An upload has begun.
     Upload(Order),
     /// It changed nothing.
     Rejected(Rejection),
+}
+
+impl Outcome {
+    /// The same, with its time, if it is `Put`.
+    pub(crate) fn dated(self, modified: WallTime) -> Self {
+        match self {
+            Self::Put { etag, checksum, .. } => Self::Copied { etag, checksum, modified },
+            other => other,
+        }
+    }
 }
 
 /// Why a command changed nothing.
@@ -241,6 +297,8 @@ pub enum Rejection {
     StoreRetired,
     /// The new store fills a slot already.
     StoreInUse,
+    /// The object is another version than the command means, or gone.
+    OtherVersion,
 }
 
 /// A read, answered by the leader after a read-index round.

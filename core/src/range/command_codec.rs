@@ -44,6 +44,9 @@ wire_enum!(CommandBody, "command" {
     9 => AbortUpload { target, upload },
     10 => FoundCluster { map },
     11 => ReplaceStore { old, new },
+    12 => CopyObject { target, conditions, object },
+    13 => CopyPart { target, upload, number, part },
+    14 => ChangeObject { target, version, conditions, owner, attributes, tags },
 });
 wire_struct!(NewPart { length, etag, checksum, body });
 wire_struct!(NewObject { length, etag, checksum, owner, attributes, tags, body });
@@ -56,6 +59,7 @@ wire_enum!(Outcome, "outcome" {
     2 => Put { etag, checksum, order },
     3 => Upload(order),
     4 => Rejected(rejection),
+    5 => Copied { etag, checksum, modified },
 });
 wire_enum!(Rejection, "rejection" {
     0 => Fenced,
@@ -75,6 +79,7 @@ wire_enum!(Rejection, "rejection" {
     14 => NoSuchStore,
     15 => StoreRetired,
     16 => StoreInUse,
+    17 => OtherVersion,
 });
 wire_enum!(Read, "read" {
     0 => Bucket { tenant, name },

@@ -27,6 +27,7 @@ mod uploads;
 
 pub use audit::AUDIT_ROWS_MAX;
 pub use command_codec::{COMMANDS_PER_BATCH_MAX, CONDITION_TAGS_MAX, REPLY_ENTRIES_MAX};
+pub(crate) use objects::hold;
 pub use scan::Progress;
 pub use sessions::{LIVE_SESSIONS_MAX, OUTCOMES_PER_SESSION_MAX};
 pub use state::{Applied, Damaged, Range, RangeStatus, RowError, is_in_tree_hash};

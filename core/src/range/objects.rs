@@ -97,6 +97,56 @@ pub(super) fn put(
     Ok(Outcome::Put { etag: object.etag, checksum: object.checksum.clone(), order })
 }
 
+/// What a version says besides its bytes.
+pub(super) struct Change<'a> {
+    pub(super) owner: &'a Owner,
+    pub(super) attributes: &'a Attributes,
+    pub(super) tags: &'a [(String, String)],
+}
+
+/// Put the current version again with the same bytes, if it is `version`.
+pub(super) fn change(
+    txn: &mut Txn<'_>,
+    order: Order,
+    target: &Target,
+    version: Order,
+    conditions: &WriteConditions,
+    change: &Change<'_>,
+) -> Result<Outcome, Stop> {
+    buckets::require(txn, target)?;
+    let Change { owner, attributes, tags } = change;
+    if !owner_fits(owner) || !attributes_fit(attributes) || !tags_fit(tags) {
+        return Err(Rejection::Malformed.into());
+    }
+    let before = current(&txn.rows, target)?;
+    hold(conditions, before.as_ref())?;
+    let is_meant = |record: &ObjectRecord| record.order == version && !record.delete_marker;
+    let before = before.filter(is_meant).ok_or(Rejection::OtherVersion)?;
+
+    let (body, inline) = match &before.body {
+        Body::Inline => (Body::Inline, Some(inline_bytes(&txn.rows, target, &before)?)),
+        Body::Blobs(_) => (Body::Blobs(blobs::parts_of(txn, target, &before)?), None),
+    };
+    // The new row takes over the old one's references: their counts stay.
+    txn.rows.delete(&Key::Body { target: target.clone(), order: version })?;
+    txn.rows.delete(&Key::Version { target: target.clone(), order: version })?;
+    let modified = txn.header.clock;
+    let record = ObjectRecord {
+        order,
+        modified,
+        owner: (*owner).clone(),
+        grants: Vec::new(),
+        tags: tags.to_vec(),
+        lock: Lock::default(),
+        attributes: (*attributes).clone(),
+        body,
+        ..before
+    };
+    let (etag, checksum) = (record.etag, record.checksum.clone());
+    blobs::write_version(txn, target, record, inline.as_ref());
+    Ok(Outcome::Copied { etag, checksum, modified })
+}
+
 /// Delete the object, if there is one.
 pub(super) fn delete(
     txn: &mut Txn<'_>,
@@ -164,7 +214,7 @@ pub(super) fn remove(
 }
 
 /// Decide conditions against the current version.
-pub(super) fn hold(
+pub(crate) fn hold(
     conditions: &WriteConditions,
     current: Option<&ObjectRecord>,
 ) -> Result<(), Rejection> {

@@ -448,6 +448,14 @@ impl Range {
             CommandBody::PutObject { target, conditions, object } => {
                 objects::put(txn, order, target, conditions, object)
             }
+            CommandBody::CopyObject { target, conditions, object } => {
+                let outcome = objects::put(txn, order, target, conditions, object)?;
+                Ok(outcome.dated(txn.header.clock))
+            }
+            CommandBody::ChangeObject { target, version, conditions, owner, attributes, tags } => {
+                let change = objects::Change { owner, attributes, tags };
+                objects::change(txn, order, target, *version, conditions, &change)
+            }
             CommandBody::DeleteObject { target, conditions } => {
                 objects::delete(txn, order, target, conditions)
             }
@@ -464,6 +472,10 @@ impl Range {
             }
             CommandBody::PutPart { target, upload, number, part } => {
                 uploads::put_part(txn, order, target, *upload, *number, part)
+            }
+            CommandBody::CopyPart { target, upload, number, part } => {
+                let outcome = uploads::put_part(txn, order, target, *upload, *number, part)?;
+                Ok(outcome.dated(txn.header.clock))
             }
             CommandBody::CompleteUpload { target, upload, parts, conditions } => {
                 uploads::complete(txn, order, target, *upload, parts, conditions)

@@ -307,8 +307,11 @@ fn room_wanted(command: &Command) -> Room {
         | CommandBody::AbortUpload { .. } => Room::Deletes,
         CommandBody::CreateBucket { .. }
         | CommandBody::PutObject { .. }
+        | CommandBody::CopyObject { .. }
+        | CommandBody::ChangeObject { .. }
         | CommandBody::CreateUpload { .. }
-        | CommandBody::PutPart { .. } => Room::Data,
+        | CommandBody::PutPart { .. }
+        | CommandBody::CopyPart { .. } => Room::Data,
     }
 }
 

@@ -38,7 +38,13 @@ pub(super) async fn ask(front: &Front, request: Request) -> Result<Reply, AskErr
                 exchange.ended();
                 return Err(AskError::Unknown(text));
             }
-            Some(FrontReply::NeedBody(_) | FrontReply::Body(_) | FrontReply::BodyEnd) => {}
+            // Of bodies and copies; operators ask for neither.
+            Some(
+                FrontReply::NeedBody(_)
+                | FrontReply::Body(_)
+                | FrontReply::BodyEnd
+                | FrontReply::Copying(_),
+            ) => {}
             None => return Err(ends()),
         }
     }

@@ -11,10 +11,12 @@ use trine_core::cluster::{
 };
 use trine_core::gateway::Gateway;
 use trine_core::ids::{ClusterId, TenantId, ZoneId};
-use trine_core::object::{Attributes, BucketName, ObjectKey, Owner, WriteConditions};
+use trine_core::object::{
+    Attributes, BucketName, ChecksumAlgorithm, ObjectKey, Owner, WriteConditions,
+};
 use trine_core::request::{
-    ApiError, BodyDigest, BucketPath, GetRequest, ObjectPath, PutRequest, ReadConditions, Reply,
-    Request,
+    ApiError, BodyDigest, BucketPath, CopiedObject, CopyPurpose, CopyRequest, Copying, GetRequest,
+    ObjectPath, PutRequest, ReadConditions, Reply, Request,
 };
 use trine_core::store::Store;
 use trine_s3::front::Front;
@@ -231,6 +233,44 @@ impl Node {
         }
     }
 
+    /// Copy, and hash as the edge does. `put` has told no digest, so that there is none to compute.
+    async fn copy(&self, from: &str, to: &str) {
+        let object = CopiedObject {
+            owner: Owner::default(),
+            attributes: None,
+            website_redirect: None,
+            tags: None,
+            checksum: Some(ChecksumAlgorithm::Crc32),
+            conditions: WriteConditions::default(),
+        };
+        let request = Request::Copy(CopyRequest {
+            source: path(from),
+            source_conditions: ReadConditions::default(),
+            path: path(to),
+            purpose: CopyPurpose::Object(Box::new(object)),
+        });
+        let mut exchange = self.front.open(request).unwrap();
+        let mut left = 0;
+        loop {
+            match soon(exchange.next()).await {
+                Some(FrontReply::Copying(Copying::Begun { length, hash: Some(_) })) => {
+                    left = length;
+                }
+                Some(FrontReply::Copying(Copying::Alive)) => {}
+                Some(FrontReply::Body(bytes)) => {
+                    let length = bytes.len() as u64;
+                    exchange.taken(length);
+                    left -= length;
+                    if left == 0 {
+                        exchange.body_end(BodyDigest::default());
+                    }
+                }
+                Some(FrontReply::Reply(Ok(Reply::Copied { .. }))) => return exchange.ended(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     async fn status(&self) -> Status {
         self.handle.status().await.unwrap()
     }
@@ -267,10 +307,14 @@ async fn three_processes_joined_by_sockets_serve_and_go_on_when_one_dies() {
     first.create_bucket().await;
     first.put("small", &small).await;
     second.put("large", &large).await;
+    third.copy("large", "copied").await;
+    third.copy("small", "small-copied").await;
     // Any node answers any request.
     for node in [&first, &second, &third] {
         assert_eq!(node.get("small").await, small);
         assert_eq!(node.get("large").await, large);
+        assert_eq!(node.get("copied").await, large);
+        assert_eq!(node.get("small-copied").await, small);
     }
     let status = second.status().await;
     assert_eq!(status.links.len(), 2);

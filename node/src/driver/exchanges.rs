@@ -44,7 +44,7 @@ impl Exchanges {
     pub(super) fn reply(&mut self, id: RequestId, reply: FrontReply) {
         let Some(exchange) = self.open.get(&id) else { return };
         let last = match &reply {
-            FrontReply::NeedBody(_) | FrontReply::Body(_) => false,
+            FrontReply::NeedBody(_) | FrontReply::Body(_) | FrontReply::Copying(_) => false,
             FrontReply::Reply(Ok(Reply::Object { .. })) => !exchange.body_follows,
             FrontReply::Reply(_)
             | FrontReply::BodyEnd

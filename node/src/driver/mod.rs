@@ -289,6 +289,7 @@ where
             }
             Effect::Halt { reason } => return self.halt(by, reason),
             Effect::NeedBody { id, bytes } => (id, FrontReply::NeedBody(bytes)),
+            Effect::Copying { id, copying } => (id, FrontReply::Copying(copying)),
             Effect::Reply { id, result } => (id, FrontReply::Reply(result)),
             Effect::BodyOut { id, bytes } => (id, FrontReply::Body(bytes)),
             Effect::BodyEnd { id } => (id, FrontReply::BodyEnd),

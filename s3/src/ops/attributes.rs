@@ -77,9 +77,14 @@ pub(super) fn attributes(headers: &HeaderMap) -> Result<Attributes, Failure> {
         content_disposition: text_of(headers, "content-disposition")?,
         cache_control: text_of(headers, "cache-control")?,
         expires: text_of(headers, "expires")?,
-        website_redirect: text_of(headers, "x-amz-website-redirect-location")?,
+        website_redirect: website_redirect(headers)?,
         user_metadata: user_metadata(headers)?,
     })
+}
+
+/// The redirect, which a copy takes from nowhere else.
+pub(super) fn website_redirect(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    text_of(headers, "x-amz-website-redirect-location")
 }
 
 fn text_of(headers: &HeaderMap, name: &str) -> Result<Option<String>, Failure> {

@@ -7,6 +7,7 @@
 mod attributes;
 mod buckets;
 mod completion;
+mod copy;
 mod listing;
 mod multipart;
 mod object_attributes;
@@ -49,6 +50,8 @@ enum Operation {
     ListV2,
     ListUploads,
     Put,
+    Copy,
+    CopyPart,
     Get,
     Head,
     Delete,
@@ -67,7 +70,8 @@ impl Operation {
         if let Some(probe) = probes::of(method, address, query) {
             return Some(Self::Probe(probe));
         }
-        if headers.contains_key("x-amz-copy-source") {
+        let copies = headers.contains_key("x-amz-copy-source");
+        if copies && (method != Method::PUT || address.key.is_empty()) {
             return None;
         }
         let upload = query.has("uploadId");
@@ -81,6 +85,8 @@ impl Operation {
             (false, true, "GET") if query.has("uploads") => Some(Self::ListUploads),
             (false, true, "GET") if query.get("list-type") == Some("2") => Some(Self::ListV2),
             (false, true, "GET") => Some(Self::List),
+            (false, false, "PUT") if copies && upload => Some(Self::CopyPart),
+            (false, false, "PUT") if copies => Some(Self::Copy),
             (false, false, "PUT") if upload => Some(Self::UploadPart),
             (false, false, "PUT") => Some(Self::Put),
             (false, false, "POST") if query.has("uploads") => Some(Self::CreateUpload),
@@ -236,6 +242,8 @@ impl Call {
             Operation::ListV2 => listing::list_v2(&self).await,
             Operation::ListUploads => listing::list_uploads(&self).await,
             Operation::Put => objects::put(&mut self).await,
+            Operation::Copy => copy::object(&mut self).await,
+            Operation::CopyPart => copy::part(&mut self).await,
             Operation::Get => objects::get(&self).await,
             Operation::Head => objects::head(&self).await,
             Operation::Delete => objects::delete(&self).await,

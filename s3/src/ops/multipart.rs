@@ -69,18 +69,24 @@ fn checksum_choice(headers: &HeaderMap) -> Result<Option<(ChecksumAlgorithm, boo
     Ok(Some((algorithm, full_object)))
 }
 
-fn upload_of(call: &Call) -> Result<Order, Failure> {
+/// The upload that a request names.
+pub(super) fn upload_of(call: &Call) -> Result<Order, Failure> {
     let id = call.query.get("uploadId").and_then(text::parse_upload_id);
     id.ok_or_else(|| trine_core::request::ApiError::NoSuchUpload.into())
+}
+
+/// The part that a request names.
+pub(super) fn part_number(call: &Call) -> Result<u16, Failure> {
+    let number = call.query.get("partNumber").and_then(|number| number.parse().ok());
+    number.filter(|number| (1..=PARTS_MAX).contains(number)).ok_or_else(|| {
+        invalid_argument("Part number must be an integer between 1 and 10000, inclusive")
+    })
 }
 
 /// UploadPart.
 pub(super) async fn upload_part(call: &mut Call) -> Result<Response, Failure> {
     attributes::check_built(&call.headers)?;
-    let number = call.query.get("partNumber").and_then(|number| number.parse().ok());
-    let number = number.filter(|number| (1..=PARTS_MAX).contains(number)).ok_or_else(|| {
-        invalid_argument("Part number must be an integer between 1 and 10000, inclusive")
-    })?;
+    let number = part_number(call)?;
     let length = objects::upload_length(call)?;
     let request = PartRequest {
         path: call.object()?,

@@ -16,6 +16,8 @@ pub mod client;
 #[cfg(test)]
 pub mod signing;
 
+mod copies;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -70,6 +72,7 @@ struct Bucket {
 
 enum Open {
     Body { request: Request, bytes: Vec<u8>, replies: mpsc::UnboundedSender<FrontReply> },
+    Copy(copies::Copy),
     Out { rest: Bytes, window: usize, replies: mpsc::UnboundedSender<FrontReply> },
 }
 
@@ -93,15 +96,19 @@ impl MemoryGateway {
                     let _ = replies.send(FrontReply::NeedBody(bytes.len() as u64));
                 }
             }
-            FrontCall::Event(GatewayEvent::BodyEnd { id, digest }) => {
-                if let Some(Open::Body { request, bytes, replies }) = self.open.remove(&id) {
+            FrontCall::Event(GatewayEvent::BodyEnd { id, digest }) => match self.open.remove(&id) {
+                Some(Open::Body { request, bytes, replies }) => {
                     let result = self.store(request, bytes.into(), digest);
                     let _ = replies.send(FrontReply::Reply(result));
                 }
-            }
+                Some(Open::Copy(copy)) => self.end_copy(copy, digest),
+                other => panic!("no body ends here: {}", other.is_some()),
+            },
             FrontCall::Event(GatewayEvent::BodyTaken { id, len }) => {
-                if let Some(Open::Out { window, .. }) = self.open.get_mut(&id) {
-                    *window += usize::try_from(len).unwrap();
+                match self.open.get_mut(&id) {
+                    Some(Open::Out { window, .. }) => *window += usize::try_from(len).unwrap(),
+                    Some(Open::Copy(copy)) => copy.more(len),
+                    _ => {}
                 }
                 self.pump(id);
             }
@@ -129,6 +136,7 @@ impl MemoryGateway {
     ) {
         let refused = match &request {
             Request::Put(put) => self.bucket(&put.path.bucket.name).err(),
+            Request::Copy(_) => return self.begin_copy(id, request, replies),
             Request::UploadPart(part) => {
                 (!self.uploads.contains_key(&part.upload)).then_some(ApiError::NoSuchUpload)
             }
@@ -235,6 +243,10 @@ impl MemoryGateway {
         let stored = bucket.objects.get(get.path.key.as_str()).ok_or(ApiError::NoSuchKey)?;
         let record = &stored.record;
         if get.conditions.if_match.as_ref().is_some_and(|tags| !tags.matches(&record.etag)) {
+            return Err(ApiError::PreconditionFailed);
+        }
+        let unmodified = get.conditions.if_unmodified_since;
+        if get.conditions.if_match.is_none() && unmodified.is_some_and(|at| record.modified > at) {
             return Err(ApiError::PreconditionFailed);
         }
         let same = get.conditions.if_none_match.as_ref();
@@ -350,7 +362,7 @@ impl MemoryGateway {
                 let page = Page { entries, truncated: rest.next().is_some() };
                 Ok(Reply::Parts { upload: Box::new(upload.record.clone()), page })
             }
-            Request::Put(_) | Request::UploadPart(_) => panic!("has a body"),
+            Request::Put(_) | Request::UploadPart(_) | Request::Copy(_) => panic!("has a body"),
             Request::ReplaceStore { .. } | Request::Directory | Request::Audit { .. } => {
                 panic!("no S3 request is that")
             }

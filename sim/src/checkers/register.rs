@@ -24,6 +24,18 @@ pub struct ValueFacts {
     pub etag: ETag,
     /// Its bytes.
     pub length: u64,
+    /// The tag that a copy of its bytes has.
+    pub content: ETag,
+    /// Whether the others are known.
+    pub known: bool,
+}
+
+impl ValueFacts {
+    /// Of a copy, until somebody has seen what it took.
+    pub const UNKNOWN: Self = {
+        let etag = ETag { md5: [0; 16], parts: 0 };
+        Self { etag, length: 0, content: etag, known: false }
+    };
 }
 
 /// What a read saw.
@@ -35,6 +47,8 @@ pub enum Seen {
     Value(ValueId),
     /// Some value with this tag and, if known, this length.
     Tagged(ETag, Option<u64>),
+    /// Some value whose bytes have this tag.
+    Content(ETag),
 }
 
 /// On what a write or delete depends.
@@ -227,23 +241,28 @@ impl<'a> Search<'a> {
     fn apply(&self, action: &Action, value: Option<ValueId>) -> Option<Option<ValueId>> {
         match action {
             Action::Write(new, condition, outcome) => {
-                match (self.holds(*condition, value), outcome) {
-                    (true, Outcome::Done | Outcome::Unknown) => Some(*new),
-                    (false, Outcome::Refused | Outcome::Unknown) => Some(value),
-                    (true, Outcome::Refused) | (false, Outcome::Done) => None,
+                let (can, cannot) = self.holds(*condition, value);
+                match outcome {
+                    Outcome::Done | Outcome::Unknown if can => Some(*new),
+                    Outcome::Refused | Outcome::Unknown if cannot => Some(value),
+                    _ => None,
                 }
             }
             Action::Read(seen) => self.fits(*seen, value).then_some(value),
         }
     }
 
-    fn holds(&self, condition: Condition, value: Option<ValueId>) -> bool {
-        match condition {
-            Condition::Always => true,
-            Condition::IfAbsent => value.is_none(),
-            Condition::IfPresent => value.is_some(),
-            Condition::IfTag(etag) => value.is_some_and(|value| self.facts(value).etag == etag),
-        }
+    /// Whether a condition can hold, and whether it can fail: both, if the value is not known.
+    fn holds(&self, condition: Condition, value: Option<ValueId>) -> (bool, bool) {
+        let facts = value.map(|value| self.facts(value));
+        let holds = match (condition, facts) {
+            (Condition::IfTag(_), Some(facts)) if !facts.known => return (true, true),
+            (Condition::Always, _) => true,
+            (Condition::IfAbsent, facts) => facts.is_none(),
+            (Condition::IfPresent, facts) => facts.is_some(),
+            (Condition::IfTag(etag), facts) => facts.is_some_and(|facts| facts.etag == etag),
+        };
+        (holds, !holds)
     }
 
     fn fits(&self, seen: Seen, value: Option<ValueId>) -> bool {
@@ -252,9 +271,15 @@ impl<'a> Search<'a> {
             (Seen::Value(seen), Some(value)) => seen == value,
             (Seen::Tagged(etag, length), Some(value)) => {
                 let facts = self.facts(value);
-                facts.etag == etag && length.is_none_or(|length| facts.length == length)
+                let fits = length.is_none_or(|length| facts.length == length);
+                !facts.known || facts.etag == etag && fits
             }
-            (Seen::Absent, Some(_)) | (Seen::Value(_) | Seen::Tagged(..), None) => false,
+            (Seen::Content(content), Some(value)) => {
+                let facts = self.facts(value);
+                !facts.known || facts.content == content
+            }
+            (Seen::Absent, Some(_)) => false,
+            (Seen::Value(_) | Seen::Tagged(..) | Seen::Content(_), None) => false,
         }
     }
 
@@ -310,7 +335,10 @@ mod tests {
 
     fn values() -> Vec<ValueFacts> {
         (0..64)
-            .map(|n| ValueFacts { etag: ETag { md5: [n; 16], parts: 0 }, length: u64::from(n) })
+            .map(|n| {
+                let (etag, length) = (ETag { md5: [n; 16], parts: 0 }, u64::from(n));
+                ValueFacts { etag, length, content: etag, known: n < 60 }
+            })
             .collect()
     }
 
@@ -430,6 +458,29 @@ mod tests {
         let facts = values()[1];
         assert!(is_good(&[put(1, 2, B), read(3, 4, Seen::Tagged(facts.etag, Some(1)))]));
         assert!(!is_good(&[put(1, 2, B), read(3, 4, Seen::Tagged(facts.etag, Some(2)))]));
+    }
+
+    #[test]
+    fn copied_bytes_must_have_been_there_while_the_copy_ran() {
+        let copy = |call, ret| read(call, ret, Seen::Content(values()[0].content));
+        assert!(is_good(&[put(1, 2, A), copy(3, 4), put(5, 6, B)]));
+        assert!(is_good(&[put(1, 2, A), put(3, 6, B), copy(4, 5)]));
+        assert!(!is_good(&[put(1, 2, A), put(3, 4, B), copy(5, 6)]));
+        assert!(!is_good(&[copy(1, 2), put(3, 4, A)]));
+    }
+
+    #[test]
+    fn a_value_that_nobody_has_seen_may_have_any_tag_but_is_there() {
+        let unseen = ValueId(63);
+        let (known, tag) = (values()[0].etag, Seen::Tagged(values()[1].etag, None));
+        assert!(is_good(&[put(1, 2, unseen), read(3, 4, tag)]));
+        assert!(!is_good(&[put(1, 2, unseen), read(3, 4, Seen::Absent)]));
+        for outcome in [Outcome::Done, Outcome::Refused] {
+            let swap = conditional(3, 4, B, Condition::IfTag(known), outcome);
+            assert!(is_good(&[put(1, 2, unseen), swap]));
+        }
+        let create = conditional(3, 4, B, Condition::IfAbsent, Outcome::Done);
+        assert!(!is_good(&[put(1, 2, unseen), create]));
     }
 
     #[test]

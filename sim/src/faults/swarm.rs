@@ -24,6 +24,11 @@ const LASTING: [FaultKind; 6] = [
 ];
 /// Kinds that came later: they are drawn by themselves, so that older seeds keep what they had.
 const LATER: [FaultKind; 2] = [FaultKind::StoreEmptied, FaultKind::StoreLate];
+/// Seeds of `regressions/` that failed before clients copied: they keep what they had.
+const BEFORE_COPIES: [u64; 16] = [
+    0x0, 0xc, 0x25, 0x65, 0x8a, 0xa7, 0xce, 0xda, 0x125, 0x13b, 0x13f, 0x141, 0x240, 0x304, 0x370,
+    0x55d_5296,
+];
 /// Kinds in which new stores take the slots of others.
 pub const REPLACING: [FaultKind; 2] = [FaultKind::ZoneReplaced, FaultKind::StoreWiped];
 
@@ -116,6 +121,8 @@ pub struct Swarm {
     pub small_disk: Option<(usize, u64)>,
     /// Whether one upload has a part as large as S3 asks of all but the last.
     pub large_part: bool,
+    /// Whether objects are copied.
+    pub copies: bool,
     /// A store that is started late, and when.
     pub late: Option<(usize, Nanos)>,
 }
@@ -183,6 +190,7 @@ impl Swarm {
             swarm.set(*draw.pick(&kinds), Frequency::Rare);
             swarm.gateways = swarm.gateways.max(2);
         }
+        swarm.copies = !BEFORE_COPIES.contains(&seed) && !Draw::new(seed, 7).one_in(3);
         swarm
     }
 
@@ -222,6 +230,7 @@ impl Swarm {
             body_max: 40_000,
             small_disk: None,
             large_part: false,
+            copies: false,
             late: None,
         }
     }

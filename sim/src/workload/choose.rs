@@ -5,6 +5,7 @@ use trine_core::request::{
     ByteRange, GetRequest, ListRequest, PutRequest, ReadConditions, Request,
 };
 
+use super::copy::origin;
 use super::upload::Upload;
 use super::{BUCKET, Intent, Job, PASSING_BUCKETS, Phase, Script, TENANT, Workload, bucket, owner};
 use crate::checkers::listing::Query;
@@ -50,6 +51,9 @@ impl Workload {
     }
 
     fn choose(&mut self, draw: &mut Draw) -> Job {
+        if self.copying && draw.one_in(5) {
+            return self.copy(draw);
+        }
         match draw.between(0, 99) {
             0..=27 => {
                 let (key, len) = (self.any_key(draw), self.any_len(draw));
@@ -102,12 +106,12 @@ impl Workload {
         condition: Condition,
         length_known: bool,
     ) -> Job {
-        let (value, bytes) = self.new_value(len);
+        let (value, bytes) = self.new_value(key, len);
         let request = Request::Put(PutRequest {
             path: self.path(key),
             owner: owner(),
             attributes: attributes(value),
-            tags: Vec::new(),
+            tags: self.first_tags(value),
             conditions: write_conditions(condition),
             length: length_known.then_some(len),
         });
@@ -141,13 +145,13 @@ impl Workload {
 
     fn create_upload(&mut self, key: usize) -> Job {
         // What the object will be is known when its parts are chosen; its name is given now.
-        let (value, _) = self.new_value(0);
+        let (value, _) = self.new_value(key, 0);
         self.bodies[value.0 as usize] = None;
         let request = Request::CreateUpload {
             path: self.path(key),
             owner: owner(),
             attributes: attributes(value),
-            tags: Vec::new(),
+            tags: self.first_tags(value),
             checksum: None,
         };
         Job { request, body: None, intent: Intent::CreateUpload { key, value } }
@@ -158,8 +162,13 @@ impl Workload {
         self.clients[client].1 = Script::Upload(Box::new(upload));
     }
 
+    /// What tells copies of a value apart from copies of others.
+    fn first_tags(&self, value: ValueId) -> Vec<(String, String)> {
+        if self.copying { origin(value) } else { Vec::new() }
+    }
+
     /// The anchor is never chosen.
-    fn any_key(&self, draw: &mut Draw) -> usize {
+    pub(super) fn any_key(&self, draw: &mut Draw) -> usize {
         let hot = usize::try_from(self.hot_keys).expect("there are few hot keys");
         if draw.one_in(2) { draw.index(hot) } else { draw.index(self.anchor()) }
     }
@@ -169,7 +178,7 @@ impl Workload {
         len.min(self.body_max)
     }
 
-    fn any_condition(&self, draw: &mut Draw, key: usize) -> Condition {
+    pub(super) fn any_condition(&self, draw: &mut Draw, key: usize) -> Condition {
         match draw.between(0, 9) {
             0..=1 => Condition::IfAbsent,
             2..=3 => self.any_tag(key),
@@ -255,7 +264,7 @@ pub(super) fn write_conditions(condition: Condition) -> WriteConditions {
 }
 
 /// Values are told apart by what stands here: empty bodies all have one tag.
-fn attributes(value: ValueId) -> Attributes {
+pub(super) fn attributes(value: ValueId) -> Attributes {
     let user_metadata = vec![("value".to_owned(), value.0.to_string())];
     Attributes { user_metadata, ..Attributes::default() }
 }

@@ -86,13 +86,18 @@ impl Workload {
                 if let Some(Ok(Reply::Upload(order))) = ending.reply {
                     let large = std::mem::take(&mut self.large_part);
                     let draw = &mut self.clients[client].0;
-                    let upload = Upload::plan(*key, *value, order, large, draw);
+                    let kind = (large, self.copying);
+                    let upload = Upload::plan(*key, *value, order, kind, draw);
                     self.begin_upload(client, upload);
                 }
             }
             // What is refused as nonsense is none: the operator makes no mistakes.
             Intent::ReplaceStore => {}
+            Intent::Copy { source, key, value, condition } => {
+                self.copied((*source, *key), *value, *condition, stamps, ending)?;
+            }
             Intent::Part { .. }
+            | Intent::CopyPart { .. }
             | Intent::ListParts
             | Intent::ListUploads
             | Intent::CompleteTooSmall
@@ -109,11 +114,12 @@ impl Workload {
     /// Buckets are registers too; the value says only that it exists.
     fn bucket_value(&mut self) -> ValueId {
         self.bodies.push(None);
-        self.history.add_value(ValueFacts { etag: ETag::default(), length: 0 })
+        let etag = ETag::default();
+        self.history.add_value(ValueFacts { etag, length: 0, content: etag, known: true })
     }
 
     /// Record a write or delete as what came of it.
-    fn write(
+    pub(super) fn write(
         &mut self,
         register: &str,
         value: Option<ValueId>,
@@ -133,7 +139,7 @@ impl Workload {
         Ok(())
     }
 
-    fn read(&mut self, register: &str, seen: Seen, stamps: Stamps) {
+    pub(super) fn read(&mut self, register: &str, seen: Seen, stamps: Stamps) {
         let action = Action::Read(seen);
         self.history.record(register, Operation { call: stamps.call, ret: stamps.ret, action });
     }
@@ -189,7 +195,7 @@ impl Workload {
     fn headed(&mut self, key: usize, stamps: Stamps, ending: &Ending) -> Result<(), String> {
         match &ending.reply {
             Some(Ok(Reply::Object { record, .. })) => {
-                let value = self.identify(key, record)?;
+                let value = self.identify(key, record, stamps)?;
                 self.read(&self.register(key), Seen::Value(value), stamps);
             }
             Some(Err(ApiError::NoSuchKey)) => {
@@ -211,7 +217,7 @@ impl Workload {
         let register = self.register(key);
         match &ending.reply {
             Some(Ok(Reply::Object { record, first, length, partial, .. })) => {
-                let value = self.identify(key, record)?;
+                let value = self.identify(key, record, stamps)?;
                 self.check_body(value, (*first, *length), ending)?;
                 if self.phase == (Phase::Verify { next: key }) && ending.body_whole {
                     let bytes = Bytes::copy_from_slice(&ending.body);
@@ -250,7 +256,12 @@ impl Workload {
     }
 
     /// Which value a record is of. Its tag and length must be that value's.
-    fn identify(&mut self, key: usize, record: &ObjectRecord) -> Result<ValueId, String> {
+    fn identify(
+        &mut self,
+        key: usize,
+        record: &ObjectRecord,
+        stamps: Stamps,
+    ) -> Result<ValueId, String> {
         let name = self.register(key);
         let metadata = &record.attributes.user_metadata;
         let id = match metadata.as_slice() {
@@ -259,6 +270,13 @@ impl Workload {
         };
         let id = id.ok_or_else(|| format!("{name}: metadata {metadata:?} was never written"))?;
         let facts = self.history.facts(id).ok_or_else(|| format!("{name}: no value {id:?}"))?;
+        if !facts.known {
+            self.found_out(id, record, stamps)?;
+        }
+        let facts = self.history.facts(id).ok_or_else(|| format!("{name}: no value {id:?}"))?;
+        if self.copying {
+            self.check_origin(id, facts, record)?;
+        }
         if (record.etag, record.length) != (facts.etag, facts.length) {
             return Err(format!(
                 "{name}: {id:?} has tag {} and {} bytes, it was written with {} and {}",
@@ -384,6 +402,16 @@ impl Workload {
                 }
                 upload.parts.insert(*number, (*etag, bytes.clone()));
             }
+            (
+                Intent::CopyPart { source, number, range },
+                Some(
+                    Ok(Reply::Copied { .. })
+                    | Err(ApiError::NoSuchKey | ApiError::InvalidRange { .. }),
+                ),
+            ) => {
+                let part = self.copied_part(*source, *range, stamps, ending)?;
+                upload.parts.extend(part.map(|part| (*number, part)));
+            }
             (Intent::ListParts, Some(Ok(Reply::Parts { page, .. }))) => {
                 let got: Vec<_> =
                     page.entries.iter().map(|part| (part.number, part.etag, part.length)).collect();
@@ -473,6 +501,7 @@ fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
     let upload = matches!(
         intent,
         Intent::Part { .. }
+            | Intent::CopyPart { .. }
             | Intent::ListParts
             | Intent::CompleteTooSmall
             | Intent::Complete { .. }
@@ -485,7 +514,10 @@ fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
         ApiError::NoSuchUpload => upload,
         ApiError::EntityTooSmall { .. } => matches!(intent, Intent::CompleteTooSmall),
         ApiError::NotModified { .. } => matches!(intent, Intent::Get { unless: Some(_), .. }),
-        ApiError::InvalidRange { .. } => matches!(intent, Intent::Get { range: Some(_), .. }),
+        ApiError::InvalidRange { .. } => matches!(
+            intent,
+            Intent::Get { range: Some(_), .. } | Intent::CopyPart { range: Some(_), .. }
+        ),
         ApiError::NoSuchKey
         | ApiError::PreconditionFailed
         | ApiError::SlowDown(_)

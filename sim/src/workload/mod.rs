@@ -7,6 +7,7 @@
 
 pub mod body;
 mod choose;
+mod copy;
 mod judge;
 pub use judge::Stamps;
 mod upload;
@@ -118,6 +119,17 @@ enum Intent {
         number: u16,
         bytes: Bytes,
     },
+    Copy {
+        source: usize,
+        key: usize,
+        value: ValueId,
+        condition: Condition,
+    },
+    CopyPart {
+        source: usize,
+        number: u16,
+        range: Option<(u64, u64)>,
+    },
     ListParts,
     ListUploads,
     /// Must be refused: a part that is not the last is too small.
@@ -169,6 +181,13 @@ pub struct Workload {
     large_part: bool,
     /// Bodies of values, by value; `None` until an upload is completed.
     bodies: Vec<Option<Bytes>>,
+    /// The values that were made for each key.
+    values_of: BTreeMap<usize, Vec<ValueId>>,
+    /// Copies that were asked for.
+    copies: BTreeMap<ValueId, copy::Asked>,
+    /// Whether there are any.
+    copying: bool,
+    late_reads: u32,
     /// The newest tag that anyone saw, by key: for compare-and-set.
     tags: BTreeMap<usize, ETag>,
     clients: Vec<(Draw, Script)>,
@@ -196,6 +215,10 @@ impl Workload {
             body_max: swarm.body_max,
             large_part: swarm.large_part,
             bodies: Vec::new(),
+            values_of: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            copying: swarm.copies,
+            late_reads: 0,
             tags: BTreeMap::new(),
             clients: (0..swarm.clients)
                 .map(|n| (Draw::new(seed, 100 + n as u64), Script::None))
@@ -238,11 +261,14 @@ impl Workload {
         self.bodies.len()
     }
 
-    fn new_value(&mut self, len: u64) -> (ValueId, Bytes) {
+    fn new_value(&mut self, key: usize, len: u64) -> (ValueId, Bytes) {
         let bytes = body::content(self.seed ^ ((self.bodies.len() as u64) << 32), len);
-        let facts = ValueFacts { etag: body::etag(&bytes), length: len };
+        let etag = body::etag(&bytes);
+        let facts = ValueFacts { etag, length: len, content: etag, known: true };
         self.bodies.push(Some(bytes.clone()));
-        (self.history.add_value(facts), bytes)
+        let value = self.history.add_value(facts);
+        self.values_of.entry(key).or_default().push(value);
+        (value, bytes)
     }
 
     fn path(&self, key: usize) -> ObjectPath {

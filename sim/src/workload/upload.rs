@@ -28,6 +28,7 @@ pub(super) struct Upload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Part { number: u16, len: u64 },
+    CopyPart { number: u16 },
     ListParts,
     ListUploads,
     CompleteTooSmall,
@@ -41,7 +42,7 @@ impl Upload {
         key: usize,
         value: ValueId,
         order: Order,
-        large: bool,
+        (large, copying): (bool, bool),
         draw: &mut Draw,
     ) -> Self {
         let mut steps = VecDeque::new();
@@ -57,6 +58,11 @@ impl Upload {
                 // Once more: the last commit wins.
                 steps.push_back(Step::Part { number: 3, len: draw.skewed(0, 5_000) });
             }
+        }
+        if copying && draw.one_in(2) {
+            // The last part, or in place of one.
+            let number = *draw.pick(&[3, 6, 8, 9, 12]);
+            steps.push_back(Step::CopyPart { number });
         }
         if draw.one_in(3) {
             steps.push_back(Step::ListParts);
@@ -113,6 +119,12 @@ impl Workload {
                     Request::UploadPart(PartRequest { path, upload: order, number, length });
                 Job { request, body: Some(bytes.clone()), intent: Intent::Part { number, bytes } }
             }
+            Step::CopyPart { number } => {
+                let mut draw = self.clients[client].0.clone();
+                let job = self.copy_part(&mut draw, upload.key, order, number);
+                self.clients[client].0 = draw;
+                job
+            }
             Step::ListParts => {
                 let list = ListPartsRequest { path, upload: order, after: 0, parts_max: 1_000 };
                 Job { request: Request::ListParts(list), body: None, intent: Intent::ListParts }
@@ -156,7 +168,8 @@ impl Workload {
             whole.extend_from_slice(bytes);
         }
         let tags: Vec<_> = parts.iter().map(|(_, etag, _)| *etag).collect();
-        let facts = ValueFacts { etag: body::upload_etag(&tags), length: whole.len() as u64 };
+        let (etag, length) = (body::upload_etag(&tags), whole.len() as u64);
+        let facts = ValueFacts { etag, length, content: body::etag(&whole), known: true };
         self.history.set_facts(upload.value, facts);
         self.bodies[upload.value.0 as usize] = Some(whole.freeze());
         // On a key that is fought over, some completions are conditional.

@@ -96,6 +96,8 @@ pub struct Counts {
     pub deletes_done: u64,
     /// Puts of whole objects that were done.
     pub puts_done: u64,
+    /// Copies of objects, and into parts, that were done.
+    pub copies_done: [u64; 2],
     /// Keys whose history was too entangled to judge.
     pub undecided: u64,
     /// How often the journals of the stores that serve at the end went round their rings, in all.
@@ -508,6 +510,7 @@ impl<M: Maker> World<M> {
                 self.trace.say(self.now, &self.machines[machine].name, "note", &text);
             }
             Effect::Reply { .. }
+            | Effect::Copying { .. }
             | Effect::NeedBody { .. }
             | Effect::BodyOut { .. }
             | Effect::BodyEnd { .. }

@@ -18,13 +18,18 @@ fn hunt(bug: Bug) -> String {
 #[test]
 fn correct_toys_pass_under_all_faults() {
     let mut hits = Hits::default();
+    let mut copies = [0, 0];
     for seed in 0..100 {
         let report = run_toy(seed, Bug::None);
         hits.add(&report.counts.hits);
         assert_eq!(report.failure, None, "{}", report.replay_line());
         assert!(report.counts.operations > 50, "seed {seed}: {}", report.counts.operations);
         assert_eq!(report.counts.undecided, 0);
+        for (sum, count) in copies.iter_mut().zip(report.counts.copies_done) {
+            *sum += count;
+        }
     }
+    assert!(copies.iter().all(|count| *count > 100), "of objects and parts: {copies:?}");
     // A toy keeps nothing behind its journal that could rot.
     let rot = [FaultKind::ByteRotted, FaultKind::SectorRotted];
     for kind in FaultKind::ALL.iter().filter(|kind| !rot.contains(kind)) {
@@ -76,6 +81,20 @@ fn wrong_range_is_found() {
 fn commit_of_a_cancelled_put_is_found() {
     let failure = hunt(Bug::CommitsCancelled);
     assert!(failure.contains("linearizable") || failure.contains("written with"), "{failure}");
+}
+
+#[test]
+fn a_copy_of_what_was_there_before_is_found() {
+    let failure = hunt(Bug::CopiesStale);
+    assert!(failure.contains("is not linearizable") && failure.contains("Content"), "{failure}");
+}
+
+#[test]
+fn a_copy_of_two_versions_is_found() {
+    let failure = hunt(Bug::CopiesTorn);
+    assert!(failure.contains("which no version of") || failure.contains("as in no version"));
+    let failure = hunt(Bug::CopiesOtherWords);
+    assert!(failure.contains("are of another version"), "{failure}");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use trine_core::object::{
     PART_BYTES_MIN, PartRecord, UploadRecord, WriteConditions,
 };
 use trine_core::request::{
-    ApiError, ByteRange, GetRequest, ListEntry, ListRequest, ListedObject, ListedUpload, Page,
-    Reply, Request,
+    ApiError, ByteRange, CopyHash, CopyPurpose, CopyRequest, Copying, GetRequest, ListEntry,
+    ListRequest, ListedObject, ListedUpload, Page, Reply, Request,
 };
 use trine_core::store::Observation;
 use trine_core::time::{Deadline, Duration, Instant, WallTime};
@@ -48,6 +48,12 @@ pub(super) enum Bug {
     CommitsCancelled,
     /// A delete is acknowledged and does nothing.
     KeepsDeleted,
+    /// A copy takes what was there before the last write.
+    CopiesStale,
+    /// A copy takes half of its bytes from what was there before the last write.
+    CopiesTorn,
+    /// A copy has the tags of what was there before the last write.
+    CopiesOtherWords,
     /// A store says that a write is durable without a sync.
     NoSync,
     /// A request is never answered.
@@ -56,11 +62,14 @@ pub(super) enum Bug {
     IgnoresFailedSync,
 }
 
+type Tags = Vec<(String, String)>;
+
 #[derive(Debug)]
 struct ToyUpload {
     key: ObjectKey,
     order: Order,
     attributes: Attributes,
+    tags: Tags,
     parts: BTreeMap<u16, (ETag, Bytes)>,
 }
 
@@ -98,7 +107,13 @@ impl Maker for Toy {
     }
 
     fn gateway(&self, config: GatewayConfig) -> ToyGateway {
-        ToyGateway { toy: self.clone(), config, puts: BTreeMap::new(), gets: BTreeMap::new() }
+        ToyGateway {
+            toy: self.clone(),
+            config,
+            puts: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            gets: BTreeMap::new(),
+        }
     }
 
     fn disk_emptied(&self, store: StoreId) {
@@ -226,6 +241,8 @@ pub(super) struct ToyGateway {
     toy: Toy,
     config: GatewayConfig,
     puts: BTreeMap<RequestId, (Request, BytesMut)>,
+    /// Copies that are being hashed.
+    copies: BTreeMap<RequestId, (CopyRequest, Tags, Bytes)>,
     /// Bytes that are still to go out.
     gets: BTreeMap<RequestId, Bytes>,
 }
@@ -247,11 +264,16 @@ impl GatewayMachine for ToyGateway {
                     assert_eq!(digest.md5, body::md5(&body), "the body came whole");
                     let mut model = self.toy.model.borrow_mut();
                     fx.reply(id, model.store(self.toy.bug, request, body.freeze()));
+                } else if let Some((copy, tags, bytes)) = self.copies.remove(&id) {
+                    assert_eq!(digest.md5, body::md5(&bytes), "it was hashed");
+                    let mut model = self.toy.model.borrow_mut();
+                    fx.reply(id, model.store_copy(self.toy.bug, copy, tags, bytes));
                 }
             }
             GatewayEvent::BodyTaken { id, .. } => self.feed(id, fx),
             GatewayEvent::Cancel { id } => {
                 self.gets.remove(&id);
+                self.copies.remove(&id);
                 if let Some((request, body)) = self.puts.remove(&id)
                     && self.toy.bug == Bug::CommitsCancelled
                 {
@@ -303,6 +325,19 @@ impl ToyGateway {
                     Err(error) => fx.reply(id, Err(error)),
                 }
             }
+            Request::Copy(copy) => match model.find_copied(bug, &copy) {
+                Ok((tags, bytes)) if model.operations.is_multiple_of(2) => {
+                    let hash = Some(CopyHash { checksum: None });
+                    let copying = Copying::Begun { length: bytes.len() as u64, hash };
+                    fx.push(Effect::Copying { id, copying });
+                    if !bytes.is_empty() {
+                        fx.push(Effect::BodyOut { id, bytes: bytes.clone() });
+                    }
+                    self.copies.insert(id, (copy, tags, bytes));
+                }
+                Ok((tags, bytes)) => fx.reply(id, model.store_copy(bug, copy, tags, bytes)),
+                Err(error) => fx.reply(id, Err(error)),
+            },
             Request::Head(get) => fx.reply(id, model.read(bug, &get).map(|(reply, _)| reply)),
             other => fx.reply(id, model.answer(bug, other)),
         }
@@ -329,8 +364,8 @@ impl Model {
         let etag = body::etag(&bytes);
         match request {
             Request::Put(put) => {
-                let (key, attributes) = (put.path.key, put.attributes);
-                self.put(bug, key, attributes, &put.conditions, etag, bytes)
+                let (key, words) = (put.path.key, (put.attributes, put.tags));
+                self.put(bug, key, words, &put.conditions, etag, bytes)
             }
             Request::UploadPart(part) => {
                 let upload = self.upload(part.upload)?;
@@ -345,7 +380,7 @@ impl Model {
         &mut self,
         bug: Bug,
         key: ObjectKey,
-        attributes: Attributes,
+        (attributes, tags): (Attributes, Tags),
         conditions: &WriteConditions,
         etag: ETag,
         bytes: Bytes,
@@ -363,7 +398,7 @@ impl Model {
             grants: Vec::new(),
             storage_class: 0,
             encryption: Bytes::new(),
-            tags: Vec::new(),
+            tags,
             lock: Lock::default(),
             attributes,
             body: Body::Inline,
@@ -373,6 +408,58 @@ impl Model {
             self.before.insert(key, before);
         }
         Ok(Reply::Put { etag, checksum: None })
+    }
+
+    /// Tags and bytes of the version that is copied.
+    fn find_copied(&self, bug: Bug, copy: &CopyRequest) -> Result<(Tags, Bytes), ApiError> {
+        let key = &copy.source.key;
+        let (record, bytes) = self.objects.get(key).ok_or(ApiError::NoSuchKey)?;
+        let (mut tags, mut bytes) = (record.tags.clone(), bytes.clone());
+        if let Some(Some((old, before))) = self.before.get(key) {
+            match bug {
+                Bug::CopiesStale => (tags, bytes) = (old.tags.clone(), before.clone()),
+                Bug::CopiesOtherWords => tags.clone_from(&old.tags),
+                Bug::CopiesTorn => {
+                    let at = bytes.len().min(before.len()) / 2;
+                    bytes = Bytes::from([&bytes[..at], &before[at..]].concat());
+                }
+                _ => {}
+            }
+        }
+        match copy.purpose {
+            CopyPurpose::Part { range: Some((first, last)), upload, .. } => {
+                if !self.uploads.iter().any(|it| it.order == upload) {
+                    return Err(ApiError::NoSuchUpload);
+                }
+                let length = bytes.len() as u64;
+                if last >= length {
+                    return Err(ApiError::InvalidRange { length });
+                }
+                let at = |number: u64| usize::try_from(number).expect("bodies are small");
+                Ok((tags, bytes.slice(at(first)..=at(last))))
+            }
+            _ => Ok((tags, bytes)),
+        }
+    }
+
+    fn store_copy(
+        &mut self,
+        bug: Bug,
+        copy: CopyRequest,
+        tags: Tags,
+        bytes: Bytes,
+    ) -> Result<Reply, ApiError> {
+        let (etag, modified) = (body::etag(&bytes), WallTime::UNIX_EPOCH);
+        match copy.purpose {
+            CopyPurpose::Part { upload, number, .. } => {
+                self.upload(upload)?.parts.insert(number, (etag, bytes));
+            }
+            CopyPurpose::Object(object) => {
+                let words = (object.attributes.unwrap_or_default(), tags);
+                self.put(bug, copy.path.key, words, &object.conditions, etag, bytes)?;
+            }
+        }
+        Ok(Reply::Copied { etag, checksum: None, modified })
     }
 
     fn check(
@@ -532,10 +619,10 @@ impl Model {
 
     fn answer_upload(&mut self, bug: Bug, request: Request) -> Result<Reply, ApiError> {
         match request {
-            Request::CreateUpload { path, attributes, .. } => {
+            Request::CreateUpload { path, attributes, tags, .. } => {
                 let order = self.order();
                 let parts = BTreeMap::new();
-                self.uploads.push(ToyUpload { key: path.key, order, attributes, parts });
+                self.uploads.push(ToyUpload { key: path.key, order, attributes, tags, parts });
                 Ok(Reply::Upload(order))
             }
             Request::AbortUpload { upload, .. } => {
@@ -555,9 +642,10 @@ impl Model {
                     whole.extend_from_slice(bytes);
                 }
                 let tags: Vec<_> = parts.iter().map(|(_, etag)| *etag).collect();
-                let (key, attributes) = (found.key.clone(), found.attributes.clone());
+                let key = found.key.clone();
+                let words = (found.attributes.clone(), found.tags.clone());
                 let etag = body::upload_etag(&tags);
-                let reply = self.put(bug, key, attributes, &conditions, etag, whole.freeze())?;
+                let reply = self.put(bug, key, words, &conditions, etag, whole.freeze())?;
                 self.uploads.retain(|other| other.order != upload);
                 Ok(reply)
             }

@@ -8,7 +8,7 @@ use crate::object::Body;
 use crate::request::{ApiError, AuditError, AuditPage, Reply};
 
 /// Fill a slot with another store, as the range does.
-fn replace(fake: &mut Fake, old: u64, new: u64) {
+pub(super) fn replace(fake: &mut Fake, old: u64, new: u64) {
     let slots = fake.map.zones.iter_mut().flat_map(|zone| &mut zone.slots);
     for store in slots.map(|slot| &mut slot.store).chain(&mut fake.map.voters) {
         if *store == StoreId(old) {

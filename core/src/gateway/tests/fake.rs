@@ -18,16 +18,16 @@ use crate::message::{
 };
 use crate::object::{
     Attributes, Body, BucketName, BucketRecord, ETag, NewBody, ObjectKey, ObjectRecord,
-    Owner as User, PartRef, WriteConditions,
+    Owner as User, PartRef, UploadRecord, WriteConditions,
 };
 use crate::range::OUTCOMES_PER_SESSION_MAX;
 use crate::range::command::{
-    AuditRow, AuditRows, Command, CommandBody, Origin, Read, ReadReply, ScanRequest, ScanStart,
-    Scanned,
+    AuditRow, AuditRows, Command, CommandBody, NewPart, Origin, Read, ReadReply, ScanRequest,
+    ScanStart, Scanned,
 };
 use crate::request::{
-    BodyDigest, BucketPath, ByteRange, GetRequest, ListEntry, ListedObject, ObjectPath, PutRequest,
-    ReadConditions, Reply,
+    BodyDigest, BucketPath, ByteRange, Copying, GetRequest, ListEntry, ListedObject, ObjectPath,
+    PutRequest, ReadConditions, Reply,
 };
 use crate::time::WallTime;
 
@@ -44,6 +44,7 @@ pub(super) struct Seen {
     pub(super) ended: bool,
     pub(super) failed: bool,
     pub(super) disconnected: bool,
+    pub(super) copying: Vec<Copying>,
 }
 
 pub(super) struct Fake {
@@ -85,6 +86,10 @@ pub(super) struct Fake {
     pub(super) outcomes: BTreeMap<(SessionId, CommitSequence), Outcome>,
     pub(super) nonces: BTreeMap<u128, SessionId>,
     pub(super) live: SessionId,
+    /// The next change of an object comes too late: another version was put.
+    pub(super) change_first: bool,
+    /// Uploads and their parts.
+    pub(super) uploads: BTreeMap<Order, (UploadRecord, BTreeMap<u16, PartRef>)>,
     pub(super) applied: u64,
     pub(super) scan_rows: usize,
 }
@@ -141,6 +146,8 @@ impl Fake {
             outcomes: BTreeMap::new(),
             nonces: BTreeMap::new(),
             live: SessionId(0),
+            change_first: false,
+            uploads: BTreeMap::new(),
             applied: 0,
             scan_rows: 1000,
         };
@@ -176,6 +183,9 @@ impl Fake {
                     let seen = self.seen.entry(id).or_default();
                     assert!(seen.reply.is_none(), "one reply");
                     seen.reply = Some(result);
+                }
+                Effect::Copying { id, copying } => {
+                    self.seen.entry(id).or_default().copying.push(copying);
                 }
                 Effect::NeedBody { id, bytes } => {
                     let seen = self.seen.entry(id).or_default();
@@ -418,6 +428,11 @@ impl Fake {
         Outcome::SessionOpened(session)
     }
 
+    /// The range clock: a second for each command.
+    pub(super) fn clock(&self) -> WallTime {
+        WallTime::from_millis(self.applied * 1000)
+    }
+
     pub(super) fn execute(&mut self, body: CommandBody) -> Outcome {
         self.applied += 1;
         let order = Order { index: LogIndex(self.applied), position: 0 };
@@ -432,6 +447,50 @@ impl Fake {
             CommandBody::DeleteBucket { name, .. } => {
                 self.buckets.remove(&name);
                 Outcome::Done
+            }
+            CommandBody::CopyObject { target, conditions, object } => {
+                let there = self.objects.get(&(target.bucket, target.key.as_str().to_owned()));
+                if let Err(rejection) =
+                    crate::range::hold(&conditions, there.map(|(record, _)| record))
+                {
+                    return Outcome::Rejected(rejection);
+                }
+                self.applied -= 1;
+                self.execute(CommandBody::PutObject { target, conditions, object })
+                    .dated(self.clock())
+            }
+            CommandBody::ChangeObject { target, version, attributes, tags, .. } => {
+                let modified = self.clock();
+                let key = (target.bucket, target.key.as_str().to_owned());
+                let other = core::mem::take(&mut self.change_first);
+                match self.objects.get_mut(&key) {
+                    Some((record, _)) if record.order == version && !other => {
+                        (record.attributes, record.tags) = (attributes, tags);
+                        (record.order, record.modified) = (order, modified);
+                        let (etag, checksum) = (record.etag, record.checksum.clone());
+                        Outcome::Copied { etag, checksum, modified }
+                    }
+                    _ => Outcome::Rejected(Rejection::OtherVersion),
+                }
+            }
+            CommandBody::CopyPart { upload, number, part, .. } => {
+                let Some((_, parts)) = self.uploads.get_mut(&upload) else {
+                    return Outcome::Rejected(Rejection::NoSuchUpload);
+                };
+                let NewPart { length, etag, checksum, body } = *part;
+                let blob = match body {
+                    NewBody::Blob(blob) => Some(blob),
+                    NewBody::Inline(_) => None,
+                };
+                parts.insert(number, PartRef { number, length, checksum: checksum.clone(), blob });
+                Outcome::Copied { etag, checksum, modified: self.clock() }
+            }
+            CommandBody::CreateUpload { target, owner, attributes, tags, checksum } => {
+                let initiated = self.clock();
+                let record = UploadRecord { order, initiated, owner, attributes, tags, checksum };
+                self.uploads.insert(order, (record, BTreeMap::new()));
+                let _ = target;
+                Outcome::Upload(order)
             }
             CommandBody::PutObject { target, object, .. } => {
                 if !self.buckets.values().any(|bucket| bucket.id == target.bucket) {
@@ -448,7 +507,14 @@ impl Fake {
                         (None, Body::Blobs(vec![PartRef { number, length, checksum, blob }]))
                     }
                 };
-                let record = record(order, object.length, body);
+                let record = ObjectRecord {
+                    modified: self.clock(),
+                    etag: object.etag,
+                    checksum: object.checksum,
+                    attributes: object.attributes,
+                    tags: object.tags,
+                    ..record(order, object.length, body)
+                };
                 let key = (target.bucket, target.key.as_str().to_owned());
                 self.objects.insert(key, (record, inline));
                 Outcome::Put { etag: object.etag, checksum: None, order }
@@ -471,6 +537,9 @@ impl Fake {
                 let found = self.objects.get(&(target.bucket, target.key.as_str().to_owned()));
                 ReadReply::Object(found.cloned().map(|(record, body)| (Box::new(record), body)))
             }
+            Read::Parts { upload, .. } => ReadReply::Parts(
+                self.uploads.get(&upload).map(|(it, _)| (Box::new(it.clone()), Vec::new(), false)),
+            ),
             Read::Scan(scan) => ReadReply::Scan(self.scan(&scan)),
             Read::Audit { after, limit } => {
                 let mut rows = self.objects.iter().map(|((_, key), (record, _))| AuditRow {

@@ -59,6 +59,9 @@ fn commands() -> Vec<Command> {
         CommandBody::AbortUpload { target: target(1, "key"), upload: order(1) },
         found(first_map()),
         replace(1, 7),
+        copied(put_blob(1, "key", 3, blob(1, 9))),
+        copied(put_part(1, "key", order(1), 2, 3, Some(blob(2, 9)))),
+        change(1, "key", order(1), 2),
     ];
     bodies.into_iter().map(|body| Command { origin: origin(1, 2, 1), body }).collect()
 }
@@ -134,7 +137,8 @@ fn messages_survive_the_round_trip_and_damage_never_panics() {
         value: Bytes::from_static(&[7; 20]),
     };
     let put = Outcome::Put { etag: etag(1), checksum: Some(checksum), order: order(5) };
-    for outcome in [rejected, put, Outcome::Done, Outcome::SessionOpened(SessionId(4))] {
+    let copied = put.clone().dated(WallTime::from_millis(77));
+    for outcome in [rejected, put, copied, Outcome::Done, Outcome::SessionOpened(SessionId(4))] {
         torture(&outcome, &mut rng);
     }
 }

@@ -156,6 +156,12 @@ impl Model {
         }
     }
 
+    /// Bucket, key and version of every object.
+    pub(super) fn versions(&self) -> Vec<(u64, String, Order)> {
+        let object = |(place, object): (&Place, &Object)| (place.0, place.1.clone(), object.order);
+        self.objects.iter().map(object).collect()
+    }
+
     /// Blobs that are referenced, and how often.
     pub(super) fn live_blobs(&self) -> BTreeMap<(Place, BlobId), u32> {
         let mut counts = BTreeMap::new();
@@ -275,6 +281,33 @@ impl Model {
                 };
                 self.objects.insert(place, new);
                 Ok(Outcome::Put { etag: object.etag, checksum: None, order })
+            }
+            CommandBody::CopyObject { target, conditions, object } => {
+                let (target, conditions) = (target.clone(), conditions.clone());
+                let put = CommandBody::PutObject { target, conditions, object: object.clone() };
+                self.effect(order, &put)?;
+                Ok(Outcome::Copied { etag: object.etag, checksum: None, modified: self.clock })
+            }
+            CommandBody::CopyPart { target, upload, number, part } => {
+                let (target, upload, number) = (target.clone(), *upload, *number);
+                let put = CommandBody::PutPart { target, upload, number, part: part.clone() };
+                self.effect(order, &put)?;
+                Ok(Outcome::Copied { etag: part.etag, checksum: None, modified: self.clock })
+            }
+            CommandBody::ChangeObject { target, version, conditions, tags, .. } => {
+                let place = self.bucket(target)?;
+                if tags.len() > 10 {
+                    return Err(Rejection::Malformed);
+                }
+                self.holds(&place, conditions)?;
+                let modified = self.clock;
+                match self.objects.get_mut(&place) {
+                    Some(object) if object.order == *version => {
+                        (object.order, object.modified) = (order, modified);
+                        Ok(Outcome::Copied { etag: object.etag, checksum: None, modified })
+                    }
+                    _ => Err(Rejection::OtherVersion),
+                }
             }
             CommandBody::DeleteObject { target, conditions } => {
                 let place = self.bucket(target)?;

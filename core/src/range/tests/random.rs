@@ -46,15 +46,22 @@ const DELIMITERS: [Option<&str>; 7] =
     [None, Some("/"), Some("b"), Some("\0"), Some("o/"), Some("語"), Some("+")];
 
 /// What a batch of histories must contain, or the test has lost its reach.
-const MUST_HAPPEN: [&str; 30] = [
+const MUST_HAPPEN: [&str; 37] = [
     "AbortUpload Done",
     "AbortUpload Rejected(NoSuchUpload",
+    "ChangeObject Copied",
+    "ChangeObject Rejected(Malformed",
+    "ChangeObject Rejected(OtherVersion",
+    "ChangeObject Rejected(PreconditionFailed",
     "CompleteUpload Put",
     "CompleteUpload Rejected(EntityTooSmall",
     "CompleteUpload Rejected(InvalidPart",
     "CompleteUpload Rejected(InvalidPartOrder",
     "CompleteUpload Rejected(NoSuchKey",
     "CompleteUpload Rejected(PreconditionFailed",
+    "CopyObject Copied",
+    "CopyObject Rejected(StaleEpoch",
+    "CopyPart Copied",
     "CreateBucket Done",
     "CreateBucket Rejected(BucketAlreadyExists",
     "CreateUpload Upload(Order",
@@ -172,8 +179,8 @@ impl World {
         let bucket_name = self.pick(&["one", "two", "six"]);
         self.tags += 1;
         let tag = self.tags;
-        match self.rng.below(103) {
-            100.. => self.map_change(),
+        match self.rng.below(111) {
+            100..=102 => self.map_change(),
             0..=2 => CommandBody::OpenSession {
                 gateway: GatewayId(self.rng.below(3)),
                 nonce: self.rng.below(4).into(),
@@ -190,8 +197,10 @@ impl World {
             }
             25..=36 => {
                 let (key, blob) = (self.key(), self.blob());
-                put_blob(bucket, key, tag, blob)
+                let put = put_blob(bucket, key, tag, blob);
+                if self.rng.chance(1, 3) { copied(put) } else { put }
             }
+            103..=110 => self.change(),
             37..=52 => CommandBody::DeleteObject {
                 target: target(bucket, self.key()),
                 conditions: self.conditions(),
@@ -206,7 +215,8 @@ impl World {
                     false => Some(self.blob()),
                 };
                 // Few tags, so that Complete often names the right one.
-                put_part(bucket, &key, upload, number, u64::from(number), blob)
+                let put = put_part(bucket, &key, upload, number, u64::from(number), blob);
+                if self.rng.chance(1, 4) { copied(put) } else { put }
             }
             81..=93 => {
                 let uploads = self.uploads.clone();
@@ -233,6 +243,31 @@ impl World {
                 let (bucket, key, upload) = self.pick(&uploads);
                 CommandBody::AbortUpload { target: target(bucket, &key), upload }
             }
+        }
+    }
+
+    /// Mostly of an object that is there, and mostly of the version that is there.
+    fn change(&mut self) -> CommandBody {
+        let versions = self.model.versions();
+        let there = !versions.is_empty() && self.rng.chance(9, 10);
+        let (bucket, key, mut version) =
+            if there { self.pick(&versions) } else { (1, self.key().to_owned(), Order::default()) };
+        if self.rng.chance(1, 5) {
+            version.position += 1;
+        }
+        let tags = usize::try_from(self.rng.below(12)).unwrap();
+        match change(bucket, &key, version, tags) {
+            CommandBody::ChangeObject { target, version, owner, attributes, tags, .. } => {
+                CommandBody::ChangeObject {
+                    target,
+                    version,
+                    conditions: self.conditions(),
+                    owner,
+                    attributes,
+                    tags,
+                }
+            }
+            other => other,
         }
     }
 

@@ -225,6 +225,58 @@ fn object_of_many_parts_is_read_whole_and_leaves_garbage_when_deleted() {
     ));
 }
 
+/// What is said of a version changes, and its bytes and references do not, wherever they are kept.
+#[test]
+fn a_version_that_is_changed_keeps_its_bytes_and_the_references_to_them() {
+    let garbage = |key: &Key| matches!(key, Key::Garbage { .. });
+    let found = |replica: &mut Replica| {
+        let read = Read::Object { target: target(1, "k"), with_body: true };
+        let ReadReply::Object(Some(found)) = replica.read(&read) else { panic!() };
+        found
+    };
+    // Inline; one blob; a list of parts in a row of its own.
+    for parts in [0, 1, 40_u16] {
+        let mut replica = with_bucket();
+        match parts {
+            0 => drop(replica.system(put(1, "k", 1))),
+            1 => drop(replica.system(put_blob(1, "k", 1, blob(1, 9)))),
+            _ => {
+                let upload = begin(&mut replica, "k");
+                for number in 1..=parts {
+                    let blob = blob(u64::from(number), PART_BYTES_MIN);
+                    replica.system(put_part(1, "k", upload, number, 1, Some(blob)));
+                }
+                let asked = (1..=parts).map(|number| (number, etag(1))).collect();
+                replica.system(complete(1, "k", upload, asked));
+            }
+        }
+        let (before, inline) = found(&mut replica);
+        let rows = replica.keys().len();
+        let other = Order { position: 9, ..before.order };
+        let outcome = replica.system(change(1, "k", other, 1));
+        assert_eq!(outcome, rejected(Rejection::OtherVersion));
+        assert_eq!(found(&mut replica), (before.clone(), inline.clone()));
+        let outcome = replica.system(change(1, "k", before.order, 1));
+        let (after, bytes) = found(&mut replica);
+        let (etag, modified) = (before.etag, after.modified);
+        assert_eq!(outcome, Outcome::Copied { etag, checksum: None, modified });
+        assert!(after.order > before.order);
+        assert_eq!((&after.body, &bytes, after.length), (&before.body, &inline, before.length));
+        assert_eq!(after.owner, owner("bob"));
+        assert_eq!(after.attributes.content_type.as_deref(), Some("text/html"));
+        assert_eq!(after.tags, [("0".to_owned(), String::new())]);
+        assert_eq!(replica.keys().len(), rows, "no row is left behind");
+        assert_eq!(replica.keys().into_iter().filter(garbage).count(), 0);
+        replica.system(delete(1, "k"));
+        let dead = replica.keys().into_iter().filter(garbage).count();
+        assert_eq!(dead, usize::from(parts), "each blob dies once");
+        assert_eq!(
+            replica.system(change(1, "k", after.order, 1)),
+            rejected(Rejection::OtherVersion)
+        );
+    }
+}
+
 #[test]
 fn list_passes_a_common_prefix_with_thousands_of_keys_in_one_call() {
     let mut replica = with_bucket();

@@ -322,6 +322,34 @@ pub(super) fn put_blob(bucket: u64, key: &str, tag: u64, blob: BlobRef) -> Comma
     }
 }
 
+/// The command that says of a copy what this says of a body.
+pub(super) fn copied(body: CommandBody) -> CommandBody {
+    match body {
+        CommandBody::PutObject { target, conditions, object } => {
+            CommandBody::CopyObject { target, conditions, object }
+        }
+        CommandBody::PutPart { target, upload, number, part } => {
+            CommandBody::CopyPart { target, upload, number, part }
+        }
+        other => panic!("{other:?} puts nothing"),
+    }
+}
+
+/// Other words about a version: new tags.
+pub(super) fn change(bucket: u64, key: &str, version: Order, tags: usize) -> CommandBody {
+    CommandBody::ChangeObject {
+        target: target(bucket, key),
+        version,
+        conditions: WriteConditions::default(),
+        owner: owner("bob"),
+        attributes: Attributes {
+            content_type: Some("text/html".to_owned()),
+            ..Attributes::default()
+        },
+        tags: (0..tags).map(|tag| (tag.to_string(), String::new())).collect(),
+    }
+}
+
 pub(super) fn delete(bucket: u64, key: &str) -> CommandBody {
     CommandBody::DeleteObject {
         target: target(bucket, key),
