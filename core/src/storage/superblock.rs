@@ -9,7 +9,7 @@
 //!
 //! What a copy says must hold as long as that copy may be the best one that is left. So the space
 //! before a new tail is used again only when the update with it is durable in all copies
-//! ([`SuperblockWriter::durable_sequence`]); until then an older copy may send recovery to the older
+//! (`SuperblockWriter::durable_sequence`); until then an older copy may send recovery to the older
 //! tail, and finds all there.
 
 use core::fmt;

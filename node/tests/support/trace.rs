@@ -122,8 +122,9 @@ impl Trace {
         self.durable_before(file, data, marker).unwrap_or_else(|fault| panic!("{fault}"));
     }
 
-    /// Whether bytes which contain `data` were written to `file`, and a `fdatasync` of the same
-    /// descriptor began after that and ended, all before `marker` was told; else what was amiss.
+    /// Whether bytes which contain `data` were written to `file`, and a `fdatasync` of the file, by
+    /// whatever descriptor, began after that and ended, all before `marker` was told; else what was amiss.
+    /// (`fsync(2)`: all modified data of the file referred to by the descriptor.)
     pub(crate) fn durable_before(
         &self,
         file: &Path,
@@ -141,11 +142,10 @@ impl Trace {
         if write.ended >= told.began {
             return Err(format!("{marker:?} is told before {data:?} is written"));
         }
-        let sync = self.calls.iter().find(|call| {
-            call.name == "fdatasync"
-                && call.descriptor() == write.descriptor()
-                && call.began > write.ended
-        });
+        let sync = self
+            .calls
+            .iter()
+            .find(|call| call.name == "fdatasync" && call.is_on(file) && call.began > write.ended);
         let sync = sync.ok_or_else(|| format!("{} is never synced after", file.display()))?;
         if sync.ended >= told.began {
             return Err(format!("{marker:?} is told before {data:?} is synced"));

@@ -19,7 +19,7 @@
 //! last frame of a burst; the superblock, at each start, of what recovery found.
 //!
 //! The journal is a ring. Where it begins (its *tail*) stands in the superblock, and moves up when a
-//! checkpoint is durable ([`Journal::give_up_before`]): records that say what those before said, as far
+//! checkpoint is durable (`Journal::give_up_before`): records that say what those before said, as far
 //! as it still counts.
 //!
 //! Left to others: what records mean; making checkpoints, and saying what they leave needed.

@@ -332,7 +332,9 @@ fn an_entry_that_is_written_again_replaces_nothing() {
 fn entries_that_were_written_again_are_the_log_once_their_first_places_are_given_up() {
     for old in [None, Some(9..=12), Some(11..=12)] {
         let mut gathered = gathered_from(4096);
-        entries(&mut gathered, old.unwrap_or(1..=0));
+        if let Some(old) = old {
+            entries(&mut gathered, old);
+        }
         (9..=12).for_each(|index| gathered.record(again(index, 1), AT, false));
         gathered.record(entry(13, 2), AT, false);
         for record in checkpoint(8, 1) {
