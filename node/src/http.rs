@@ -102,7 +102,7 @@ impl Stopped {
 
 /// Serve connections until `stopped`, then let requests in progress finish for as long as `patience`
 /// says. At most `connections_max` at a time: more wait in the kernel's backlog. Each costs two tasks'
-/// memory, and up to [`BUFFER_MAX`].
+/// memory, and up to `BUFFER_MAX`.
 ///
 /// Returns the number of connections that were still busy after that.
 pub async fn serve<R, S, B>(

@@ -8,7 +8,7 @@
 //! [`runtime`] (the outside world and its tokio implementation) → [`transport`] (links to other
 //! processes) → [`driver`] (the loop of the core's calling contract) → [`http`], [`ready`] → [`config`],
 //! [`files`], [`data`] (settings and what is in the data directory) → [`hosting`] (the stores of a
-//! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop). [`bench`] stands beside all
+//! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop). [`mod@bench`] stands beside all
 //! of it: it is a client, which shares nothing with the server but the command line.
 //!
 //! # What is deliberately absent

@@ -60,6 +60,12 @@ impl OpenedRange {
         Self { suspect, ..Self::default() }
     }
 
+    /// Whether the replica may have told others something: it has a term, a vote, an entry or rows.
+    pub(crate) fn has_promised(&self) -> bool {
+        let has_rows = self.flushed > LogIndex(0) || self.damaged;
+        self.hard_state != HardState::default() || self.last_index > LogIndex(0) || has_rows
+    }
+
     /// The log begins after this entry: it is replaced up to there, and all of it if it is another one.
     fn starts_after(&mut self, index: LogIndex, term: Term, membership: Option<Membership>) {
         let first_behind = self.terms.partition_point(|(first, _)| *first <= index.next());

@@ -32,7 +32,9 @@
 //! *Who missed the end of it* (it said "blank" and was cut off, the others have begun) hears its own
 //! birth among those that the others began with: it has promised nothing on this disk, and none before
 //! it did, or they would not have agreed to it. It goes on trusted, and the cluster does not depend on
-//! the others' being whole.
+//! the others' being whole. A disk that is distrusted may have been set back to before it began, with
+//! its birth: it goes on with a suspect log. (It agrees with others that are blank, for none of them
+//! would be, had it promised anything.)
 
 use std::collections::BTreeMap;
 
@@ -66,6 +68,8 @@ enum State {
         said: BTreeMap<StoreId, Births>,
         /// Somebody who knows of a beginning without this disk.
         emptied: Option<StoreId>,
+        /// The disk is distrusted: it may have begun, and have been set back since.
+        doubted: bool,
         /// The others do not know yet what this one knows.
         news: bool,
     },
@@ -78,7 +82,8 @@ enum State {
 }
 
 impl Founding {
-    /// As the disk says. `has_log`: it has something of the root range's log, or of its table.
+    /// As the disk says. `has_promised`: it has a term, a vote, an entry or rows of the root range.
+    /// `doubted`: it is distrusted; that alone is no promise.
     ///
     /// # Errors
     /// If the configuration has more first voters than a superblock has room for.
@@ -86,7 +91,8 @@ impl Founding {
         config: &StoreConfig,
         birth: DiskBirth,
         founders: [DiskBirth; FOUNDERS_MAX],
-        has_log: bool,
+        has_promised: bool,
+        doubted: bool,
     ) -> Result<Self, String> {
         let own = config.store;
         let voters = config.map.voters.clone();
@@ -98,11 +104,11 @@ impl Founding {
         let known: Births = known.collect();
         let state = if !voters.contains(&own) {
             State::Outside
-        } else if has_log || !known.is_empty() || birth.0 == 0 {
+        } else if has_promised || !known.is_empty() || birth.0 == 0 {
             State::Begun(known)
         } else {
             let births = BTreeMap::from([(own, birth)]);
-            State::Blank { births, said: BTreeMap::new(), emptied: None, news: true }
+            State::Blank { births, said: BTreeMap::new(), emptied: None, doubted, news: true }
         };
         Ok(Self { own, founders: voters, birth, state })
     }
@@ -137,7 +143,7 @@ impl Founding {
 
     /// What another store says, whose hello is believed.
     pub(super) fn hear(&mut self, from: StoreId, beginning: &Beginning) {
-        let State::Blank { births, said, emptied, news } = &mut self.state else { return };
+        let State::Blank { births, said, emptied, doubted, news } = &mut self.state else { return };
         match beginning {
             Beginning::Unknown => {}
             Beginning::Blank(told) => {
@@ -151,7 +157,7 @@ impl Founding {
             Beginning::Begun(told) => {
                 let told: Births = told.iter().copied().collect();
                 let of_all = self.founders.iter().all(|id| told.contains_key(id));
-                if of_all && told.get(&self.own) == Some(&self.birth) {
+                if of_all && told.get(&self.own) == Some(&self.birth) && !*doubted {
                     self.state = State::Agreed { births: told, asked: false };
                 } else {
                     *emptied = Some(from);

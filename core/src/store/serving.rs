@@ -144,9 +144,10 @@ impl Serving {
         };
         let mut replicas = BTreeMap::new();
         let recovered = opened.ranges.remove(&ROOT_RANGE);
-        let has_log = recovered.is_some();
-        let founding = Founding::new(&host.config, opened.birth, opened.founders, has_log)?;
-        if has_log || (founding.is_founder() && !founding.is_blank()) {
+        let has_promised = recovered.as_ref().is_some_and(OpenedRange::has_promised);
+        let (birth, founders) = (opened.birth, opened.founders);
+        let founding = Founding::new(&host.config, birth, founders, has_promised, host.doubted)?;
+        if !founding.is_blank() && (recovered.is_some() || founding.is_founder()) {
             let recovered = recovered.unwrap_or_default();
             let mut replica = Replica::new(now, ROOT_RANGE, &mut host, recovered);
             replica.start(now, &mut host, fx)?;

@@ -10,7 +10,7 @@ fn store(own: StoreId, birth: u64, begun: Births) -> Founding {
     let founders = ALL.to_vec();
     let state = if begun.is_empty() {
         let births = BTreeMap::from([(own, DiskBirth(birth))]);
-        State::Blank { births, said: BTreeMap::new(), emptied: None, news: true }
+        State::Blank { births, said: BTreeMap::new(), emptied: None, doubted: false, news: true }
     } else {
         State::Begun(begun)
     };
@@ -100,6 +100,31 @@ fn a_disk_with_which_the_cluster_began_goes_on_and_another_does_not() {
     let mut blank = store(ALL[0], 1, Births::new());
     blank.hear(ALL[1], &Beginning::Begun(vec![(ALL[0], DiskBirth(1))]));
     assert!(emptied(&blank));
+}
+
+/// An older image of the disk has its birth too.
+#[test]
+fn a_distrusted_disk_agrees_with_blank_ones_and_is_suspect_beside_others() {
+    let doubted = |place: usize, birth| {
+        let mut store = store(ALL[place], birth, Births::new());
+        let State::Blank { doubted, .. } = &mut store.state else { unreachable!() };
+        *doubted = true;
+        store
+    };
+    let mut back = doubted(0, 1);
+    tell(&store(ALL[1], 2, births([1, 2, 3])), &mut back);
+    assert!(emptied(&back));
+    let (mut a, mut b, mut c) =
+        (doubted(0, 1), store(ALL[1], 2, Births::new()), store(ALL[2], 3, Births::new()));
+    for _ in 0..2 {
+        tell(&b, &mut a);
+        tell(&c, &mut a);
+        tell(&a, &mut b);
+        tell(&c, &mut b);
+        tell(&a, &mut c);
+        tell(&b, &mut c);
+    }
+    assert_eq!([&a, &b, &c].map(agreed), [Some(&births([1, 2, 3])); 3]);
 }
 
 #[test]
