@@ -74,7 +74,9 @@ impl Parts {
         let start = self.checkpoints.start(range);
         let now = self.journal.span_after(range, start);
         let is_as_it_was = |now: &Span| (now.last, now.place) == (span.last, span.place);
-        if now.as_ref().is_some_and(is_as_it_was) {
+        // A state that is being put into place makes the log void.
+        let stays = self.checkpoints.installing.is_none();
+        if stays && now.as_ref().is_some_and(is_as_it_was) {
             entries.retain(|entry| entry.index > start);
             self.last_ticket = self.journal.append_again(range, entries);
             self.carried_logs += 1;

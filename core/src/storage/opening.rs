@@ -350,11 +350,16 @@ impl Gathered {
             Record::Entry { range, entry } => {
                 self.entry(range, &entry, location);
             }
-            Record::EntryAgain { range, entry } => match self.range(range).term_at(entry.index) {
-                None => self.entry(range, &entry, location),
-                Some(term) if term == entry.term => {}
-                Some(_) => self.cannot_read("entry", &"it is another than before", location),
-            },
+            Record::EntryAgain { range, entry } => {
+                let opened = self.range(range);
+                match opened.term_at(entry.index) {
+                    // A state was put into place since.
+                    None if opened.begins && entry.index <= opened.base_index => {}
+                    None => self.entry(range, &entry, location),
+                    Some(term) if term == entry.term => {}
+                    Some(_) => self.cannot_read("entry", &"it is another than before", location),
+                }
+            }
             Record::Suspect { range: NO_RANGE, number } => {
                 self.distrust(Incarnation(number));
                 self.edits_in_doubt = true;

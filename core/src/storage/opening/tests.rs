@@ -329,6 +329,17 @@ fn an_entry_that_is_written_again_replaces_nothing() {
 }
 
 #[test]
+fn an_entry_that_is_written_again_behind_a_state_that_has_it_says_nothing() {
+    let mut gathered = gathered();
+    entries(&mut gathered, 1..=3);
+    gathered.record(installation(), AT, false);
+    gathered.record(again(3, 1), AT, false);
+    gathered.record(entry(10, 2), AT, false);
+    assert_eq!(log_of(&gathered), (9, 2, vec![(10, 2)], 10));
+    assert_eq!(gathered.unreadable, None);
+}
+
+#[test]
 fn entries_that_were_written_again_are_the_log_once_their_first_places_are_given_up() {
     for old in [None, Some(9..=12), Some(11..=12)] {
         let mut gathered = gathered_from(4096);
