@@ -18,7 +18,7 @@ pub(crate) fn strace(log: &Path, program: &Path) -> Command {
         "this test needs strace: install it (apt-get install strace, dnf install strace)"
     );
     let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-qq", "-s", "4096", "-e", &format!("trace={CALLS}"), "-o"]);
+    command.args(["-f", "-y", "-qq", "-s", "16384", "-e", &format!("trace={CALLS}"), "-o"]);
     command.arg(log).arg(program);
     command
 }
