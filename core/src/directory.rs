@@ -50,6 +50,12 @@ pub enum Standing {
 }
 
 impl SessionsView {
+    /// How many sessions are over.
+    pub fn ended(&self) -> u64 {
+        // The first id is 1.
+        self.next.0.saturating_sub(1).saturating_sub(self.live.len() as u64)
+    }
+
     /// What this table says of `session`.
     pub fn standing(&self, session: SessionId) -> Standing {
         if session >= self.next {
@@ -187,6 +193,7 @@ mod tests {
     #[test]
     fn sessions_live_are_fenced_or_unknown() {
         let sessions = directory().sessions;
+        assert_eq!((sessions.ended(), SessionsView::default().ended()), (6, 0));
         assert_eq!(sessions.standing(SessionId(5)), Standing::Live);
         for fenced in [0, 3, 4, 6, 7] {
             assert_eq!(sessions.standing(SessionId(fenced)), Standing::Fenced);

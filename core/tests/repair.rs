@@ -474,6 +474,24 @@ fn a_session_that_is_over_is_refused_at_every_store() {
     }
 }
 
+/// A copy that was lost on its way, by a gateway that died before it could say so.
+#[test]
+fn when_a_session_ends_what_its_gateway_left_undone_is_found() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let session = cluster.open_session(1);
+    for to in 1..=2 {
+        cluster.run_until("compared", |cluster| (1..=3).all(|id| cluster.is_whole(id)));
+        assert_eq!(cluster.write(to, session, 0), Ok(()));
+    }
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(cluster.check(3, session, 0), Err(ChunkError::Missing), "nobody knows");
+    // The gateway's next life ends the session of the one before.
+    cluster.open_session(2);
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(cluster.check(3, session, 0), cluster.check(1, session, 0));
+    assert!(cluster.check(3, session, 0).is_ok());
+}
+
 #[test]
 fn a_store_that_cannot_reach_a_voter_lets_new_sessions_wait_and_then_refuses() {
     let mut cluster = Cluster::new(&[1, 2, 3]);

@@ -82,6 +82,8 @@ impl Blocks {
 #[derive(Debug, Default)]
 pub(super) struct Repair {
     epoch: MapEpoch,
+    /// As many sessions are known to be over.
+    sessions_ended: u64,
     owners: Owners,
     blocks: Blocks,
     queue: Queue,
@@ -95,6 +97,12 @@ impl Repair {
         if self.epoch != host.map().epoch {
             self.epoch = host.map().epoch;
             self.compare.map_changed(now.instant, host);
+        }
+        let ended = host.directory.held().map_or(0, |held| held.sessions.ended());
+        if ended > self.sessions_ended {
+            // A gateway that is gone cannot say any more which copies it could not make.
+            self.sessions_ended = ended;
+            self.compare.doubt(now.instant, None);
         }
         let Self { owners, blocks, queue, compare, answering, .. } = self;
         compare.drive(now, queue, owners, blocks, host, fx);
