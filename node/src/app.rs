@@ -30,6 +30,7 @@ use crate::files;
 use crate::hosting::{Absent, HostError, Hosting, Place};
 use crate::http::{self, Patience, StopSwitch};
 use crate::runtime::{Listener, Runtime};
+use crate::tls::{Tls, TlsError};
 use crate::transport::{self, PeerCall, Transport, TransportConfig, TransportError};
 
 /// Long enough for the bodies of a burst to go; short enough that a client that retries does so in time.
@@ -63,6 +64,7 @@ pub struct Process<R: Runtime> {
     runtime: R,
     listener: R::Listener,
     address: SocketAddr,
+    tls: Option<Tls>,
     driver: Driver<R, Store, Gateway>,
     root_key: RootKey,
     admin: Arc<Admin<R>>,
@@ -111,6 +113,8 @@ impl<R: Runtime> Process<R> {
             None => all_in_one(&runtime, config, address)?,
             Some(plan) => node(&runtime, config, plan).await?,
         };
+        let open_tls = |source| Tls::open(&runtime, source, address.ip());
+        let tls = config.tls.clone().map(open_tls).transpose()?;
         let Setup { cluster, map, places, who, mut data, transport, .. } = setup;
         let hosting = Hosting::new(
             runtime.clone(),
@@ -148,6 +152,7 @@ impl<R: Runtime> Process<R> {
             runtime,
             listener,
             address,
+            tls,
             driver,
             root_key,
             admin,
@@ -201,7 +206,8 @@ impl<R: Runtime> Process<R> {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let connections_max = self.connections_max;
-        let Self { runtime, listener, address, driver, admin, socket, calls, data, .. } = self;
+        let Self { runtime, listener, address, tls, driver, admin, socket, .. } = self;
+        let (calls, data) = (self.calls, self.data);
         let (ended_sender, mut ended) = oneshot::channel();
         drive(Box::pin(async move {
             // Who waits for the end may be gone.
@@ -212,8 +218,13 @@ impl<R: Runtime> Process<R> {
         let stopped_too = stopped.clone();
         let (served_sender, served) = oneshot::channel();
         let patience = Patience::new(GRACE);
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        if let Some(tls) = tls {
+            runtime.spawn("certificates", tls.keep(runtime.clone(), stopped.clone()));
+        }
+        let own = runtime.clone();
         let server =
-            http::serve(runtime.clone(), listener, service, stopped, patience, connections_max);
+            http::serve(own, listener, acceptor, service, stopped, patience, connections_max);
         runtime.spawn("http server", async move {
             // Likewise.
             let _ = served_sender.send(server.await);
@@ -483,6 +494,8 @@ pub enum AppError {
     Data(DataError),
     /// A disk cannot be opened, or its machine not be made.
     Store(HostError),
+    /// The endpoint has no certificate.
+    Tls(TlsError),
     /// Links to peers cannot be made.
     Transport(TransportError),
     /// The admin socket cannot be made.
@@ -516,6 +529,12 @@ impl From<HostError> for AppError {
     }
 }
 
+impl From<TlsError> for AppError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
 impl From<TransportError> for AppError {
     fn from(error: TransportError) -> Self {
         Self::Transport(error)
@@ -535,6 +554,7 @@ impl fmt::Display for AppError {
             }
             Self::Data(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
+            Self::Tls(error) => write!(f, "no TLS: {error}"),
             Self::Transport(error) => error.fmt(f),
             Self::Admin { path, error } => write!(
                 f,

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use trine_node::app::Announcement;
 use trine_node::config::{Config, RootKey, SecretPlace};
+use trine_node::tls::{CA_NAME, TlsSource};
 
 /// Print where the endpoint is and what to paste to use it.
 pub(crate) fn print(announcement: &Announcement, config: &Config, key: &RootKey) {
@@ -14,7 +15,18 @@ pub(crate) fn print(announcement: &Announcement, config: &Config, key: &RootKey)
 }
 
 fn text(announcement: &Announcement, config: &Config, key: &RootKey) -> String {
-    let endpoint = format!("http://{}", announcement.address);
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let endpoint = format!("{scheme}://{}", announcement.address);
+    // Clients do not know a CA of our own.
+    let (ca, trust) = match &config.tls {
+        Some(TlsSource::PrivateCa { directory, .. }) => {
+            let ca = directory.join(CA_NAME);
+            let absolute = std::path::absolute(&ca).unwrap_or_else(|_| ca.clone());
+            let trust = format!("\x20 export AWS_CA_BUNDLE={}\n", absolute.display());
+            (format!("\x20 private CA  {}\n", ca.display()), trust)
+        }
+        _ => (String::new(), String::new()),
+    };
     let who = match &config.node {
         None => "three zones, one process".to_owned(),
         Some(plan) => {
@@ -47,12 +59,14 @@ fn text(announcement: &Announcement, config: &Config, key: &RootKey) -> String {
          \x20 access key  {access}\n\
          \x20 secret key  {secret}\n\
          \x20 data        {data}\n\
+         {ca}\
          \n\
          To use it, paste:\n\
          \n\
          \x20 export AWS_ACCESS_KEY_ID={access}\n\
          \x20 export AWS_SECRET_ACCESS_KEY={export}\n\
          \x20 export AWS_DEFAULT_REGION={region}\n\
+         {trust}\
          \x20 aws --endpoint-url {endpoint} s3 mb s3://demo\n\
          \x20 aws --endpoint-url {endpoint} s3 cp README.md s3://demo/\n\
          \x20 aws --endpoint-url {endpoint} s3 ls s3://demo/\n\

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant as OsInstant};
@@ -16,14 +16,17 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use trine_core::time::Instant;
 
 use crate::runtime::{Runtime, accept_within};
 
 mod linger;
 mod progress;
+mod secure;
 mod version;
 
 use linger::Lingering;
@@ -100,7 +103,7 @@ impl Stopped {
     }
 }
 
-/// Serve connections until `stopped`, then let requests in progress finish for as long as `patience`
+/// Serve connections, with TLS if there is what makes it, until `stopped`, then let requests in progress finish for as long as `patience`
 /// says. At most `connections_max` at a time: more wait in the kernel's backlog. Each costs two tasks'
 /// memory, and up to `BUFFER_MAX`.
 ///
@@ -108,6 +111,7 @@ impl Stopped {
 pub async fn serve<R, S, B>(
     runtime: R,
     mut listener: R::Listener,
+    tls: Option<TlsAcceptor>,
     service: S,
     mut stopped: Stopped,
     patience: Patience,
@@ -129,7 +133,8 @@ where
             Ok((stream, _peer)) => {
                 let (stream, moves) = Counted::new(stream);
                 let stream = Lingering::new(stream, &runtime, stopped.clone());
-                let connection = connection(&runtime, stream, service.clone(), stopped.clone());
+                let (tls, service, stopped) = (tls.clone(), service.clone(), stopped.clone());
+                let connection = connection(&runtime, stream, tls, service, stopped);
                 let stalled = moves.stalled(runtime.clone(), patience.stall);
                 runtime.spawn("http connection", async move {
                     tokio::select! {
@@ -161,6 +166,7 @@ where
 fn connection<R, T, S, B>(
     runtime: &R,
     stream: T,
+    tls: Option<TlsAcceptor>,
     service: S,
     mut stopped: Stopped,
 ) -> impl Future<Output = ()> + Send + use<R, T, S, B>
@@ -177,9 +183,13 @@ where
     let runtime = runtime.clone();
     async move {
         let patience = runtime.sleep_until(runtime.now() + HEAD_MAX);
+        let begin = async {
+            let stream = secure::begin(stream, tls.as_ref()).await?;
+            version::read(stream).await
+        };
         let begun = tokio::select! {
             biased;
-            begun = version::read(stream) => begun,
+            begun = begin => begun,
             () = patience => return,
             () = stopped.wait() => return,
         };
@@ -191,16 +201,7 @@ where
                     .timer(RuntimeTimer::new(runtime))
                     .header_read_timeout(HEAD_MAX)
                     .max_buf_size(BUFFER_MAX);
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    biased;
-                    result = connection.as_mut() => result,
-                    () = stopped.wait() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                }
+                served(builder.serve_connection(TokioIo::new(stream), service), stopped).await
             }
             Ok((Version::Two, stream)) => {
                 let mut builder = http2::Builder::new(RuntimeExecutor(runtime.clone()));
@@ -211,21 +212,28 @@ where
                     .initial_stream_window_size(WINDOW_BYTES)
                     .max_send_buf_size(SEND_BUFFER_BYTES)
                     .max_header_list_size(HEADERS_BYTES_MAX);
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    biased;
-                    result = connection.as_mut() => result,
-                    () = stopped.wait() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                }
+                served(builder.serve_connection(TokioIo::new(stream), service), stopped).await
             }
         };
         if let Err(error) = result {
             // The client's doing, mostly: it hung up, or sent what is not HTTP.
             tracing::debug!("connection: {error}");
+        }
+    }
+}
+
+/// Serve a connection to its end; once `stopped`, to that of the requests in progress.
+async fn served<C: GracefulConnection>(
+    connection: C,
+    mut stopped: Stopped,
+) -> Result<(), C::Error> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        result = connection.as_mut() => result,
+        () = stopped.wait() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
     }
 }

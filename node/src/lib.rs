@@ -6,7 +6,7 @@
 //! # Reading order
 //!
 //! [`runtime`] (the outside world and its tokio implementation) → [`transport`] (links to other
-//! processes) → [`driver`] (the loop of the core's calling contract) → [`http`], [`ready`] → [`config`],
+//! processes) → [`driver`] (the loop of the core's calling contract) → [`http`], [`tls`], [`ready`] → [`config`],
 //! [`files`], [`data`] (settings and what is in the data directory) → [`hosting`] (the stores of a
 //! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop). [`mod@bench`] stands beside all
 //! of it: it is a client, which shares nothing with the server but the command line.
@@ -27,4 +27,5 @@ pub mod hosting;
 pub mod http;
 pub mod ready;
 pub mod runtime;
+pub mod tls;
 pub mod transport;

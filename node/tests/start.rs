@@ -3,9 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 mod support;
 
@@ -187,4 +195,63 @@ fn version_and_help_are_told() {
     for word in ["--data", "--listen", "--config", "TRINE_", "127.0.0.1:9000", "./trine-data"] {
         assert!(help.contains(word), "{word}: {help}");
     }
+}
+
+#[test]
+fn with_tls_the_endpoint_is_https_and_its_ca_is_told() {
+    let (_directory, data) = data_directory();
+    let with_tls = || {
+        let mut command = trine(&data, "127.0.0.1:0");
+        command.arg("--tls");
+        command
+    };
+    let first = Server::from_command(with_tls());
+    let address = first.endpoint.strip_prefix("https://").expect("it is an https URL").to_owned();
+    let ca = data.join("tls/ca.pem");
+    assert_eq!(first.told("private CA"), ca.display().to_string());
+    let export = format!("export AWS_CA_BUNDLE={}\n", ca.display());
+    assert!(first.banner.contains(&export), "{}", first.banner);
+    let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let refused = https(&address, &ca, request).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 403 ") && refused.contains("AccessDenied"), "{refused}");
+    let kept = fs::read(&ca).unwrap();
+    let (status, log) = first.stop("TERM");
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("TLS: the certificate for localhost, 127.0.0.1, ::1"), "{log}");
+
+    // The second start has the same CA, and so have clients.
+    let second = Server::from_command(with_tls());
+    assert_eq!(fs::read(&ca).unwrap(), kept);
+    let address = second.endpoint.strip_prefix("https://").expect("likewise").to_owned();
+    assert!(https(&address, &ca, request).unwrap().starts_with("HTTP/1.1 403 "));
+}
+
+/// A request by a client that trusts `ca`, and its whole answer.
+fn https(address: &str, ca: &Path, request: &str) -> std::io::Result<String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = StreamOwned::new(client, TcpStream::connect(address).unwrap());
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn a_certificate_that_is_none_is_named_and_the_port_is_not_served_without_it() {
+    let (directory, data) = data_directory();
+    let file = directory.path().join("tls.pem");
+    fs::write(&file, "junk").unwrap();
+    let mut command = trine(&data, "127.0.0.1:0");
+    command.arg("--tls-cert").arg(&file).arg("--tls-key").arg(&file);
+    let text = refusal(command);
+    let says = format!("no TLS: {}: there is no key in it", file.display());
+    assert!(text.contains(&says), "{text}");
 }

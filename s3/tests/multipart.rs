@@ -4,15 +4,9 @@
 
 mod support;
 
-use support::client::{Answer, Plan, memory, plan, under};
+use support::client::{Answer, Plan, plan, under, with_bucket};
 use trine_s3::front::Front;
 use trine_s3::{Domains, S3Http};
-
-async fn with_bucket() -> S3Http {
-    let service = memory();
-    assert_eq!(plan("PUT", "/bucket", "").expect(&service).await.status, 200);
-    service
-}
 
 fn is_error(answer: &Answer, status: u16, code: &str) {
     let text = answer.text();

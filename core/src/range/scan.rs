@@ -83,8 +83,7 @@ pub(super) fn objects(
     let Some(mut walk) = Walk::begin(rows, request, start)? else {
         return Ok(ReadReply::NoSuchBucket);
     };
-    let found = objects_of(&mut walk, &mut progress.entries);
-    match found {
+    match objects_of(&mut walk, &mut progress.entries) {
         Ok(next) => {
             let entries = core::mem::take(&mut progress.entries);
             Ok(ReadReply::Scan(Scanned { entries, next }))

@@ -56,9 +56,12 @@ pub struct Cli {
     /// Address and port of the S3 endpoint [default: 127.0.0.1:9000]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Allow an address that others can reach, although HTTP is not encrypted
+    /// Allow an address that others can reach without TLS, although plain HTTP is not encrypted
     #[arg(long)]
     pub insecure_listen: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "likewise")]
+    pub tls: TlsCli,
     /// Region that clients are told [default: us-east-1]
     #[arg(long, value_name = "NAME")]
     pub region: Option<String>,
@@ -82,9 +85,12 @@ pub struct NodeCli {
     /// Directory that holds everything of this node; made if missing [default: ./trine-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<String>,
-    /// Allow an S3 address that others can reach, although HTTP is not encrypted
+    /// Allow an S3 address that others can reach without TLS, although plain HTTP is not encrypted
     #[arg(long)]
     pub insecure_listen: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "likewise")]
+    pub tls: TlsCli,
     /// Allow a peer address that others can reach, although links are neither authenticated nor
     /// encrypted
     #[arg(long)]
@@ -101,6 +107,27 @@ pub struct NodeCli {
     /// Print a new cluster id for the configuration file, and end
     #[arg(long, exclusive = true)]
     pub new_cluster_id: bool,
+}
+
+// Likewise.
+#[derive(Clone, Debug, Default, Args)]
+#[allow(missing_docs, reason = "see above")]
+pub struct TlsCli {
+    /// Speak HTTPS with a certificate of a private CA, for trials; the CA is made if it is not there
+    #[arg(long)]
+    pub tls: bool,
+    /// Where the private CA is, of one or more processes [default: tls in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub tls_directory: Option<String>,
+    /// More names and IP addresses that clients use, for the private CA's certificate
+    #[arg(long, value_name = "NAME,...")]
+    pub tls_names: Option<String>,
+    /// Speak HTTPS with this certificate (PEM, with its chain), read again whenever it changes
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
 }
 
 /// `trine admin`.

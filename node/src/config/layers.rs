@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Cli, ConfigError, NodeCli, name_of};
+use super::{Cli, ConfigError, NodeCli, TlsCli, name_of};
 
 /// Everything that can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Setting {
     Listen,
     InsecureListen,
+    Tls,
+    TlsDirectory,
+    TlsNames,
+    TlsCert,
+    TlsKey,
     Data,
     Region,
     RootAccessKey,
@@ -46,9 +51,14 @@ pub enum Mode {
 }
 
 impl Setting {
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 30] = [
         Self::Listen,
         Self::InsecureListen,
+        Self::Tls,
+        Self::TlsDirectory,
+        Self::TlsNames,
+        Self::TlsCert,
+        Self::TlsKey,
         Self::Data,
         Self::Region,
         Self::RootAccessKey,
@@ -79,6 +89,11 @@ impl Setting {
         match self {
             Self::Listen => "listen",
             Self::InsecureListen => "insecure_listen",
+            Self::Tls => "tls",
+            Self::TlsDirectory => "tls_directory",
+            Self::TlsNames => "tls_names",
+            Self::TlsCert => "tls_cert",
+            Self::TlsKey => "tls_key",
             Self::Data => "data",
             Self::Region => "region",
             Self::RootAccessKey => "root_access_key",
@@ -124,14 +139,15 @@ impl Setting {
         format!("{PREFIX}{}", self.key().to_ascii_uppercase())
     }
 
-    /// What holds if nobody says anything; keys, cluster and node have no default, limits another in each way of running.
+    /// What holds if nobody says anything; keys, cluster, node and the parts of TLS have no default, limits another in each way of running.
     const fn default(self) -> &'static str {
         match self {
             Self::Listen => "127.0.0.1:9000",
-            Self::InsecureListen | Self::InsecurePeerListen => "false",
+            Self::InsecureListen | Self::InsecurePeerListen | Self::Tls => "false",
             Self::Data => "./trine-data",
             Self::Region => "us-east-1",
             Self::RootAccessKey | Self::RootSecretKey | Self::Cluster | Self::Node => "",
+            Self::TlsDirectory | Self::TlsNames | Self::TlsCert | Self::TlsKey => "",
             // Those of `Limits`, which depend on the way of running.
             Self::BodyBudget
             | Self::DocumentBudget
@@ -269,7 +285,8 @@ impl Layers {
 
     /// Take the words of an all-in-one process's command line.
     pub(super) fn flags(&mut self, cli: Cli) {
-        let Cli { config: _, data, listen, insecure_listen, region, capacity, log } = cli;
+        let Cli { config: _, data, listen, insecure_listen, tls, region, capacity, log } = cli;
+        self.tls_flags(tls);
         self.take_flags([
             (Setting::Data, "--data", data),
             (Setting::Listen, "--listen", listen),
@@ -283,6 +300,7 @@ impl Layers {
     /// Take the words of a node's command line.
     pub(super) fn node_flags(&mut self, cli: NodeCli) {
         let NodeCli { config: _, node, data, insecure_listen, insecure_peer_listen, .. } = cli;
+        self.tls_flags(cli.tls);
         self.take_flags([
             (Setting::Node, "--node", node),
             (Setting::Data, "--data", data),
@@ -291,6 +309,17 @@ impl Layers {
             (Setting::Region, "--region", cli.region),
             (Setting::Capacity, "--capacity", cli.capacity),
             (Setting::Log, "--log", cli.log),
+        ]);
+    }
+
+    fn tls_flags(&mut self, cli: TlsCli) {
+        let TlsCli { tls, tls_directory, tls_names, tls_cert, tls_key } = cli;
+        self.take_flags([
+            (Setting::Tls, "--tls", yes(tls)),
+            (Setting::TlsDirectory, "--tls-directory", tls_directory),
+            (Setting::TlsNames, "--tls-names", tls_names),
+            (Setting::TlsCert, "--tls-cert", tls_cert),
+            (Setting::TlsKey, "--tls-key", tls_key),
         ]);
     }
 

@@ -12,6 +12,7 @@ use trine_core::cluster::{Geometry, StoreTiming};
 use trine_core::disk::SECTOR;
 use trine_core::time::Duration;
 
+use crate::tls::TlsSource;
 use crate::transport::LinkTiming;
 
 mod cli;
@@ -20,9 +21,10 @@ mod layers;
 mod limits;
 mod nodes;
 mod plan;
+mod tls;
 
 pub use cli::{
-    AdminCli, AdminCommand, Arguments, Cli, Command, NodeCli, StoreCommand, ZoneCommand,
+    AdminCli, AdminCommand, Arguments, Cli, Command, NodeCli, StoreCommand, TlsCli, ZoneCommand,
 };
 pub use keys::RootKey;
 pub use layers::Mode;
@@ -42,6 +44,8 @@ const JOURNAL_SHARE: u64 = 4;
 pub struct Config {
     /// Where HTTP listens.
     pub listen: SocketAddr,
+    /// Where the certificate comes from, if it listens for HTTPS.
+    pub tls: Option<TlsSource>,
     /// The directory that holds everything.
     pub data: PathBuf,
     /// What clients are told, and may sign for.
@@ -140,7 +144,9 @@ impl Config {
         data: PathBuf,
         node: Option<NodePlan>,
     ) -> Result<Self, ConfigError> {
-        if !listen.ip().is_loopback() && !switch(layers, Setting::InsecureListen)? {
+        let tls = tls::source(layers, &data)?;
+        let insecure = tls.is_none() && !listen.ip().is_loopback();
+        if insecure && !switch(layers, Setting::InsecureListen)? {
             return Err(ConfigError::InsecureListen { listen });
         }
         let region = layers.word(Setting::Region).parse(
@@ -176,7 +182,19 @@ impl Config {
         let timing = store_timing(layers)?;
         let limits = if node.is_some() { Limits::NODE } else { Limits::ALL_IN_ONE };
         let limits = limits.with(layers)?;
-        Ok(Self { listen, data, region, root_key, secret, geometry, log, timing, limits, node })
+        Ok(Self {
+            listen,
+            tls,
+            data,
+            region,
+            root_key,
+            secret,
+            geometry,
+            log,
+            timing,
+            limits,
+            node,
+        })
     }
 }
 
@@ -345,10 +363,25 @@ pub enum ConfigError {
         /// The half that is there.
         which: String,
     },
-    /// An address that others can reach, without the word that allows it.
+    /// An address that others can reach, without TLS and without the word that allows it.
     InsecureListen {
         /// Which.
         listen: SocketAddr,
+    },
+    /// A certificate without its key, or a key without its certificate.
+    HalfACertificate {
+        /// The half that is there.
+        which: String,
+    },
+    /// A certificate from files and a private CA at once.
+    TlsOfTwoKinds {
+        /// What does not fit.
+        what: String,
+    },
+    /// Something of the private CA, but no word that it is wanted.
+    TlsNotOn {
+        /// Where and what.
+        what: String,
     },
     /// The same, of peers.
     InsecurePeerListen {
@@ -418,9 +451,23 @@ impl fmt::Display for ConfigError {
             Self::InsecureListen { listen } => write!(
                 f,
                 "refusing to listen on {listen}: it can be reached from outside, and plain HTTP \
-                 shows everyone what it carries. Listen on 127.0.0.1 (behind a proxy that speaks \
-                 TLS), or allow it with --insecure-listen"
+                 shows everyone what it carries. Give it a certificate (--tls-cert and --tls-key, or \
+                 --tls for a trial), listen on 127.0.0.1 (behind a proxy that speaks TLS), or allow \
+                 it with --insecure-listen"
             ),
+            Self::HalfACertificate { which } => write!(
+                f,
+                "{which} is only half of what TLS needs: set both tls_cert (the certificate) and \
+                 tls_key (its private key)"
+            ),
+            Self::TlsOfTwoKinds { what } => write!(
+                f,
+                "{what}: a certificate comes either from tls_cert and tls_key, or from the private \
+                 CA of tls, tls_directory and tls_names: set one kind"
+            ),
+            Self::TlsNotOn { what } => {
+                write!(f, "{what} is of the private CA, which is not wanted: set tls (--tls) too")
+            }
             Self::InsecurePeerListen { listen } => write!(
                 f,
                 "refusing to listen for peers on {listen}: it can be reached from outside, and \

@@ -19,7 +19,8 @@ use crate::transport::{LinkTiming, NodeId, STORES_MAX};
 pub const ZONES: u8 = 3;
 
 /// Files of a data directory that are no stores.
-const OWN_FILES: [&str; 4] = ["lock", "node.toml", "cluster.toml", "admin.sock"];
+const OWN_FILES: [&str; 5] =
+    ["lock", "node.toml", "cluster.toml", "admin.sock", super::tls::DIRECTORY];
 
 /// A cluster and our place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

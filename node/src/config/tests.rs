@@ -180,3 +180,53 @@ fn the_command_line_is_well_formed() {
     use clap::CommandFactory;
     Arguments::command().debug_assert();
 }
+
+#[test]
+fn tls_comes_from_files_or_from_a_private_ca() {
+    assert_eq!(resolve(Cli::default(), &[]).unwrap().tls, None);
+    let (_directory, path) = file("data = 'x'\ntls_cert = 'c'\ntls_key = 'k'\n");
+    let config = resolve(Cli { config: Some(path), ..Cli::default() }, &[]).unwrap();
+    let files = TlsSource::Files { certificates: "c".into(), key: "k".into() };
+    assert_eq!(config.tls, Some(files));
+    let ca = |directory: &str, names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Some(TlsSource::PrivateCa { directory: directory.into(), names })
+    };
+    let config = resolve(Cli::default(), &[("TRINE_TLS", "true"), ("TRINE_DATA", "x")]).unwrap();
+    assert_eq!(config.tls, ca("x/tls", &[]));
+    let tls = TlsCli {
+        tls: true,
+        tls_directory: Some("ca".to_owned()),
+        tls_names: Some("s3.example.com, *.s3.example.com,10.0.0.1,fe80::1".to_owned()),
+        ..TlsCli::default()
+    };
+    // Whom it speaks to does not matter then.
+    let cli = Cli { tls, listen: Some("0.0.0.0:1".to_owned()), ..Cli::default() };
+    let names = ["s3.example.com", "*.s3.example.com", "10.0.0.1", "fe80::1"];
+    assert_eq!(resolve(cli, &[]).unwrap().tls, ca("ca", &names));
+}
+
+#[test]
+fn half_of_tls_and_two_kinds_of_it_are_refused() {
+    let file = Some("f".to_owned());
+    let key = TlsCli { tls_key: file.clone(), ..TlsCli::default() };
+    let certificate = TlsCli { tls_cert: file.clone(), ..TlsCli::default() };
+    let both = TlsCli { tls_cert: file.clone(), ..key.clone() };
+    let names = |text: &str| TlsCli { tls_names: Some(text.to_owned()), ..TlsCli::default() };
+    for (tls, says) in [
+        (key.clone(), "--tls-key is only half of what TLS needs"),
+        (certificate, "--tls-cert is only half of what TLS needs"),
+        (TlsCli { tls: true, ..key }, "--tls-key: a certificate comes either"),
+        (TlsCli { tls_directory: file.clone(), ..both.clone() }, "--tls-directory: a certificate"),
+        (TlsCli { tls: true, ..both.clone() }, "--tls-cert: a certificate comes either"),
+        (TlsCli { tls_cert: Some(String::new()), ..both }, "--tls-cert: \"\" is not valid"),
+        (names("a"), "--tls-names is of the private CA, which is not wanted"),
+        (TlsCli { tls: true, ..names("") }, "--tls-names: \"\" is not valid"),
+        (TlsCli { tls: true, ..names("a,,b") }, "--tls-names: \"a,,b\" is not valid"),
+        (TlsCli { tls: true, ..names("https://a") }, "--tls-names: \"https://a\" is not valid"),
+        (TlsCli { tls_directory: file, ..TlsCli::default() }, "--tls-directory is of the private"),
+    ] {
+        let error = resolve(Cli { tls, ..Cli::default() }, &[]).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+}

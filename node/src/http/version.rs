@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE_BYTES: usize = 24;
+const PREFACE: &[u8; PREFACE_BYTES] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,35 +21,59 @@ pub(super) enum Version {
 
 /// Read as much as tells, which is one byte of a request of HTTP/1 mostly. What was read is read again
 /// from the stream that comes back.
-pub(super) async fn read<S>(mut stream: S) -> io::Result<(Version, Begun<S>)>
+pub(super) async fn read<S>(stream: S) -> io::Result<(Version, Begun<S, PREFACE_BYTES>)>
 where
     S: AsyncRead + Unpin,
 {
-    let mut bytes = [0; PREFACE.len()];
-    let mut len = 0;
-    while len < PREFACE.len() && bytes[..len] == PREFACE[..len] {
-        match stream.read(&mut bytes[len..]).await? {
-            // HTTP/1 has its own words for a connection that ends.
-            0 => break,
-            more => len += more,
+    let mut stream = Begun::new(stream);
+    while PREFACE.starts_with(stream.seen()) && stream.seen().len() < PREFACE.len() {
+        // HTTP/1 has its own words for a connection that ends.
+        if !stream.see_more().await? {
+            break;
         }
     }
-    let version = if bytes == *PREFACE { Version::Two } else { Version::One };
-    Ok((version, Begun { bytes, at: 0, len, stream }))
+    let version = if stream.seen() == PREFACE { Version::Two } else { Version::One };
+    Ok((version, stream))
 }
 
-/// A stream of which something was read already.
+/// A stream of which up to `N` bytes were looked at.
 #[derive(Debug)]
-pub(super) struct Begun<S> {
-    bytes: [u8; PREFACE.len()],
-    /// What was read and not given again: from here on...
+pub(super) struct Begun<S, const N: usize> {
+    bytes: [u8; N],
+    /// What was seen and not read yet: from here on...
     at: usize,
     /// ...to here.
     len: usize,
     stream: S,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
+impl<S, const N: usize> Begun<S, N> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { bytes: [0; N], at: 0, len: 0, stream }
+    }
+
+    fn seen(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl<S: AsyncRead + Unpin, const N: usize> Begun<S, N> {
+    /// Look at more; `false` if the stream has ended.
+    async fn see_more(&mut self) -> io::Result<bool> {
+        let more = self.stream.read(&mut self.bytes[self.len..]).await?;
+        self.len += more;
+        Ok(more > 0)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Begun<S, 1> {
+    /// The first byte, if there is one.
+    pub(super) async fn peek(&mut self) -> io::Result<Option<u8>> {
+        Ok(self.see_more().await?.then_some(self.bytes[0]))
+    }
+}
+
+impl<S: AsyncRead + Unpin, const N: usize> AsyncRead for Begun<S, N> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -65,7 +90,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
+impl<S: AsyncWrite + Unpin, const N: usize> AsyncWrite for Begun<S, N> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -21,6 +21,9 @@ use super::{DiskOpenError, DiskSink, Listener, Runtime};
 /// Bytes under way in one direction of a connection.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// The wall clock at its beginning: 2026-01-01.
+const WALL_ORIGIN_MILLIS: u64 = 1_767_225_600_000;
+
 /// A network and a clock of its own; its clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryRuntime {
@@ -63,7 +66,7 @@ impl Runtime for MemoryRuntime {
     }
 
     fn wall(&self) -> WallTime {
-        WallTime::from_millis(self.now().as_nanos() / 1_000_000)
+        WallTime::from_millis(WALL_ORIGIN_MILLIS + self.now().as_nanos() / 1_000_000)
     }
 
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send + 'static {

@@ -336,8 +336,7 @@ impl Shape {
         if let Some(checksum) = &copied.checksum {
             write_checksum(&mut xml, checksum);
             if self == Self::Object {
-                let kind = if checksum.full_object { "FULL_OBJECT" } else { "COMPOSITE" };
-                xml.plain("ChecksumType", kind);
+                xml.plain("ChecksumType", digest::kind(checksum.full_object));
             }
         }
         xml.close(root);

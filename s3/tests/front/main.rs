@@ -15,15 +15,7 @@ mod properties;
 mod signing;
 mod weaknesses;
 
-use support::client::{Answer, memory, plan};
-use trine_s3::S3Http;
-
-/// A service with the bucket `bucket`.
-async fn with_bucket() -> S3Http {
-    let service = memory();
-    assert_eq!(plan("PUT", "/bucket", "").expect(&service).await.status, 200);
-    service
-}
+use support::client::{Answer, memory, plan, with_bucket};
 
 /// An error whose document is complete.
 fn is_error(answer: &Answer, status: u16, code: &str) {

@@ -54,6 +54,13 @@ pub fn memory() -> S3Http {
     service(front)
 }
 
+/// The same, with the bucket `bucket`.
+pub async fn with_bucket() -> S3Http {
+    let service = memory();
+    assert_eq!(plan("PUT", "/bucket", "").expect(&service).await.status, 200);
+    service
+}
+
 /// An answer; `None` in its place is a connection that was broken.
 #[derive(Debug)]
 pub struct Answer {
