@@ -8,7 +8,7 @@ use serde_json::Value;
 
 mod support;
 
-use support::{Server, binary, data_directory, output, refusal, taken_port};
+use support::{Server, binary, data_directory, output, refusal, taken_port, trine};
 
 /// `trine bench` with a server's key pair, in a clean environment.
 fn bench(server: &Server, arguments: &str) -> Command {
@@ -374,4 +374,29 @@ fn odd_servers_are_told_and_nothing_panics() {
             "{answer}: {text}"
         );
     }
+}
+
+#[test]
+fn https_is_measured_with_a_ca_that_is_given() {
+    let (_directory, data) = data_directory();
+    let mut command = trine(&data, "127.0.0.1:0");
+    command.arg("--tls");
+    let server = Server::from_command(command);
+    let arguments = "run put,get --size 300KiB --keys 5 --ops 20 --verify --json -";
+    let mut command = bench(&server, arguments);
+    command.env("AWS_CA_BUNDLE", data.join("tls/ca.pem"));
+    let result = document(command);
+    let measured = result["results"].as_array().unwrap();
+    assert_eq!(measured.len(), 2, "{result}");
+    for measured in measured {
+        assert_eq!(row(measured, measured["operation"].as_str().unwrap())["failed"], 0, "{result}");
+    }
+
+    // The system knows nothing of it.
+    let text = refusal(bench(&server, arguments));
+    assert!(text.contains("TLS: ") && text.contains("--ca-bundle"), "{text}");
+    let mut command = bench(&server, arguments);
+    command.arg("--ca-bundle").arg(data.join("cluster.toml"));
+    let text = refusal(command);
+    assert!(text.contains("cluster.toml: there is no certificate in it"), "{text}");
 }

@@ -49,7 +49,7 @@ pub struct RunCli {
 /// `trine bench compare`.
 #[derive(Clone, Debug, Args)]
 pub struct CompareCli {
-    /// First endpoint, http://HOST:PORT
+    /// First endpoint, http://HOST:PORT or https://HOST:PORT
     pub a: String,
     /// Second endpoint
     pub b: String,
@@ -157,6 +157,9 @@ pub struct AccountCli {
     /// Secret key; other users can see it on a command line [env: AWS_SECRET_ACCESS_KEY]
     #[arg(long, value_name = "KEY")]
     pub secret_key: Option<String>,
+    /// CAs that are trusted (PEM), if not the system's [env: AWS_CA_BUNDLE]
+    #[arg(long, value_name = "FILE")]
+    pub ca_bundle: Option<String>,
     /// Bucket
     #[arg(long, default_value = "trine-bench", value_name = "NAME")]
     pub bucket: String,

@@ -41,6 +41,7 @@ impl BenchError {
         let advice = match failure {
             Failure::Connect(_) => "nobody answers there: is the server running?",
             Failure::Timeout => "it accepts connections, and does not answer",
+            Failure::Tls(_) => "does it speak https there, and is its CA known? see --ca-bundle",
             Failure::Broken(_) => "does it speak S3 over http there (not https)?",
             Failure::Refused { code, status, .. } => match (code.as_deref(), status) {
                 (Some("InvalidAccessKeyId"), _) => {

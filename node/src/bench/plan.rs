@@ -268,6 +268,7 @@ pub(crate) fn target(
         let what = "--payload streaming-unsigned: its trailer is the checksum, which is off";
         return Err(BenchError::Option(what.to_owned()));
     }
-    let endpoint = Endpoint::resolve(endpoint).map_err(BenchError::Option)?;
+    let ca = given(&account.ca_bundle, &["AWS_CA_BUNDLE"]).map(PathBuf::from);
+    let endpoint = Endpoint::resolve(endpoint, ca.as_deref()).map_err(BenchError::Option)?;
     Ok(Target { endpoint, credentials, bucket, payload: client.payload, checksum, patience })
 }

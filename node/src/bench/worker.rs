@@ -234,7 +234,7 @@ impl Worker {
             self.recorder().failure(kind, phase.began.elapsed(), &failure);
             phase.failed.fetch_add(1, Ordering::Relaxed);
         }
-        if matches!(failure, Failure::Connect(_)) {
+        if matches!(failure, Failure::Connect(_) | Failure::Tls(_)) {
             tokio::time::sleep(RECONNECT).await;
         }
         Err(failure)

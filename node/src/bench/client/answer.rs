@@ -22,6 +22,8 @@ pub(crate) struct Answer {
 pub(crate) enum Failure {
     /// There was no connection to be had.
     Connect(io::ErrorKind),
+    /// There was no handshake that both sides agree to.
+    Tls(String),
     /// The connection ended, or what came was no HTTP.
     Broken(String),
     /// There was no whole answer in time.
@@ -39,6 +41,7 @@ impl Failure {
     pub(crate) fn code(&self) -> String {
         match self {
             Self::Connect(kind) => format!("connect: {kind}"),
+            Self::Tls(what) => format!("TLS: {what}"),
             Self::Broken(what) => format!("connection: {what}"),
             Self::Timeout => "timeout".to_owned(),
             Self::Refused { code: Some(code), .. } => code.clone(),

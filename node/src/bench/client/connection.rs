@@ -10,12 +10,19 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::answer::Failure;
 use super::payload::Payload;
+use super::tls::ClientTls;
 
-type Driver = http1::Connection<TokioIo<TcpStream>, Payload>;
+type Driver = http1::Connection<TokioIo<Box<dyn Duplex>>, Payload>;
+
+/// A socket, or TLS over one.
+trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for S {}
 
 /// A connection that requests go over one after another.
 pub(crate) struct Connection {
@@ -27,12 +34,19 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// # Errors
-    /// [`Failure::Connect`].
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Failure> {
+    /// [`Failure::Connect`], [`Failure::Tls`].
+    pub(crate) async fn open(
+        address: SocketAddr,
+        tls: Option<&ClientTls>,
+    ) -> Result<Self, Failure> {
         let connected = TcpStream::connect(address).await;
         let stream = connected.map_err(|error| Failure::Connect(error.kind()))?;
         // Small requests go out at once. A socket that cannot do that still works.
         let _ = stream.set_nodelay(true);
+        let stream: Box<dyn Duplex> = match tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls.connect(stream).await?),
+        };
         let handshake = http1::Builder::new().max_buf_size(1 << 20).handshake(TokioIo::new(stream));
         let (sender, driver) = handshake.await.map_err(|error| broken(&error))?;
         Ok(Self { sender, driver: Box::pin(driver), open: true })

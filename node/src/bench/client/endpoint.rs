@@ -1,34 +1,38 @@
-//! Where an endpoint is: `http://HOST:PORT`, resolved once.
+//! Where an endpoint is: `http://HOST:PORT` or `https://HOST:PORT`, resolved once.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 
 use hyper::Uri;
 
-/// An S3 endpoint over plain HTTP, with buckets in the path.
+use super::tls::ClientTls;
+
+/// An S3 endpoint with buckets in the path.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    /// The value of `Host`: without the port, if it is 80.
+    /// How connections are secured, if it is an https URL.
+    pub(crate) tls: Option<ClientTls>,
+    /// The value of `Host`: without the port, if it is the usual one.
     pub(crate) host: String,
     /// At least one; workers take them in turn.
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
 impl Endpoint {
-    /// Read `http://HOST[:PORT]` and look the host up.
+    /// Read `http://HOST[:PORT]` or `https://HOST[:PORT]` and look the host up. `ca` has the CAs that are
+    /// trusted, if not the system's.
     ///
     /// # Errors
     /// A text for the user.
-    pub(crate) fn resolve(text: &str) -> Result<Self, String> {
+    pub(crate) fn resolve(text: &str, ca: Option<&Path>) -> Result<Self, String> {
         let wrong = |what: &str| format!("endpoint {text:?}: {what}");
         let uri: Uri = text.parse().map_err(|error| wrong(&format!("{error}")))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(wrong("TLS is not supported; measure behind it, over http"));
-            }
-            _ => return Err(wrong("it is written http://HOST:PORT")),
-        }
+        let (secure, usual_port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(wrong("it is written http://HOST:PORT or https://HOST:PORT")),
+        };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(wrong("it has no path: the bucket is given by --bucket"));
         }
@@ -37,7 +41,7 @@ impl Endpoint {
             return Err(wrong("it is written http://HOST:PORT, without a user"));
         }
         let port = match authority.as_str().strip_prefix(authority.host()) {
-            Some("") => Some(80),
+            Some("") => Some(usual_port),
             Some(port) => port.strip_prefix(':').and_then(|digits| digits.parse().ok()),
             None => None,
         };
@@ -50,14 +54,16 @@ impl Endpoint {
         if addresses.is_empty() {
             return Err(wrong("the host has no address"));
         }
-        let host = if port == 80 { host.to_owned() } else { format!("{host}:{port}") };
-        Ok(Self { host, addresses })
+        let tls = secure.then(|| ClientTls::new(bare, ca)).transpose()?;
+        let host = if port == usual_port { host.to_owned() } else { format!("{host}:{port}") };
+        Ok(Self { tls, host, addresses })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "http://{}", self.host)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(out, "{scheme}://{}", self.host)
     }
 }
 
@@ -68,16 +74,16 @@ mod tests {
     #[test]
     fn endpoints_are_read_or_refused_with_a_reason() {
         let shown =
-            |text: &str| Endpoint::resolve(text).map(|it| (it.to_string(), it.addresses[0]));
+            |text: &str| Endpoint::resolve(text, None).map(|it| (it.to_string(), it.addresses[0]));
         for (text, host, address) in [
             ("http://127.0.0.1:9000", "http://127.0.0.1:9000", "127.0.0.1:9000"),
             ("http://127.0.0.1/", "http://127.0.0.1", "127.0.0.1:80"),
             ("http://[::1]:9000", "http://[::1]:9000", "[::1]:9000"),
+            ("http://[::1]:443", "http://[::1]:443", "[::1]:443"),
         ] {
             assert_eq!(shown(text), Ok((host.to_owned(), address.parse().unwrap())));
         }
         for (text, reason) in [
-            ("https://127.0.0.1:9000", "TLS"),
             ("127.0.0.1:9000", "127.0.0.1:9000"),
             ("localhost", "http://HOST:PORT"),
             ("ftp://127.0.0.1", "http://HOST:PORT"),

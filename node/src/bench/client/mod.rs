@@ -26,6 +26,7 @@ pub(crate) mod connection;
 pub(crate) mod endpoint;
 pub(crate) mod payload;
 pub(crate) mod sign;
+mod tls;
 
 /// Documents longer than this are not S3's: a LIST page of 1,000 keys has less than 3 MiB.
 const DOCUMENT_BYTES_MAX: usize = 32 << 20;
@@ -173,10 +174,11 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Connection, Failure> {
-        let addresses = &self.target.endpoint.addresses;
+        let Endpoint { addresses, tls, .. } = &self.target.endpoint;
         let mut result = Err(Failure::Wrong("the endpoint has no address"));
         for turn in 0..addresses.len() {
-            result = Connection::open(addresses[(self.place + turn) % addresses.len()]).await;
+            let address = addresses[(self.place + turn) % addresses.len()];
+            result = Connection::open(address, tls.as_ref()).await;
             if result.is_ok() {
                 break;
             }
