@@ -30,6 +30,8 @@ pub(crate) fn s3(
     let request_id = move || next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     let mut s3 = S3Config::new(Arc::new(keys), Arc::new(request_id));
     s3.region.clone_from(&config.region);
+    s3.domains.clone_from(&config.domains);
+    s3.https = config.tls.is_some();
     s3.documents = process.documents();
     Ok(trine_s3::service(process.front(), s3))
 }

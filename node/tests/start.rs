@@ -84,7 +84,7 @@ fn a_second_ctrl_c_quits_at_once() {
     let mut server = Server::start(&data);
     // A request that never ends keeps the drain waiting.
     let mut busy = TcpStream::connect(server.address()).unwrap();
-    std::io::Write::write_all(&mut busy, b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-").unwrap();
+    busy.write_all(b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-").unwrap();
     server.signal("INT");
     std::thread::sleep(std::time::Duration::from_millis(200));
     let started = std::time::Instant::now();

@@ -83,6 +83,8 @@ pub struct S3Config {
     pub keys: Arc<dyn Keys>,
     /// Base domains, under which a host names a bucket.
     pub domains: Domains,
+    /// Whether clients come over TLS: shown in the address of a completed upload.
+    pub https: bool,
     /// Room for documents.
     pub documents: Room,
     /// Gives each request its id: unique in the process, from a seed in simulations.
@@ -94,7 +96,7 @@ impl S3Config {
     pub fn new(keys: Arc<dyn Keys>, request_id: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {
         let documents = Room::new(DOCUMENT_BYTES_MAX);
         let (region, domains) = ("us-east-1".to_owned(), Domains::default());
-        Self { region, keys, domains, documents, request_id }
+        Self { region, keys, domains, https: false, documents, request_id }
     }
 }
 

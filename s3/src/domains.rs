@@ -77,6 +77,11 @@ impl Domains {
         Ok(domains)
     }
 
+    /// The domains, in lower case.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// The bucket that a Host header names, in lower case; `None` if buckets stand in the path.
     pub(crate) fn bucket(&self, host: &str) -> Option<String> {
         let host = host.to_ascii_lowercase();

@@ -32,14 +32,17 @@ pub(crate) fn url_decode(text: &str) -> Option<String> {
 /// The pairs of a query or of `x-amz-tagging`, where `+` is a space; `None` if not UTF-8.
 pub(crate) fn pairs(query: &str) -> Option<Vec<(String, String)>> {
     let decode = |text: &str| url_decode(&text.replace('+', " "));
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
+    raw_pairs(query)
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((decode(name)?, decode(value)?))
         })
         .collect()
+}
+
+/// The same pairs as they stand there.
+pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter(|pair| !pair.is_empty())
 }
 
 fn moment(time: WallTime) -> OffsetDateTime {

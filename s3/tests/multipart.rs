@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::client::{Answer, Plan, plan, under, with_bucket};
+use support::client::{Answer, Plan, over_tls, plan, under, with_bucket};
 use trine_s3::front::Front;
 use trine_s3::{Domains, S3Http};
 
@@ -52,6 +52,16 @@ async fn the_location_of_a_completed_upload_is_under_the_name_the_client_used() 
         assert_eq!(answer.element("Location").as_deref(), Some(location), "{}", answer.text());
         assert_eq!(answer.element("Bucket").as_deref(), Some("bucket"));
     }
+}
+
+#[tokio::test]
+async fn over_tls_the_location_of_a_completed_upload_is_an_https_url() {
+    let service = over_tls();
+    assert_eq!(plan("PUT", "/bucket", "").expect(&service).await.status, 200);
+    let (upload, tag) = one_part(&service).await;
+    let answer = complete("/bucket/k", &upload, &tag).expect(&service).await;
+    let location = answer.element("Location").unwrap();
+    assert!(location.starts_with("https://"), "{location}");
 }
 
 /// What is sent as a part: its number, its bytes, and a checksum header.

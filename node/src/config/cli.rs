@@ -62,6 +62,9 @@ pub struct Cli {
     #[command(flatten)]
     #[allow(missing_docs, reason = "likewise")]
     pub tls: TlsCli,
+    /// Base domains, under which hosts name buckets: s3.example.com serves BUCKET.s3.example.com
+    #[arg(long, value_name = "DOMAIN,...")]
+    pub domains: Option<String>,
     /// Region that clients are told [default: us-east-1]
     #[arg(long, value_name = "NAME")]
     pub region: Option<String>,
@@ -95,6 +98,9 @@ pub struct NodeCli {
     /// encrypted
     #[arg(long)]
     pub insecure_peer_listen: bool,
+    /// Base domains, under which hosts name buckets: s3.example.com serves BUCKET.s3.example.com
+    #[arg(long, value_name = "DOMAIN,...")]
+    pub domains: Option<String>,
     /// Region that clients are told [default: us-east-1]
     #[arg(long, value_name = "NAME")]
     pub region: Option<String>,

@@ -16,6 +16,7 @@ pub(super) enum Setting {
     TlsNames,
     TlsCert,
     TlsKey,
+    Domains,
     Data,
     Region,
     RootAccessKey,
@@ -51,7 +52,7 @@ pub enum Mode {
 }
 
 impl Setting {
-    pub(super) const ALL: [Self; 30] = [
+    pub(super) const ALL: [Self; 31] = [
         Self::Listen,
         Self::InsecureListen,
         Self::Tls,
@@ -59,6 +60,7 @@ impl Setting {
         Self::TlsNames,
         Self::TlsCert,
         Self::TlsKey,
+        Self::Domains,
         Self::Data,
         Self::Region,
         Self::RootAccessKey,
@@ -94,6 +96,7 @@ impl Setting {
             Self::TlsNames => "tls_names",
             Self::TlsCert => "tls_cert",
             Self::TlsKey => "tls_key",
+            Self::Domains => "domains",
             Self::Data => "data",
             Self::Region => "region",
             Self::RootAccessKey => "root_access_key",
@@ -139,7 +142,7 @@ impl Setting {
         format!("{PREFIX}{}", self.key().to_ascii_uppercase())
     }
 
-    /// What holds if nobody says anything; keys, cluster, node and the parts of TLS have no default, limits another in each way of running.
+    /// What holds if nobody says anything; keys, cluster, node, domains and the parts of TLS have no default, limits another in each way of running.
     const fn default(self) -> &'static str {
         match self {
             Self::Listen => "127.0.0.1:9000",
@@ -148,6 +151,7 @@ impl Setting {
             Self::Region => "us-east-1",
             Self::RootAccessKey | Self::RootSecretKey | Self::Cluster | Self::Node => "",
             Self::TlsDirectory | Self::TlsNames | Self::TlsCert | Self::TlsKey => "",
+            Self::Domains => "",
             // Those of `Limits`, which depend on the way of running.
             Self::BodyBudget
             | Self::DocumentBudget
@@ -285,15 +289,16 @@ impl Layers {
 
     /// Take the words of an all-in-one process's command line.
     pub(super) fn flags(&mut self, cli: Cli) {
-        let Cli { config: _, data, listen, insecure_listen, tls, region, capacity, log } = cli;
+        let Cli { config: _, data, listen, insecure_listen, tls, domains, region, .. } = cli;
         self.tls_flags(tls);
         self.take_flags([
             (Setting::Data, "--data", data),
             (Setting::Listen, "--listen", listen),
             (Setting::InsecureListen, "--insecure-listen", yes(insecure_listen)),
+            (Setting::Domains, "--domains", domains),
             (Setting::Region, "--region", region),
-            (Setting::Capacity, "--capacity", capacity),
-            (Setting::Log, "--log", log),
+            (Setting::Capacity, "--capacity", cli.capacity),
+            (Setting::Log, "--log", cli.log),
         ]);
     }
 
@@ -306,6 +311,7 @@ impl Layers {
             (Setting::Data, "--data", data),
             (Setting::InsecureListen, "--insecure-listen", yes(insecure_listen)),
             (Setting::InsecurePeerListen, "--insecure-peer-listen", yes(insecure_peer_listen)),
+            (Setting::Domains, "--domains", cli.domains),
             (Setting::Region, "--region", cli.region),
             (Setting::Capacity, "--capacity", cli.capacity),
             (Setting::Log, "--log", cli.log),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use trine_core::cluster::{Geometry, StoreTiming};
 use trine_core::disk::SECTOR;
 use trine_core::time::Duration;
+use trine_s3::Domains;
 
 use crate::tls::TlsSource;
 use crate::transport::LinkTiming;
@@ -48,6 +49,8 @@ pub struct Config {
     pub tls: Option<TlsSource>,
     /// The directory that holds everything.
     pub data: PathBuf,
+    /// Base domains, under which a host names a bucket.
+    pub domains: Domains,
     /// What clients are told, and may sign for.
     pub region: String,
     /// The root key pair, if it is set: else one is kept in the data directory.
@@ -144,7 +147,8 @@ impl Config {
         data: PathBuf,
         node: Option<NodePlan>,
     ) -> Result<Self, ConfigError> {
-        let tls = tls::source(layers, &data)?;
+        let domains = domains(layers)?;
+        let tls = tls::source(layers, &data, &domains)?;
         let insecure = tls.is_none() && !listen.ip().is_loopback();
         if insecure && !switch(layers, Setting::InsecureListen)? {
             return Err(ConfigError::InsecureListen { listen });
@@ -186,6 +190,7 @@ impl Config {
             listen,
             tls,
             data,
+            domains,
             region,
             root_key,
             secret,
@@ -261,6 +266,16 @@ fn store_timing(layers: &Layers) -> Result<StoreTiming, ConfigError> {
 fn duration(layers: &Layers, setting: Setting) -> Result<Duration, ConfigError> {
     let expected = "a whole number with a unit, such as 50ms or 2s, up to 60s";
     layers.word(setting).parse(plan::parse_duration, expected)
+}
+
+fn domains(layers: &Layers) -> Result<Domains, ConfigError> {
+    let Some(word) = layers.get(Setting::Domains) else {
+        return Ok(Domains::default());
+    };
+    word.parse(
+        |text| Domains::parse(text.split(',').map(str::trim)).ok(),
+        "host names without ports, with commas between them, none within another",
+    )
 }
 
 fn switch(layers: &Layers, setting: Setting) -> Result<bool, ConfigError> {

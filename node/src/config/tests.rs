@@ -204,6 +204,20 @@ fn tls_comes_from_files_or_from_a_private_ca() {
     let cli = Cli { tls, listen: Some("0.0.0.0:1".to_owned()), ..Cli::default() };
     let names = ["s3.example.com", "*.s3.example.com", "10.0.0.1", "fe80::1"];
     assert_eq!(resolve(cli, &[]).unwrap().tls, ca("ca", &names));
+    // And it knows the domains of buckets.
+    let cli = Cli { domains: Some("S3.example.com, s3.lan".to_owned()), ..Cli::default() };
+    let config = resolve(cli, &[("TRINE_TLS", "true"), ("TRINE_DATA", "x")]).unwrap();
+    let names = ["s3.example.com", "*.s3.example.com", "s3.lan", "*.s3.lan"];
+    assert_eq!(config.tls, ca("x/tls", &names));
+}
+
+#[test]
+fn base_domains_are_host_names() {
+    assert_eq!(resolve(Cli::default(), &[]).unwrap().domains.names().count(), 0);
+    for text in ["", "a b", "s3.example.com:9000", "a,a", "a.b,b", "a,,b"] {
+        let error = resolve(Cli::default(), &[("TRINE_DOMAINS", text)]).unwrap_err();
+        assert!(error.contains("TRINE_DOMAINS"), "{error}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use trine_s3::Domains;
+
 use super::layers::{Layers, Setting};
 use super::{ConfigError, parse_directory, switch};
 use crate::tls::{TlsSource, is_name};
@@ -9,11 +11,16 @@ use crate::tls::{TlsSource, is_name};
 /// Where the private CA is in a data directory, if nobody says otherwise.
 pub(super) const DIRECTORY: &str = "tls";
 
-/// What was said of TLS; `data` is the data directory.
+/// What was said of TLS; `data` is the data directory. A private CA knows `domains` and the buckets under
+/// them.
 ///
 /// # Errors
 /// [`ConfigError`], for the operator.
-pub(super) fn source(layers: &Layers, data: &Path) -> Result<Option<TlsSource>, ConfigError> {
+pub(super) fn source(
+    layers: &Layers,
+    data: &Path,
+    domains: &Domains,
+) -> Result<Option<TlsSource>, ConfigError> {
     let private_ca = switch(layers, Setting::Tls)?;
     let of_files = [Setting::TlsCert, Setting::TlsKey].map(|setting| layers.get(setting));
     let of_ca = [Setting::TlsDirectory, Setting::TlsNames].map(|setting| layers.get(setting));
@@ -37,12 +44,15 @@ pub(super) fn source(layers: &Layers, data: &Path) -> Result<Option<TlsSource>, 
                 Some(word) => word.parse(parse_directory, "a directory")?,
                 None => data.join(DIRECTORY),
             };
-            let names = match layers.get(Setting::TlsNames) {
+            let mut names = match layers.get(Setting::TlsNames) {
                 Some(word) => {
                     word.parse(names, "names and IP addresses with commas between them")?
                 }
                 None => Vec::new(),
             };
+            for domain in domains.names() {
+                names.extend([domain.to_owned(), format!("*.{domain}")]);
+            }
             Ok(Some(TlsSource::PrivateCa { directory, names }))
         }
         ([None, None], false) => match of_ca.into_iter().flatten().next() {

@@ -129,7 +129,8 @@ pub(super) async fn complete(call: &mut Call) -> Result<Response, Failure> {
 /// scheme is what the proxy says; it is shown and decides nothing.
 fn location(call: &Call) -> String {
     let host = call.header("host").unwrap_or_default();
-    let https = call.header("x-forwarded-proto").is_some_and(|it| it.eq_ignore_ascii_case("https"));
+    let proxied = call.header("x-forwarded-proto");
+    let https = call.config.https || proxied.is_some_and(|it| it.eq_ignore_ascii_case("https"));
     let scheme = if https { "https" } else { "http" };
     let key = text::url_encode(&call.address.key);
     if call.address.bucket_in_host {

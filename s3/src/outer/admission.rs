@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::chain::Chain;
 use super::chunked::{ChunkedBody, Framing};
 use super::watched::Watched;
-use super::{presigned, resign};
+use super::{presigned, presigned_v2, resign};
 use crate::config::{HEADER_BYTES_MAX, S3Config, URI_BYTES_MAX};
 use crate::digest::{Claims, Verifier};
 use crate::error::{Failure, not_implemented, refuse};
@@ -40,7 +40,12 @@ where
     check_limits(&parts)?;
     check_preflight(&parts)?;
     check_form(&parts)?;
-    let query = Query::of(&parts)?;
+    let mut query = Query::of(&parts)?;
+    // s3s looks for these first, whatever else there is.
+    if presigned_v2::is_meant(&query.0) {
+        presigned_v2::convert(&mut parts, &query.0, config)?;
+        query = Query::of(&parts)?;
+    }
     check_signature_coverage(&parts, &query)?;
     check_token(&parts, &query)?;
     presigned::take_headers(&query.0, &mut parts.headers)?;
@@ -147,10 +152,6 @@ fn check_limits(parts: &http::request::Parts) -> Result<(), Failure> {
 /// The headers under the request's one signature must be all `x-amz-*` headers and the host: s3s
 /// verifies what is signed, and believes the rest too.
 fn check_signature_coverage(parts: &http::request::Parts, query: &Query) -> Result<(), Failure> {
-    // s3s looks for these first, whatever else there is.
-    if query.get("Signature").is_some() || query.get("AWSAccessKeyId").is_some() {
-        return Err(wrong_mechanism());
-    }
     let presigned = query.get("X-Amz-Signature").is_some();
     let authorization = parts.headers.get(http::header::AUTHORIZATION);
     let signed = match (authorization, presigned) {

@@ -1,7 +1,7 @@
 //! The outer layer: plain HTTP before and behind s3s.
 //!
 //! Before: limits; preflights and forms refused; no anonymous requests; one signature, of version 4, for
-//! this service, of bounded validity; no `x-amz-*` header that the signature does not cover; targets
+//! this service, of bounded validity (or a presigned one of version 2, which is turned into one of version 4); no `x-amz-*` header that the signature does not cover; targets
 //! signed in another than canonical form signed anew; `aws-chunked` bodies cut into small chunks and
 //! held against their announced length. Behind:
 //! refused bodies read to their end, request ids on everything, complete error documents, no body
@@ -12,6 +12,7 @@ mod chain;
 mod chunked;
 mod finish;
 mod presigned;
+mod presigned_v2;
 mod resign;
 mod watched;
 

@@ -52,10 +52,7 @@ pub(super) fn take_headers(
     }
     for (name, value) in query {
         let name = name.to_ascii_lowercase();
-        if !name.starts_with("x-amz-")
-            || name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode"
-            || NO_HEADERS.contains(&name.as_str())
-        {
+        if !is_header(&name) {
             continue;
         }
         let header = HeaderName::from_bytes(name.as_bytes()).ok();
@@ -71,6 +68,12 @@ pub(super) fn take_headers(
         }
     }
     Ok(())
+}
+
+/// Whether a parameter stands for a header of the request to come. `name` is in lower case.
+pub(super) fn is_header(name: &str) -> bool {
+    let of_body = name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode";
+    name.starts_with("x-amz-") && !of_body && !NO_HEADERS.contains(&name)
 }
 
 /// Check the parameters, if there are any of this kind.

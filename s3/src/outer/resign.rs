@@ -13,14 +13,16 @@
 //! Source: Amazon S3, "Signature calculations for the Authorization header"; curl 7.88,
 //! `lib/http_aws_sigv4.c`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 
 use crate::config::Keys;
 use crate::text;
@@ -62,19 +64,78 @@ fn canonical_authorization(parts: &Parts, keys: &dyn Keys) -> Option<HeaderValue
     let date = parts.headers.get("x-amz-date")?.to_str().ok()?;
     let headers = canonical_headers(&parts.headers, authorization.signed_headers)?;
     let key = authorization.signing_key(&keys.secret(authorization.access_key)?.secret)?;
-    let mac = |target: &Target| {
-        let request = format!(
-            "{}\n{}\n{}\n{headers}\n{}\n{payload}",
-            parts.method, target.path, target.query, authorization.signed_headers
-        );
-        let hash = hex(&Sha256::digest(request.as_bytes()));
-        let to_sign = format!("{ALGORITHM}\n{date}\n{}\n{hash}", authorization.scope);
-        keyed(&key, &to_sign)
-    };
+    let Authorization { signed_headers: names, scope, .. } = authorization;
+    let signed = Signed { method: &parts.method, headers: &headers, names, payload, date, scope };
     // Compares in constant time.
-    mac(&sent)?.verify_slice(&authorization.signature).ok()?;
-    let signature = hex(&mac(&canonical)?.finalize().into_bytes());
+    signed.mac(&key, &sent)?.verify_slice(&authorization.signature).ok()?;
+    let signature = hex(&signed.mac(&key, &canonical)?.finalize().into_bytes());
     HeaderValue::from_str(&format!("{}{signature}", authorization.before_signature)).ok()
+}
+
+/// Sign a request that somebody has vouched for, all but its body, as one that was made `now`; `None` if
+/// it is no text.
+pub(super) fn sign(
+    parts: &mut Parts,
+    access_key: &str,
+    secret: &str,
+    region: &str,
+    now: OffsetDateTime,
+) -> Option<()> {
+    const PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+    let day = format!("{:04}{:02}{:02}", now.year(), u8::from(now.month()), now.day());
+    let date = format!("{day}T{:02}{:02}{:02}Z", now.hour(), now.minute(), now.second());
+    parts.headers.insert("x-amz-date", HeaderValue::from_str(&date).ok()?);
+    parts.headers.insert("x-amz-content-sha256", HeaderValue::from_static(PAYLOAD));
+    let names = parts.headers.keys().map(HeaderName::as_str);
+    let names: BTreeSet<&str> =
+        names.filter(|name| *name == "host" || name.starts_with("x-amz-")).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(";");
+    let before = format!(
+        "{ALGORITHM} Credential={access_key}/{day}/{region}/s3/aws4_request, \
+         SignedHeaders={names}, Signature="
+    );
+    // Of its own signature it has none yet.
+    let authorization = Authorization::parse(&before)?;
+    let target = Target {
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+    };
+    let headers = canonical_headers(&parts.headers, &names)?;
+    let key = authorization.signing_key(secret)?;
+    let to_sign = Signed {
+        method: &parts.method,
+        headers: &headers,
+        names: &names,
+        payload: PAYLOAD,
+        date: &date,
+        scope: authorization.scope,
+    };
+    let signature = hex(&to_sign.mac(&key, &target.canonical()?)?.finalize().into_bytes());
+    parts
+        .headers
+        .insert(AUTHORIZATION, HeaderValue::from_str(&format!("{before}{signature}")).ok()?);
+    Some(())
+}
+
+/// What is signed beside the target.
+struct Signed<'a> {
+    method: &'a Method,
+    /// In canonical form.
+    headers: &'a str,
+    names: &'a str,
+    payload: &'a str,
+    date: &'a str,
+    scope: &'a str,
+}
+
+impl Signed<'_> {
+    fn mac(&self, key: &[u8], target: &Target) -> Option<Hmac<Sha256>> {
+        let Self { method, headers, names, payload, date, scope } = self;
+        let Target { path, query } = target;
+        let request = format!("{method}\n{path}\n{query}\n{headers}\n{names}\n{payload}");
+        let hash = hex(&Sha256::digest(request.as_bytes()));
+        keyed(key, &format!("{ALGORITHM}\n{date}\n{scope}\n{hash}"))
+    }
 }
 
 /// What a request names, in some form.

@@ -10,12 +10,13 @@ mod bare;
 mod bodies;
 mod http2;
 mod keys;
+mod presigned_v2;
 mod probes;
 mod properties;
 mod signing;
 mod weaknesses;
 
-use support::client::{Answer, memory, plan, with_bucket};
+use support::client::{Answer, plan, with_bucket};
 
 /// An error whose document is complete.
 fn is_error(answer: &Answer, status: u16, code: &str) {

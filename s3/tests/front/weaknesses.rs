@@ -287,22 +287,18 @@ async fn tokens_are_not_looked_at() {
 
 #[tokio::test]
 async fn version_2_opens_the_door() {
-    // A signature of version 2 covers no body. s3s takes it where it finds a parameter `Signature`,
-    // whatever else the request carries.
+    // A signature of version 2 covers no body, and of the parameters only some. s3s takes it wherever it finds
+    // a parameter `Signature`, and lets the others pass.
     let (bare, _) = bare();
     let service = with_bucket().await;
-    let get = b"GET /?AWSAccessKeyId=key&Expires=99999999999&Signature=x HTTP/1.1\r\n\
+    let get = b"GET /?AWSAccessKeyId=key&Expires=99999999999&Signature=x&prefix=a HTTP/1.1\r\n\
                 host: localhost\r\nconnection: close\r\n\r\n";
     let told = answer(&exchange(&bare, get).await).unwrap();
     assert_eq!(told.element("Code").as_deref(), Some("SignatureDoesNotMatch"), "it is computed");
-    for query in
-        ["AWSAccessKeyId=key&Expires=99999999999&Signature=x", "Signature=x", "AWSAccessKeyId=k"]
-    {
-        let request = format!("GET /?{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        let told = answer(&exchange(&service, request.as_bytes()).await).unwrap();
-        is_error(&told, 400, "InvalidRequest");
-        is_error(&plan("GET", "/", query).expect(&service).await, 400, "InvalidRequest");
-    }
+    is_error(&answer(&exchange(&service, get).await).unwrap(), 400, "InvalidArgument");
+    // Beside another signature.
+    let query = "AWSAccessKeyId=key&Expires=99999999999&Signature=x";
+    is_error(&plan("GET", "/", query).expect(&service).await, 400, "InvalidArgument");
     let header = b"GET / HTTP/1.1\r\nhost: x\r\nauthorization: AWS key:c2ln\r\n\
                    date: Sat, 21 Nov 2026 20:00:00 GMT\r\nconnection: close\r\n\r\n";
     is_error(&answer(&exchange(&service, header).await).unwrap(), 400, "InvalidRequest");

@@ -31,6 +31,15 @@ pub fn under(front: Front, domains: Domains) -> S3Http {
     trine_s3::service(front, config)
 }
 
+/// The service over a gateway in memory, as one that clients reach over TLS.
+pub fn over_tls() -> S3Http {
+    let (front, calls) = Front::new();
+    tokio::spawn(super::run(calls));
+    let mut config = config();
+    config.https = true;
+    trine_s3::service(front, config)
+}
+
 fn config() -> S3Config {
     let owner = Owner { tenant: TenantId(0), user: "tester".to_owned() };
     let key = Key { secret: "secret".to_owned(), owner, tenant: TenantId(0) };
