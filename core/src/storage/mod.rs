@@ -68,6 +68,8 @@ pub(crate) enum StorageEvent {
     Entries { range: RangeId, from: LogIndex, entries: Vec<Entry> },
     /// A chunk write has ended.
     ChunkStored { op: u64, result: Result<Durable, ChunkError> },
+    /// A chunk is freed, or cannot be yet.
+    ChunkFreed { op: u64, result: Result<(), ChunkError> },
     /// A chunk read has ended.
     ChunkRead { op: u64, result: Result<(Bytes, Vec<Checksum>), ChunkError> },
     /// A look at a chunk has ended.

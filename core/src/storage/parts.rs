@@ -124,6 +124,9 @@ impl Parts {
                 Output::ChunkStored { op, result } => {
                     events.push(StorageEvent::ChunkStored { op, result });
                 }
+                Output::ChunkFreed { op, result } => {
+                    events.push(StorageEvent::ChunkFreed { op, result });
+                }
                 Output::ChunkRead { op, result } => {
                     events.push(StorageEvent::ChunkRead { op, result });
                 }

@@ -695,6 +695,8 @@ impl Serving {
                     self.repair.read_badly(now, chunk);
                 }
             }
+            // Nobody frees chunks yet.
+            StorageEvent::ChunkFreed { .. } => {}
             StorageEvent::ChunkLooked { op, result } if op >= REPAIR_OPS => {
                 self.repair.looked(now, op, result, &mut self.host, fx);
             }

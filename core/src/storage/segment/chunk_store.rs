@@ -2,7 +2,8 @@
 //!
 //! The next segment is opened ahead of need, so that no put waits for the journal. A segment is
 //! sealed when a chunk does not fit any more; the edit that says so follows the edits that hold all
-//! its chunks, so that recovery needs to scan open segments only.
+//! its chunks, so that recovery needs to scan open segments only. A chunk of
+//! an open segment is freed behind an edit that says up to where that need not be scanned any more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -35,6 +36,16 @@ pub(crate) struct Writing {
     pub(crate) waiters: Vec<(u64, u64)>,
     /// What will be in the index.
     pub(crate) record: ChunkRecord,
+    /// What it takes the place of.
+    pub(crate) before: Option<ChunkRecord>,
+}
+
+/// A change of the chunk index that no edit has yet.
+#[derive(Debug)]
+enum Change {
+    Added(ChunkId, ChunkRecord),
+    /// A chunk is freed, for this call.
+    Freed(ChunkId, u64),
 }
 
 /// Open segments, chunks on their way, and records on their way to the journal.
@@ -42,6 +53,10 @@ pub(crate) struct Writing {
 pub(crate) struct ChunkStore {
     open: VecDeque<OpenSegment>,
     opening: usize,
+    /// The segment that takes chunks which are moved, apart from those of clients: moving frees more than
+    /// it takes, and must go on when clients have filled the disk.
+    for_moves: Option<OpenSegment>,
+    opening_for_moves: bool,
     /// Chunks placed in a segment whose records no edit has yet.
     unrecorded: BTreeMap<SegmentId, usize>,
     /// Full segments whose sealing is not in the journal yet.
@@ -52,9 +67,10 @@ pub(crate) struct ChunkStore {
     pub(crate) bytes_in_hand: u64,
     /// Writes among them.
     pub(crate) writes_in_hand: u64,
-    pending: VecDeque<(ChunkId, ChunkRecord)>,
-    /// Whether an edit with records is on its way: the next one waits, and grows.
-    pub(crate) edit_in_flight: bool,
+    pending: VecDeque<Change>,
+    /// An edit with changes is on its way: the next one waits, and grows. The calls that it is for, if
+    /// it frees chunks.
+    in_flight: Option<Vec<u64>>,
     sequence: LogIndex,
 }
 
@@ -75,6 +91,45 @@ impl ChunkStore {
         None
     }
 
+    /// Where a record of `bytes` goes that is moved; `None` if no segment for it has room.
+    pub(crate) fn place_moved(&mut self, bytes: u64, segment_bytes: u64) -> Option<OpenSegment> {
+        assert!(SECTOR + bytes <= segment_bytes, "a record fits into an empty segment");
+        let open = self.for_moves.as_mut()?;
+        if open.at + bytes <= segment_bytes {
+            let place = *open;
+            open.at += bytes;
+            *self.unrecorded.entry(place.segment).or_default() += 1;
+            return Some(place);
+        }
+        self.sealing.extend(self.for_moves.take().map(|open| open.segment));
+        None
+    }
+
+    /// Whether there is a segment for chunks that are moved.
+    pub(crate) fn is_open_for_moves(&self) -> bool {
+        self.for_moves.is_some()
+    }
+
+    /// Open a segment for chunks that are moved, unless there is one.
+    pub(crate) fn begin_opening_for_moves(&mut self) -> bool {
+        let wanted = self.for_moves.is_none() && !self.opening_for_moves;
+        self.opening_for_moves |= wanted;
+        wanted
+    }
+
+    /// Opening was begun and no segment is free.
+    pub(crate) fn opening_for_moves_failed(&mut self) {
+        self.opening_for_moves = false;
+    }
+
+    /// Up to where an open segment is filled, if all its chunks are in edits; `None` if some are not, or
+    /// it is not open.
+    pub(crate) fn recorded(&self, segment: SegmentId) -> Option<u64> {
+        let mut open = self.open.iter().chain(&self.for_moves);
+        let open = open.find(|open| open.segment == segment)?;
+        (!self.unrecorded.contains_key(&segment)).then_some(open.at)
+    }
+
     /// Whether another segment is to be opened; it then counts as being opened.
     pub(crate) fn begin_opening(&mut self) -> bool {
         let wanted = self.open.len() + self.opening < OPEN_SEGMENTS;
@@ -93,9 +148,15 @@ impl ChunkStore {
     }
 
     /// A segment is open, as the journal knows.
-    pub(crate) fn opened(&mut self, segment: SegmentId, generation: Generation) {
-        self.opening -= 1;
-        self.open.push_back(OpenSegment { segment, generation, at: SECTOR });
+    pub(crate) fn opened(&mut self, segment: SegmentId, generation: Generation, for_moves: bool) {
+        let open = OpenSegment { segment, generation, at: SECTOR };
+        if for_moves {
+            self.opening_for_moves = false;
+            self.for_moves = Some(open);
+        } else {
+            self.opening -= 1;
+            self.open.push_back(open);
+        }
     }
 
     /// At recovery: a segment was found open, with chunks up to `at`.
@@ -121,12 +182,22 @@ impl ChunkStore {
 
     /// A chunk is durable and in the index: have its record journaled.
     pub(crate) fn add_record(&mut self, chunk: ChunkId, record: ChunkRecord) {
-        self.pending.push_back((chunk, record));
+        self.pending.push_back(Change::Added(chunk, record));
     }
 
-    /// Whether records wait for the journal.
+    /// A chunk is out of the index: have that journaled, and then tell `op`.
+    pub(crate) fn add_freed(&mut self, chunk: ChunkId, op: u64) {
+        self.pending.push_back(Change::Freed(chunk, op));
+    }
+
+    /// Whether changes wait for the journal.
     pub(crate) fn has_pending_records(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// The edit that was on its way is durable; the calls that are done with it.
+    pub(crate) fn edit_durable(&mut self) -> Vec<u64> {
+        self.in_flight.take().unwrap_or_default()
     }
 
     /// Whether no more records should be added: the journal does not keep up.
@@ -134,20 +205,13 @@ impl ChunkStore {
         self.pending.len() + self.writing.len() >= PENDING_RECORDS_MAX
     }
 
-    /// The edits that are due: a batch of records if none is on its way, and then sealings.
+    /// The edits that are due: a batch of changes if none is on its way, and then sealings.
     pub(crate) fn edits_due(&mut self) -> Vec<Edit> {
         let mut edits = Vec::new();
-        if !self.edit_in_flight && !self.pending.is_empty() {
-            let count = self.pending.len().min(EDIT_CHUNKS_MAX);
-            let records: Vec<_> = self.pending.drain(..count).collect();
-            for (_, record) in &records {
-                let left = self.unrecorded.get_mut(&record.segment).expect("it was placed there");
-                *left -= 1;
-            }
-            self.unrecorded.retain(|_, left| *left > 0);
-            edits.push(Edit::ChunksAdded { sequence: self.sequence, records });
-            self.sequence = self.sequence.next();
-            self.edit_in_flight = true;
+        if self.in_flight.is_none()
+            && let Some(edit) = self.next_edit()
+        {
+            edits.push(edit);
         }
         while let Some(segment) =
             self.sealing.iter().find(|segment| !self.unrecorded.contains_key(segment)).copied()
@@ -156,6 +220,36 @@ impl ChunkStore {
             edits.push(Edit::SegmentSealed { segment });
         }
         edits
+    }
+
+    /// The next changes of one kind.
+    fn next_edit(&mut self) -> Option<Edit> {
+        let sequence = self.sequence;
+        let frees = matches!(self.pending.front()?, Change::Freed(..));
+        let same = |change: &&Change| matches!(change, Change::Freed(..)) == frees;
+        let count = self.pending.iter().take(EDIT_CHUNKS_MAX).take_while(same).count();
+        let (mut records, mut chunks, mut ops) = (Vec::new(), Vec::new(), Vec::new());
+        for change in self.pending.drain(..count) {
+            match change {
+                Change::Added(chunk, record) => {
+                    let left =
+                        self.unrecorded.get_mut(&record.segment).expect("it was placed there");
+                    *left -= 1;
+                    records.push((chunk, record));
+                }
+                Change::Freed(chunk, op) => {
+                    chunks.push(chunk);
+                    ops.push(op);
+                }
+            }
+        }
+        self.unrecorded.retain(|_, left| *left > 0);
+        self.in_flight = Some(ops);
+        self.sequence = sequence.next();
+        Some(match frees {
+            true => Edit::ChunksFreed { sequence, chunks },
+            false => Edit::ChunksAdded { sequence, records },
+        })
     }
 }
 

@@ -322,6 +322,27 @@ pub(crate) enum Edit {
         /// Whether the chunk index is to be rebuilt.
         rebuild: bool,
     },
+    /// Chunks are no longer in the chunk index, and never come back.
+    ChunksFreed {
+        /// Numbers the batches, as those of [`Edit::ChunksAdded`].
+        sequence: LogIndex,
+        /// The chunks.
+        chunks: Vec<ChunkId>,
+    },
+    /// All chunks of an open segment up to a byte are in earlier edits: recovery scans what is behind.
+    SegmentRecorded {
+        /// Which.
+        segment: SegmentId,
+        /// The byte.
+        through: u64,
+    },
+    /// A segment has no chunk that is in the chunk index; it is free.
+    SegmentFreed {
+        /// Which.
+        segment: SegmentId,
+        /// Its generation, which ends.
+        generation: Generation,
+    },
 }
 
 /// What a merge changes. Value segments that no run refers to any more are free.
@@ -453,6 +474,21 @@ impl Wire for Edit {
                 out.list(chunk_segments);
                 rebuild.encode(out);
             }
+            Self::ChunksFreed { sequence, chunks } => {
+                out.u8(11);
+                sequence.encode(out);
+                out.list(chunks);
+            }
+            Self::SegmentFreed { segment, generation } => {
+                out.u8(12);
+                segment.encode(out);
+                generation.encode(out);
+            }
+            Self::SegmentRecorded { segment, through } => {
+                out.u8(13);
+                segment.encode(out);
+                out.u64(*through);
+            }
         }
     }
 
@@ -481,6 +517,15 @@ impl Wire for Edit {
                 chunk_segments: input.list("chunk segments", SNAPSHOT_MAX)?,
                 rebuild: Wire::decode(input)?,
             },
+            11 => Self::ChunksFreed {
+                sequence: Wire::decode(input)?,
+                chunks: input.list("freed chunks", EDIT_CHUNKS_MAX)?,
+            },
+            12 => Self::SegmentFreed {
+                segment: Wire::decode(input)?,
+                generation: Wire::decode(input)?,
+            },
+            13 => Self::SegmentRecorded { segment: Wire::decode(input)?, through: input.u64()? },
             tag => return Err(DecodeError::Tag { what: "edit", tag }),
         })
     }

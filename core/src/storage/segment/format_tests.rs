@@ -310,6 +310,9 @@ fn edits() -> Vec<(&'static str, Edit)> {
             "Checkpoint",
             Edit::Checkpoint { chunk_segments: vec![(SEGMENT, (GENERATION, true))], rebuild: true },
         ),
+        ("ChunksFreed", Edit::ChunksFreed { sequence: LogIndex(4), chunks: vec![chunk] }),
+        ("SegmentFreed", Edit::SegmentFreed { segment, generation }),
+        ("SegmentRecorded", Edit::SegmentRecorded { segment, through: 8192 }),
     ]
 }
 

@@ -50,15 +50,25 @@ pub(crate) struct ScanResult {
 impl SegmentScan {
     /// A scan that has read nothing.
     pub(crate) fn new(layout: Layout, segment: SegmentId, generation: Generation) -> Self {
+        Self::from(layout, segment, generation, SECTOR)
+    }
+
+    /// A scan of what is behind byte `at`, a multiple of the sector.
+    pub(crate) fn from(
+        layout: Layout,
+        segment: SegmentId,
+        generation: Generation,
+        at: u64,
+    ) -> Self {
         let window = RECORD_BYTES_MAX.min(layout.segment - SECTOR);
         Self {
             layout,
             segment,
             generation,
-            at: SECTOR,
+            at,
             window,
             exact: false,
-            end: SECTOR,
+            end: at,
             found: Vec::new(),
             damaged: 0,
         }

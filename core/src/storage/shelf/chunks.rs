@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::codec::Wire;
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
-use crate::ids::ChunkId;
+use crate::ids::{CallId, ChunkId};
 use crate::message::{ChunkCopy, ChunkError, ChunkRead, ChunkSummary, ChunkWrite};
 use crate::rows::{Miss, Rows};
 
@@ -15,11 +15,11 @@ use super::super::io::Io;
 use super::super::segment::allocator::SegmentState;
 use super::super::segment::chunk::{ChunkHeader, blocks_verify, header_bytes_of};
 use super::super::segment::chunk_store::{Writing, chunk_key, chunk_of_key};
-use super::super::segment::edit::{ChunkRecord, TableId};
+use super::super::segment::edit::{ChunkRecord, Edit, TableId};
 use super::super::segment::header::{SegmentContent, SegmentHeader};
 use super::super::segment::layout::{Generation, SegmentId, sector_span};
 use super::recover::Phase;
-use super::{DiskPurpose, Output, Shelf, SyncPurpose};
+use super::{DiskPurpose, EditPurpose, Opening, Output, Shelf, SyncPurpose};
 
 /// A chunk call that has not reached the disk.
 #[derive(Debug)]
@@ -35,15 +35,37 @@ pub(super) struct Job {
 struct NewCopy {
     header: ChunkHeader,
     data: Bytes,
-    /// The copy that is there is known not to verify.
-    replace: bool,
+    instead: Instead,
+}
+
+/// What a copy that is written may take the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instead {
+    /// Nothing: a chunk that is there stays where it is.
+    Nothing,
+    /// A copy that is known not to verify.
+    Damaged,
+    /// The copy at this place, which it was made of; if that is not there any more, nothing is written.
+    Moved(SegmentId, u32),
 }
 
 #[derive(Debug)]
 enum JobKind {
     Write(NewCopy),
-    Read { chunk: ChunkId, first: u32, blocks: u32 },
-    Look { chunk: ChunkId, how: Look },
+    Read {
+        chunk: ChunkId,
+        first: u32,
+        blocks: u32,
+    },
+    Look {
+        chunk: ChunkId,
+        how: Look,
+    },
+    Free {
+        chunk: ChunkId,
+    },
+    /// Count on what is in the index.
+    Count,
 }
 
 /// How closely a store looks at its own copy of a chunk.
@@ -76,6 +98,8 @@ pub(crate) enum Looked {
 #[derive(Debug)]
 pub(super) struct Reading {
     op: u64,
+    /// Where.
+    segment: SegmentId,
     /// Bytes in hand.
     bytes: u64,
     what: What,
@@ -122,7 +146,8 @@ impl Shelf {
         };
         self.chunks.bytes_in_hand += bytes;
         self.chunks.writes_in_hand += 1;
-        let kind = JobKind::Write(NewCopy { header, data: write.data.clone(), replace });
+        let instead = if replace { Instead::Damaged } else { Instead::Nothing };
+        let kind = JobKind::Write(NewCopy { header, data: write.data.clone(), instead });
         self.run_job(Job { op, kind, pins: Vec::new() }, io, out);
         self.drive(io, out);
     }
@@ -160,6 +185,25 @@ impl Shelf {
             return;
         }
         self.run_job(Job { op, kind: JobKind::Look { chunk, how }, pins: Vec::new() }, io, out);
+    }
+
+    /// Take a chunk out of the index for good; its space is free once nothing else in its segment is
+    /// there. [`Output::ChunkFreed`] follows when that is durable, also if it is not there.
+    /// [`ChunkError::Overloaded`] if it, or another chunk of an open segment, is being written: to be
+    /// asked again.
+    pub(crate) fn free_chunk(
+        &mut self,
+        op: u64,
+        chunk: ChunkId,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.takes_chunk_calls(0) || self.chunk_index_is_busy() {
+            out.push(Output::ChunkFreed { op, result: Err(ChunkError::Overloaded) });
+            return;
+        }
+        self.run_job(Job { op, kind: JobKind::Free { chunk }, pins: Vec::new() }, io, out);
+        self.drive(io, out);
     }
 
     /// The first chunk of the index at or after `from`.
@@ -210,7 +254,10 @@ impl Shelf {
     pub(super) fn run_job(&mut self, mut job: Job, io: &mut Io<'_>, out: &mut Vec<Output>) {
         let chunk = match &job.kind {
             JobKind::Write(copy) => copy.header.chunk,
-            JobKind::Read { chunk, .. } | JobKind::Look { chunk, .. } => *chunk,
+            JobKind::Read { chunk, .. } | JobKind::Look { chunk, .. } | JobKind::Free { chunk } => {
+                *chunk
+            }
+            JobKind::Count => return self.count_on(job.pins, io),
         };
         let found = match self.rows(TableId::Chunks).get(&chunk_key(chunk)) {
             Ok(row) => row.map(|row| ChunkRecord::from_bytes(&row.value)),
@@ -231,9 +278,9 @@ impl Shelf {
         let Job { op, kind, .. } = job;
         match kind {
             JobKind::Write(copy) => match record {
-                Ok(record) => self.store(op, copy, record.as_ref(), io, out),
+                Ok(record) => self.store(op, copy, record, io, out),
                 // A row that cannot be read is no copy.
-                Err(_) if copy.replace => self.store(op, copy, None, io, out),
+                Err(_) if copy.instead == Instead::Damaged => self.store(op, copy, None, io, out),
                 Err(error) => self.answer_write(op, copy.data.len() as u64, Err(error), out),
             },
             JobKind::Read { chunk, first, blocks } => {
@@ -254,10 +301,101 @@ impl Shelf {
                     Err(error) => Err(error),
                 };
                 if let Err(error) = begun {
-                    out.push(Output::ChunkLooked { op, result: Err(error) });
+                    self.tell_looked(op, chunk, Err(error), io, out);
                 }
             }
+            JobKind::Free { chunk } => match record {
+                Ok(record) => self.free(op, chunk, record.as_ref(), out),
+                // A row that cannot be read says not where its space is: the segment's is not counted.
+                Err(_) => self.free_row(op, chunk),
+            },
+            JobKind::Count => unreachable!("it went another way above"),
         }
+    }
+
+    /// Free a chunk whose index row, if there is one, is `present`.
+    fn free(
+        &mut self,
+        op: u64,
+        chunk: ChunkId,
+        present: Option<&ChunkRecord>,
+        out: &mut Vec<Output>,
+    ) {
+        let recorded = present.is_none_or(|record| self.record_open(record.segment, out));
+        if self.rebuild.is_some() || !recorded || self.chunks.writing.contains_key(&chunk) {
+            return out.push(Output::ChunkFreed { op, result: Err(ChunkError::Overloaded) });
+        }
+        match present {
+            // That it is gone may be on its way to the journal yet: it is said once more, behind that.
+            None => self.chunks.add_freed(chunk, op),
+            Some(record) => {
+                self.reclaim.removed(chunk, record);
+                self.free_row(op, chunk);
+            }
+        }
+    }
+
+    /// Have the journal know that an open segment need not be scanned; `false` if it must be.
+    fn record_open(&mut self, segment: SegmentId, out: &mut Vec<Output>) -> bool {
+        if !matches!(self.segments.state(segment), Some(SegmentState::Chunks { open: true, .. })) {
+            return true;
+        }
+        // One that is being sealed is closed soon.
+        let Some(through) = self.chunks.recorded(segment) else { return false };
+        if self.recorded.get(&segment) != Some(&through) {
+            let edit = Edit::SegmentRecorded { segment, through };
+            self.journal(&edit, EditPurpose::Recorded(segment, through), out);
+        }
+        true
+    }
+
+    fn free_row(&mut self, op: u64, chunk: ChunkId) {
+        let sequence = self.chunks.sequence();
+        let table = self.tables.entry(TableId::Chunks).or_default();
+        table.active.write(sequence, chunk_key(chunk), None);
+        self.chunks.add_freed(chunk, op);
+    }
+
+    /// Have a copy moved that was read at this place. Its bytes are in hand already.
+    pub(super) fn write_moved(
+        &mut self,
+        chunk: ChunkId,
+        copy: ChunkCopy,
+        (segment, offset): (SegmentId, u32),
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let ChunkCopy { owner, epoch, block_size, data, checksums } = copy;
+        let call = CallId(0);
+        let write = ChunkWrite { call, chunk, owner, epoch, block_size, data, checksums };
+        let Some(header) = ChunkHeader::of_write(&write) else {
+            unreachable!("it was read with such a header");
+        };
+        self.chunks.bytes_in_hand += write.data.len() as u64;
+        self.chunks.writes_in_hand += 1;
+        let instead = Instead::Moved(segment, offset);
+        let kind = JobKind::Write(NewCopy { header, data: write.data, instead });
+        self.run_job(Job { op: MOVES, kind, pins: Vec::new() }, io, out);
+    }
+
+    /// A copy is not moved after all.
+    pub(super) fn give_up_write(&mut self, job: Job) {
+        if let JobKind::Write(copy) = job.kind {
+            self.chunks.bytes_in_hand -= copy.data.len() as u64;
+            self.chunks.writes_in_hand -= 1;
+        }
+    }
+
+    /// Wait for a block that counting missed.
+    pub(super) fn count_missed(&mut self, miss: Miss, io: &mut Io<'_>) {
+        let job = Job { op: MOVES, kind: JobKind::Count, pins: Vec::new() };
+        self.begin_fetch(miss, io).jobs.push(job);
+    }
+
+    /// Look at the copy of a chunk that is to be moved.
+    pub(super) fn look_to_move(&mut self, chunk: ChunkId, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let kind = JobKind::Look { chunk, how: Look::Copy };
+        self.run_job(Job { op: MOVES, kind, pins: Vec::new() }, io, out);
     }
 
     /// Write a chunk whose index row, if there is one, is `present`.
@@ -265,20 +403,25 @@ impl Shelf {
         &mut self,
         op: u64,
         copy: NewCopy,
-        present: Option<&ChunkRecord>,
+        present: Option<ChunkRecord>,
         io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
-        let NewCopy { header, data, replace } = copy;
+        let NewCopy { header, data, instead } = copy;
         let bytes = data.len() as u64;
         let same = |record: &ChunkRecord| {
             record.same_content(header.length, header.block_size, &header.checksums)
         };
-        if let Some(record) = present {
+        if let Instead::Moved(segment, offset) = instead {
+            let there = present.as_ref().map(|record| (record.segment, record.offset));
+            if there != Some((segment, offset)) || self.chunks.writing.contains_key(&header.chunk) {
+                return self.answer_write(op, bytes, Err(ChunkError::Missing), out);
+            }
+        } else if let Some(record) = &present {
             if !same(record) {
                 return self.answer_write(op, bytes, Err(ChunkError::Invalid), out);
             }
-            if !replace {
+            if instead == Instead::Nothing {
                 // It is durable already; the sync is for the proof.
                 return self.sync(SyncPurpose::Present(op, bytes), io);
             }
@@ -296,14 +439,26 @@ impl Shelf {
             self.answer_write(op, bytes, Err(ChunkError::Overloaded), out);
             return;
         }
-        let place = self.chunks.place(header.record_bytes(), self.layout.segment);
+        let moves = matches!(instead, Instead::Moved(..));
+        let (needed, most) = (header.record_bytes(), self.layout.segment);
+        let place = match moves {
+            true => self.chunks.place_moved(needed, most),
+            false => self.chunks.place(needed, most),
+        };
         let Some(place) = place else {
-            let kind = JobKind::Write(NewCopy { header, data, replace });
-            self.room.push_back(Job { op, kind, pins: Vec::new() });
+            let kind = JobKind::Write(NewCopy { header, data, instead });
+            let job = Job { op, kind, pins: Vec::new() };
+            match moves {
+                true => self.reclaim.wait_for_room(job),
+                false => self.room.push_back(job),
+            }
             return;
         };
         let head = header.encode(&self.layout, place.segment, place.generation, place.at);
-        self.chunks_bytes += bytes;
+        match moves {
+            true => self.reclaim.done.bytes += bytes,
+            false => self.chunks_bytes += bytes,
+        }
         let data_at = place.at + header.header_bytes();
         let record = ChunkRecord {
             segment: place.segment,
@@ -320,7 +475,8 @@ impl Shelf {
         let token = io.write(self.layout.offset(place.segment) + place.at, parts);
         self.disk.insert(token, DiskPurpose::ChunkWrite(header.chunk));
         let waiters = vec![(op, bytes)];
-        self.chunks.writing.insert(header.chunk, Writing { waiters, record });
+        let writing = Writing { waiters, record, before: present };
+        self.chunks.writing.insert(header.chunk, writing);
     }
 
     /// The sync that covers a chunk's header and data is complete.
@@ -330,7 +486,11 @@ impl Shelf {
         durable: Durable,
         out: &mut Vec<Output>,
     ) {
-        let Some(Writing { waiters, record }) = self.chunks.writing.remove(&chunk) else { return };
+        let Some(writing) = self.chunks.writing.remove(&chunk) else { return };
+        let Writing { waiters, record, before } = writing;
+        if let Some(before) = before {
+            self.reclaim.removed(chunk, &before);
+        }
         self.index_chunk(chunk, record);
         for (op, bytes) in waiters {
             self.answer_write(op, bytes, Ok(durable), out);
@@ -342,6 +502,7 @@ impl Shelf {
         let sequence = self.chunks.sequence();
         let table = self.tables.entry(TableId::Chunks).or_default();
         table.active.write(sequence, chunk_key(chunk), Some(record.to_bytes()));
+        self.reclaim.added(chunk, &record);
         self.chunks.add_record(chunk, record);
     }
 
@@ -354,7 +515,24 @@ impl Shelf {
     ) {
         self.chunks.bytes_in_hand -= bytes;
         self.chunks.writes_in_hand -= 1;
-        out.push(Output::ChunkStored { op, result });
+        match op {
+            MOVES => self.reclaim.moved(result.err()),
+            op => out.push(Output::ChunkStored { op, result }),
+        }
+    }
+
+    fn tell_looked(
+        &mut self,
+        op: u64,
+        chunk: ChunkId,
+        result: Result<Looked, ChunkError>,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        match op {
+            MOVES => self.move_looked(chunk, result, io, out),
+            op => out.push(Output::ChunkLooked { op, result }),
+        }
     }
 
     fn begin_read(
@@ -392,7 +570,10 @@ impl Shelf {
             len: usize::try_from(len).expect("a chunk fits into memory"),
             checksums: record.checksums[first as usize..end as usize].to_vec(),
         };
-        self.disk.insert(token, DiskPurpose::ChunkRead(Reading { op, bytes: len, what }));
+        self.disk.insert(
+            token,
+            DiskPurpose::ChunkRead(Reading { op, segment: record.segment, bytes: len, what }),
+        );
         Ok(())
     }
 
@@ -423,8 +604,9 @@ impl Shelf {
         }
         self.chunks.bytes_in_hand += bytes;
         let token = io.read(self.layout.offset(record.segment) + start, bytes);
+        let segment = record.segment;
         let what = What::Whole { chunk, how, record, generation, start };
-        self.disk.insert(token, DiskPurpose::ChunkRead(Reading { op, bytes, what }));
+        self.disk.insert(token, DiskPurpose::ChunkRead(Reading { op, segment, bytes, what }));
         Ok(())
     }
 
@@ -435,7 +617,7 @@ impl Shelf {
         io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
-        let Reading { op, bytes, what } = reading;
+        let Reading { op, bytes, what, .. } = reading;
         self.chunks.bytes_in_hand -= bytes;
         let span = match result {
             Ok(DiskOutput::Read(span)) => Ok(span),
@@ -471,7 +653,7 @@ impl Shelf {
                         Ok(Looked::Checked(ChunkSummary { length: record.length, digest }))
                     }
                 };
-                out.push(Output::ChunkLooked { op, result: looked });
+                self.tell_looked(op, chunk, looked, io, out);
             }
         }
     }
@@ -513,17 +695,35 @@ impl Shelf {
     pub(super) fn open_ahead(&mut self, io: &mut Io<'_>) {
         while self.chunks.begin_opening() {
             let kept = self.reserve.data + self.merge_reserve();
-            let segment = (self.segments.free() > kept).then(|| self.segments.reserve());
-            let Some(segment) = segment.flatten() else {
+            if !self.open_segment(kept, false, io) {
                 self.chunks.opening_failed();
                 return;
-            };
-            let generation = self.segments.next_generation();
-            let header = SegmentHeader { generation, content: SegmentContent::Chunks };
-            let header = header.encode(&self.layout, segment);
-            let token = io.write(self.layout.offset(segment), vec![header]);
-            self.disk.insert(token, DiskPurpose::OpenHeader(segment, generation));
+            }
         }
+    }
+
+    /// Open a segment for chunks that are moved, which frees more: of what is kept for deletes it leaves
+    /// all but this one.
+    pub(super) fn open_for_moves(&mut self, io: &mut Io<'_>) -> bool {
+        if self.chunks.begin_opening_for_moves()
+            && !self.open_segment(self.reserve.deletes, true, io)
+        {
+            self.chunks.opening_for_moves_failed();
+            return false;
+        }
+        true
+    }
+
+    fn open_segment(&mut self, kept: usize, for_moves: bool, io: &mut Io<'_>) -> bool {
+        let segment = (self.segments.free() > kept).then(|| self.segments.reserve());
+        let Some(segment) = segment.flatten() else { return false };
+        let generation = self.segments.next_generation();
+        let header = SegmentHeader { generation, content: SegmentContent::Chunks };
+        let header = header.encode(&self.layout, segment);
+        let token = io.write(self.layout.offset(segment), vec![header]);
+        let opening = Opening { segment, generation, for_moves };
+        self.disk.insert(token, DiskPurpose::OpenHeader(opening));
+        true
     }
 
     /// Place what waits for an open segment; if none comes, the disk is full.
@@ -547,12 +747,25 @@ impl Shelf {
     pub(super) fn seal(&mut self, segment: SegmentId) {
         if let Some(SegmentState::Chunks { generation, .. }) = self.segments.state(segment) {
             self.segments.set(segment, SegmentState::Chunks { generation, open: false });
+            self.recorded.remove(&segment);
+            self.reclaim.sealed(segment);
         }
+    }
+
+    /// Whether a read of a segment is in flight.
+    pub(super) fn is_read(&self, segment: SegmentId) -> bool {
+        self.disk.values().any(|purpose| match purpose {
+            DiskPurpose::ChunkRead(reading) => reading.segment == segment,
+            _ => false,
+        })
     }
 }
 
+/// The call number of what the shelf does by itself.
+pub(super) const MOVES: u64 = u64::MAX;
+
 /// Behind the keys of all chunks, which have 20 bytes.
-const CHUNK_KEYS_END: [u8; 21] = [0xff; 21];
+pub(super) const CHUNK_KEYS_END: [u8; 21] = [0xff; 21];
 /// A sector, as a step.
 const SECTOR_BYTES: usize = 4096;
 const _: () = assert!(SECTOR_BYTES as u64 == SECTOR);

@@ -83,6 +83,8 @@ pub struct Written {
     pub flushes: u64,
     /// Written to the disk for merges.
     pub merges: u64,
+    /// Data of chunks that were moved, so that the segments they were in are free.
+    pub moves: u64,
     /// All else that was written to the disk but chunk data: the journal above all, and headers.
     pub others: u64,
 }
@@ -92,7 +94,7 @@ impl Written {
     /// none.
     pub fn amplification_percent(&self) -> u64 {
         let kept = self.rows + self.chunks;
-        let written = self.chunks + self.flushes + self.merges + self.others;
+        let written = self.chunks + self.flushes + self.merges + self.moves + self.others;
         (written * 100).checked_div(kept).unwrap_or(0)
     }
 }

@@ -22,6 +22,7 @@ mod flush;
 mod found;
 mod holdings;
 mod ingest;
+mod reclaim;
 mod recover;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
@@ -61,6 +62,9 @@ use flush::Flush;
 use holdings::Holdings;
 use ingest::Ingest;
 pub(crate) use ingest::Ingested;
+use reclaim::Reclaim;
+#[cfg_attr(not(test), allow(unused_imports, reason = "status will tell it"))]
+pub use reclaim::Reclaimed;
 pub(crate) use recover::RecoveredEdit;
 use recover::{Phase, Rebuild};
 use views::Views;
@@ -141,6 +145,13 @@ pub(crate) enum Output {
         /// The proof, or why not.
         result: Result<Durable, ChunkError>,
     },
+    /// A chunk is freed.
+    ChunkFreed {
+        /// Which call.
+        op: u64,
+        /// Durable, or why not yet.
+        result: Result<(), ChunkError>,
+    },
     /// What came of a chunk read.
     ChunkRead {
         /// Which.
@@ -176,7 +187,8 @@ enum DiskPurpose {
     ChunkRead(chunks::Reading),
     Fetch(Miss),
     Flush,
-    OpenHeader(SegmentId, Generation),
+    OpenHeader(Opening),
+    MoveScan,
     Wipe(SegmentId),
     Trim(SegmentId),
     MergeRead(compact::MergeRead),
@@ -195,16 +207,27 @@ enum SyncPurpose {
     Proven(u64),
     Flush,
     Merge,
-    Open(SegmentId, Generation),
+    Open(Opening),
     Wiped(SegmentId),
     Recover,
+}
+
+/// A segment on its way to take chunks.
+#[derive(Clone, Copy, Debug)]
+struct Opening {
+    segment: SegmentId,
+    generation: Generation,
+    /// Chunks that are moved, and no others.
+    for_moves: bool,
 }
 
 /// What follows when an edit is durable.
 #[derive(Debug)]
 enum EditPurpose {
-    Opened(SegmentId, Generation),
+    Opened(Opening),
     Sealed(SegmentId),
+    Recorded(SegmentId, u64),
+    Freed(SegmentId),
     Run(Generation),
     /// A merge gave this run.
     Merged(Generation),
@@ -261,6 +284,10 @@ pub(crate) struct Shelf {
     compaction: Compaction,
     views: Views,
     chunks: ChunkStore,
+    reclaim: Reclaim,
+    /// Up to where open segments have all their chunks in the journal, as the journal itself says, if
+    /// somebody had to know.
+    recorded: BTreeMap<SegmentId, u64>,
     /// Chunk writes that wait for an open segment.
     room: VecDeque<Job>,
     phase: Phase,
@@ -302,6 +329,8 @@ impl Shelf {
             compaction: Compaction::default(),
             views: Views::default(),
             chunks: ChunkStore::default(),
+            reclaim: Reclaim::new(&layout),
+            recorded: BTreeMap::new(),
             room: VecDeque::new(),
             phase: Phase::default(),
             rebuild: None,
@@ -389,11 +418,15 @@ impl Shelf {
     pub(crate) fn edit_durable(&mut self, id: u64, io: &mut Io<'_>, out: &mut Vec<Output>) {
         match self.edits.remove(&id) {
             None | Some(EditPurpose::Nothing) => {}
-            Some(EditPurpose::Opened(segment, generation)) => {
+            Some(EditPurpose::Opened(Opening { segment, generation, for_moves })) => {
                 self.segments.set(segment, SegmentState::Chunks { generation, open: true });
-                self.chunks.opened(segment, generation);
+                self.chunks.opened(segment, generation, for_moves);
             }
             Some(EditPurpose::Sealed(segment)) => self.seal(segment),
+            Some(EditPurpose::Recorded(segment, through)) => {
+                self.recorded.insert(segment, through);
+            }
+            Some(EditPurpose::Freed(segment)) => self.segment_freed(segment, io),
             Some(EditPurpose::Run(run)) => self.flush_journaled(run, out),
             Some(EditPurpose::Merged(run)) => self.merge_journaled(run, io),
             Some(EditPurpose::Reset(segments)) => {
@@ -401,7 +434,10 @@ impl Shelf {
                     self.wipe(segment, io);
                 }
             }
-            Some(EditPurpose::Chunks) => self.chunks.edit_in_flight = false,
+            Some(EditPurpose::Chunks) => {
+                let freed = self.chunks.edit_durable().into_iter();
+                out.extend(freed.map(|op| Output::ChunkFreed { op, result: Ok(()) }));
+            }
             Some(EditPurpose::Installed) => self.installed(io, out),
             Some(EditPurpose::Rebuilt(serial)) => self.index_is_lost &= serial != self.rebuilds,
         }
@@ -433,11 +469,12 @@ impl Shelf {
                     self.flush_written(io);
                 }
             }
-            DiskPurpose::OpenHeader(segment, generation) => {
+            DiskPurpose::OpenHeader(opening) => {
                 if self.written(result, "the header of a segment", out) {
-                    self.sync(SyncPurpose::Open(segment, generation), io);
+                    self.sync(SyncPurpose::Open(opening), io);
                 }
             }
+            DiskPurpose::MoveScan => self.reclaim.was_read(result),
             DiskPurpose::Wipe(segment) => {
                 if self.written(result, "the header of a free segment", out) {
                     self.sync(SyncPurpose::Wiped(segment), io);
@@ -481,9 +518,10 @@ impl Shelf {
             }
             SyncPurpose::Flush => self.flush_synced(io, out),
             SyncPurpose::Merge => self.merge_synced(io),
-            SyncPurpose::Open(segment, generation) => {
+            SyncPurpose::Open(opening) => {
+                let Opening { segment, generation, .. } = opening;
                 let edit = Edit::SegmentOpened { segment, generation };
-                self.journal(&edit, EditPurpose::Opened(segment, generation), out);
+                self.journal(&edit, EditPurpose::Opened(opening), out);
             }
             SyncPurpose::Wiped(segment) => self.trim(segment, io),
             SyncPurpose::Recover => self.recovered(out),
@@ -499,6 +537,7 @@ impl Shelf {
             chunks: self.chunks_bytes,
             flushes: self.flushed_bytes,
             merges: self.compaction.done.bytes,
+            moves: self.reclaim.done.bytes,
             others: 0,
         }
     }
@@ -523,6 +562,7 @@ impl Shelf {
         account.add("block cache", self.cache.bytes(), self.cache.bytes_bound());
         account.add("state being taken", staging, memtable_bytes + VALUE_BYTES_MAX as u64);
         account.add("merge", merge, compact::buffers_max(&self.layout));
+        account.add("chunks being moved", self.reclaim.memory_bytes(), reclaim::SCAN_BYTES_MAX);
         account.add("chunks in hand", self.chunks.bytes_in_hand, chunk_bytes_max);
     }
 
@@ -573,13 +613,16 @@ impl Shelf {
         self.drive_ingest(io, out);
         self.free_retired(io);
         self.drive_merge(io, out);
+        self.drive_reclaim(io, out);
     }
 
     fn journal(&mut self, edit: &Edit, purpose: EditPurpose, out: &mut Vec<Output>) {
         self.next_edit += 1;
         self.edits.insert(self.next_edit, purpose);
         let chunks = match edit {
-            Edit::ChunksAdded { sequence, .. } => Some(*sequence),
+            Edit::ChunksAdded { sequence, .. } | Edit::ChunksFreed { sequence, .. } => {
+                Some(*sequence)
+            }
             _ => None,
         };
         out.push(Output::Journal { id: self.next_edit, edit: edit.to_bytes(), chunks });
@@ -593,7 +636,10 @@ impl Shelf {
         let state = Edit::Checkpoint { chunk_segments, rebuild: self.index_is_lost };
         let runs = self.tables.values().flat_map(|table| table.runs.iter().rev());
         let runs = runs.map(|run| Edit::RunAdded(run.descriptor.clone()));
-        core::iter::once(state).chain(runs).map(|edit| edit.to_bytes()).collect()
+        let recorded = self.recorded.iter();
+        let recorded =
+            recorded.map(|(&segment, &through)| Edit::SegmentRecorded { segment, through });
+        core::iter::once(state).chain(recorded).chain(runs).map(|edit| edit.to_bytes()).collect()
     }
 
     fn sync(&mut self, purpose: SyncPurpose, io: &mut Io<'_>) {

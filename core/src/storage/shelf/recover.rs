@@ -126,7 +126,9 @@ impl Shelf {
         let edit = Edit::from_bytes(edit)?;
         let told = match &edit {
             Edit::TableInstalled(installation) => RecoveredEdit::Installation(installation.clone()),
-            Edit::ChunksAdded { sequence, .. } => RecoveredEdit::Chunks(*sequence),
+            Edit::ChunksAdded { sequence, .. } | Edit::ChunksFreed { sequence, .. } => {
+                RecoveredEdit::Chunks(*sequence)
+            }
             Edit::Snapshot { .. } | Edit::Checkpoint { .. } => RecoveredEdit::State,
             _ => RecoveredEdit::Other,
         };
@@ -177,7 +179,32 @@ impl Shelf {
                 runs.into_iter().try_for_each(|run| self.replay_run(run, replayed))
             }
             Edit::RunsReplaced(replacement) => self.replay_merge(replacement, replayed),
-            Edit::ChunksAdded { sequence, records } => self.replay_chunks(sequence, records),
+            Edit::ChunksAdded { sequence, records } => {
+                let rows = records.into_iter().map(|(chunk, record)| (chunk, Some(record)));
+                self.replay_chunks(sequence, rows)
+            }
+            Edit::ChunksFreed { sequence, chunks } => {
+                self.replay_chunks(sequence, chunks.into_iter().map(|chunk| (chunk, None)))
+            }
+            Edit::SegmentRecorded { segment, through } => match self.segments.state(segment) {
+                Some(SegmentState::Chunks { open: true, .. })
+                    if through.is_multiple_of(SECTOR)
+                        && (SECTOR..=self.layout.segment).contains(&through) =>
+                {
+                    self.recorded.insert(segment, through);
+                    Ok(())
+                }
+                _ => Err(DecodeError::Invalid { what: "recorded segment" }),
+            },
+            Edit::SegmentFreed { segment, generation } => match self.segments.state(segment) {
+                Some(SegmentState::Chunks { generation: held, open: false })
+                    if held == generation =>
+                {
+                    self.segments.set(segment, SegmentState::Free);
+                    Ok(())
+                }
+                _ => Err(DecodeError::Invalid { what: "freed segment" }),
+            },
             Edit::ChunkIndexRebuilt => {
                 replayed.rebuild = false;
                 Ok(())
@@ -220,6 +247,7 @@ impl Shelf {
         for segment in 0..self.layout.count {
             self.segments.set(SegmentId(segment), SegmentState::Free);
         }
+        self.recorded.clear();
         self.tables = BTreeMap::from([(TableId::Chunks, Default::default())]);
     }
 
@@ -230,6 +258,7 @@ impl Shelf {
         if let SegmentState::Chunks { generation, .. } = to {
             self.segments.saw(generation);
         }
+        self.recorded.remove(&segment);
         self.segments.set(segment, to);
         Ok(())
     }
@@ -315,7 +344,7 @@ impl Shelf {
     fn replay_chunks(
         &mut self,
         sequence: LogIndex,
-        records: Vec<(ChunkId, ChunkRecord)>,
+        rows: impl Iterator<Item = (ChunkId, Option<ChunkRecord>)>,
     ) -> Result<(), DecodeError> {
         let table = self.tables.entry(TableId::Chunks).or_default();
         if sequence < table.active.last() {
@@ -323,8 +352,9 @@ impl Shelf {
         }
         self.chunks.advance_sequence(sequence);
         if sequence > table.flushed {
-            for (chunk, record) in records {
-                table.active.write(sequence, chunk_key(chunk), Some(record.to_bytes()));
+            for (chunk, record) in rows {
+                let row = record.map(|record| record.to_bytes());
+                table.active.write(sequence, chunk_key(chunk), row);
             }
         }
         Ok(())
@@ -478,19 +508,23 @@ impl Shelf {
             .filter(|(_, (_, open))| *open)
             .map(|(segment, (generation, _))| (segment, generation))
             .collect();
-        self.scan_next(open, io);
+        self.scan_next(open, io, out);
     }
 
-    fn scan_next(&mut self, mut rest: VecDeque<(SegmentId, Generation)>, io: &mut Io<'_>) {
+    fn scan_next(
+        &mut self,
+        mut rest: VecDeque<(SegmentId, Generation)>,
+        io: &mut Io<'_>,
+        out: &mut Vec<Output>,
+    ) {
         let Some((segment, generation)) = rest.pop_front() else {
             self.phase = Phase::Syncing;
             self.sync(SyncPurpose::Recover, io);
             return;
         };
-        let current = SegmentScan::new(self.layout, segment, generation);
-        let (offset, len) = current.next_read().expect("a segment is longer than its header");
-        self.recover_next(offset, len, io);
-        self.phase = Phase::Scanning { current, rest };
+        let from = self.recorded.get(&segment).copied().unwrap_or(SECTOR);
+        let current = SegmentScan::from(self.layout, segment, generation, from);
+        self.scan_on(current, rest, io, out);
     }
 
     fn scan_on(
@@ -527,7 +561,7 @@ impl Shelf {
                 self.chunks.recovered_record(chunk, record);
             }
         }
-        self.scan_next(rest, io);
+        self.scan_next(rest, io, out);
     }
 
     /// What was found is durable.
@@ -547,10 +581,12 @@ impl Shelf {
         let rest = self
             .segments
             .chunk_segments()
+            .filter(|(segment, _)| !self.is_being_freed(*segment))
             .map(|(segment, (generation, _))| (segment, generation))
             .collect();
         let found = VecDeque::new();
         self.rebuilds += 1;
+        self.count_again();
         let serial = self.rebuilds;
         self.index_is_lost = true;
         self.rebuild = Some(Rebuild { rest, current: None, reading: false, serial, found });

@@ -4,5 +4,6 @@ mod compact;
 mod crash;
 mod ingest;
 mod model;
+mod reclaim;
 mod repair;
 pub(super) mod rig;

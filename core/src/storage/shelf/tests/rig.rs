@@ -92,6 +92,7 @@ pub(super) struct Rig {
     pub(super) asked: BTreeSet<u64>,
     pub(super) reads: BTreeMap<u64, Result<(Bytes, Vec<Checksum>), ChunkError>>,
     pub(super) looked: BTreeMap<u64, Result<Looked, ChunkError>>,
+    pub(super) freed: BTreeMap<u64, Result<(), ChunkError>>,
     pub(super) fetched: Vec<Miss>,
     pub(super) damaged: Vec<(TableId, String)>,
     pub(super) notes: Vec<String>,
@@ -147,6 +148,7 @@ impl Rig {
             asked: BTreeSet::new(),
             reads: BTreeMap::new(),
             looked: BTreeMap::new(),
+            freed: BTreeMap::new(),
             fetched: Vec::new(),
             damaged: Vec::new(),
             notes: Vec::new(),
@@ -200,6 +202,9 @@ impl Rig {
                 Output::ChunkRead { op, result } => {
                     assert!(self.reads.insert(op, result).is_none(), "one answer");
                 }
+                Output::ChunkFreed { op, result } => {
+                    assert!(self.freed.insert(op, result).is_none(), "one answer");
+                }
                 Output::ChunkLooked { op, result } => {
                     assert!(self.looked.insert(op, result).is_none(), "one answer");
                 }
@@ -242,7 +247,8 @@ impl Rig {
         let flushed = self.shelf.flushed(TableId::Chunks);
         let needed = |edit: &Bytes| {
             matches!(Edit::from_bytes(edit),
-                Ok(Edit::ChunksAdded { sequence, .. }) if sequence > flushed)
+                Ok(Edit::ChunksAdded { sequence, .. } | Edit::ChunksFreed { sequence, .. })
+                    if sequence > flushed)
         };
         let journal = &mut self.durable.journal;
         let from = journal.iter().position(needed).unwrap_or(journal.len());
@@ -350,6 +356,23 @@ impl Rig {
 
     pub(super) fn replace_chunk(&mut self, op: u64, write: &ChunkWrite) {
         self.with(|shelf, io, out| shelf.write_chunk(op, write, true, io, out));
+    }
+
+    pub(super) fn free_chunk(&mut self, op: u64, chunk: ChunkId) {
+        self.with(|shelf, io, out| shelf.free_chunk(op, chunk, io, out));
+    }
+
+    /// Until nothing is in flight, and nothing is left to give back.
+    pub(super) fn settle_reclaim(&mut self) {
+        loop {
+            self.settle();
+            let before = self.completions;
+            self.with(|shelf, io, out| shelf.housekeep(io, out));
+            self.settle();
+            if self.completions == before && self.shelf.reclaim_is_idle() {
+                return;
+            }
+        }
     }
 
     /// Look at a chunk and wait for the answer.
