@@ -387,8 +387,8 @@ impl Shelf {
     }
 
     /// Wait for a block that counting missed.
-    pub(super) fn count_missed(&mut self, miss: Miss, io: &mut Io<'_>) {
-        let job = Job { op: MOVES, kind: JobKind::Count, pins: Vec::new() };
+    pub(super) fn count_missed(&mut self, miss: Miss, pins: Vec<Miss>, io: &mut Io<'_>) {
+        let job = Job { op: MOVES, kind: JobKind::Count, pins };
         self.begin_fetch(miss, io).jobs.push(job);
     }
 

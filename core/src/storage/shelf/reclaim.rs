@@ -16,11 +16,11 @@ use crate::codec::Wire;
 use crate::disk::{DiskResult, SECTOR};
 use crate::ids::{BlobId, BlobSequence, ChunkId, SessionId};
 use crate::message::ChunkError;
-use crate::rows::Rows;
+use crate::rows::{Miss, Rows};
 
 use super::super::io::Io;
 use super::super::segment::allocator::SegmentState;
-use super::super::segment::chunk::RECORD_BYTES_MAX;
+use super::super::segment::chunk::{RECORD_BYTES_MAX, header_bytes_of};
 use super::super::segment::chunk_store::{chunk_key, chunk_of_key};
 use super::super::segment::edit::{ChunkRecord, Edit, TableId};
 use super::super::segment::layout::{Layout, SegmentId};
@@ -49,8 +49,15 @@ pub struct Reclaimed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Used {
     chunks: u64,
-    /// Without headers, which are small.
+    /// What their records take, with the shortest headers: two thirds of the truth at least, so that a
+    /// segment that is full is never taken for one of which little is in use.
     bytes: u64,
+}
+
+/// Bytes that a record takes in its segment, at least.
+fn bytes_of(record: &ChunkRecord) -> u64 {
+    let (header, _) = header_bytes_of(record.checksums.len());
+    header + u64::from(record.length).next_multiple_of(SECTOR)
 }
 
 /// How far counting has come.
@@ -140,7 +147,7 @@ impl Reclaim {
         let used = self.used.entry(record.segment).or_default();
         self.light.remove(&(used.bytes, record.segment));
         used.chunks += 1;
-        used.bytes += u64::from(record.length);
+        used.bytes += bytes_of(record);
         if used.bytes <= self.light_bytes {
             self.light.insert((used.bytes, record.segment));
         }
@@ -155,7 +162,7 @@ impl Reclaim {
         let used = self.used.get_mut(&record.segment).expect("it was counted");
         self.light.remove(&(used.bytes, record.segment));
         used.chunks -= 1;
-        used.bytes -= u64::from(record.length);
+        used.bytes -= bytes_of(record);
         // What did not verify may have been this.
         self.stuck.remove(&record.segment);
         if used.chunks == 0 {
@@ -248,7 +255,7 @@ impl Shelf {
     }
 
     /// Count some rows, until one is not in memory. `pins` are what was fetched for it.
-    pub(super) fn count_on(&mut self, pins: Vec<crate::rows::Miss>, io: &mut Io<'_>) {
+    pub(super) fn count_on(&mut self, mut pins: Vec<Miss>, io: &mut Io<'_>) {
         const FIRST: ChunkId = ChunkId {
             blob: BlobId { session: SessionId(0), sequence: BlobSequence(0) },
             number: 0,
@@ -261,6 +268,7 @@ impl Shelf {
             Counted::All => (FIRST, 0),
         };
         self.reclaim.fetching = false;
+        let before = self.reclaim.counted;
         let mut missed = None;
         for _ in 0..rows {
             let row = match self.rows(TableId::Chunks).seek(&chunk_key(next), &CHUNK_KEYS_END) {
@@ -284,12 +292,13 @@ impl Shelf {
             next = after(chunk);
             self.reclaim.counted = Counted::Before(next);
         }
-        for miss in pins {
-            self.cache.release(miss);
+        // One row may need blocks of several runs, all of them at once.
+        if missed.is_none() || self.reclaim.counted != before {
+            pins.drain(..).for_each(|miss| self.cache.release(miss));
         }
         if let Some(miss) = missed {
             self.reclaim.fetching = true;
-            self.count_missed(miss, io);
+            self.count_missed(miss, pins, io);
         }
     }
 

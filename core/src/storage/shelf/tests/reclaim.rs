@@ -162,7 +162,7 @@ fn chunks_that_come_and_go_survive_crashes() {
         let mut next = 0;
         for _ in 0..6 {
             let mut rig = Rig::start(image, rng.next_u64(), false);
-            assert_eq!(rig.notes, [""; 0]);
+            assert_no_gap(&rig);
             for _ in 0..rng.below(80) {
                 if rng.chance(2, 3) {
                     next += 1;
@@ -199,7 +199,7 @@ fn chunks_that_come_and_go_survive_crashes() {
             image = rig.crash();
         }
         let mut rig = Rig::start(image, seed, false);
-        assert_eq!(rig.notes, [""; 0]);
+        assert_no_gap(&rig);
         rig.settle_reclaim();
         for n in 1..=next {
             let read = rig.read_chunk(n, &write(n));
@@ -207,6 +207,11 @@ fn chunks_that_come_and_go_survive_crashes() {
         }
     }
     assert!(moved > 100, "{moved}");
+}
+
+/// Edits do not contradict each other, whatever of them was lost.
+fn assert_no_gap(rig: &Rig) {
+    assert!(!rig.notes.iter().any(|note| note.contains("missing")), "{:?}", rig.notes);
 }
 
 fn pick(rng: &mut Rng, there: &BTreeMap<u64, bool>) -> Option<u64> {
