@@ -17,6 +17,7 @@ use crate::range::keys::Key;
 use crate::range::records::{
     BlobCount, BucketSettings, Completed, Garbage, Header, PartList, Replaced, SessionRecord,
 };
+use crate::storage::layout::segments_start;
 use crate::storage::segment::chunk::ChunkHeader;
 use crate::storage::segment::edit::{ChunkRecord, Edit, RunDescriptor};
 use crate::storage::segment::header::SegmentHeader;
@@ -91,6 +92,11 @@ pub const PLACE: Place = Place { store: 1, segment: 3, generation: (1 << 32) + 5
 
 fn layout() -> Layout {
     Layout::new(StoreId(PLACE.store), &Geometry::SIMULATION, 1 << 20)
+}
+
+/// Lay out the segments of a disk that a superblock describes. How many there are.
+pub fn segments(geometry: &Geometry) -> u32 {
+    Layout::new(StoreId(1), geometry, segments_start(geometry)).count
 }
 
 const SEGMENT: SegmentId = SegmentId(PLACE.segment);

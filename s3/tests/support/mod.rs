@@ -10,10 +10,8 @@
     reason = "test support, shared by targets that each use a part of it"
 )]
 
-// The example uses only the gateway.
-#[cfg(test)]
 pub mod client;
-#[cfg(test)]
+pub mod pieces;
 pub mod signing;
 
 mod copies;

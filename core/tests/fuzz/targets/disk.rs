@@ -13,6 +13,7 @@ use bytes::Bytes;
 use trine_core::message::{Answer, Ask, ChunkRead, Message};
 use trine_core::range::command::{Outcome, Read, ReadReply};
 use trine_core::storage::journal::frame_field;
+use trine_core::storage::superblock::field;
 
 use super::image::{self, BLOCK_SIZE, Image, Kind, SECTOR, Sealed};
 use super::input::Input;
@@ -54,6 +55,7 @@ pub(crate) fn run(input: &[u8]) -> bool {
     let flags = input.u8();
     let (mut disk, mut unreadable) = (image.disk.clone(), BTreeSet::new());
     let mut forged = false;
+    let untouched = input.is_empty();
     for _ in 0..CHANGES_MAX {
         if input.is_empty() {
             break;
@@ -65,12 +67,13 @@ pub(crate) fn run(input: &[u8]) -> bool {
         chain(image, &mut disk);
     }
     let mut solo = Solo::start(disk);
-    solo.session = image.session;
+    (solo.session, solo.sequence) = (image.session, image.sequence);
     solo.unreadable = unreadable;
     if !opens(&mut solo) {
         return false;
     }
-    let sound = serves(&mut solo, image, forged);
+    let (sound, served) = serves(&mut solo, image, forged);
+    assert!(!untouched || served == SERVED_ALL, "a sound disk: {served} of {SERVED_ALL} served");
     solo.restart();
     let again = opens(&mut solo);
     // Forged records may contradict each other in ways that show only when they are applied.
@@ -90,15 +93,20 @@ fn opens(solo: &mut Solo) -> bool {
     true
 }
 
-/// Ask for objects and chunks. Whether the store goes on.
-fn serves(solo: &mut Solo, image: &Image, forged: bool) -> bool {
-    solo.until(200, |_| false);
-    for number in [0, 4, 17, 39] {
+/// Objects and chunks that are asked for, and a command.
+const SERVED_ALL: u32 = 4 + 5 + 1;
+
+/// Ask for objects and chunks. Whether the store goes on, and how much was served.
+fn serves(solo: &mut Solo, image: &Image, forged: bool) -> (bool, u32) {
+    let mut served = 0;
+    solo.until(300, Solo::leads);
+    for number in [0, 5, 17, 39] {
         let read = Read::Object { target: image::target(number), with_body: true };
         if let Some(Answer::Read(ReadReply::Object(Some((_, Some(bytes)))))) =
             solo.ask(Ask::Read(read), 200)
         {
             let written = forged || image::was_written(number, &bytes);
+            served += 1;
             assert!(written, "object {number} was never that: {} bytes", bytes.len());
         }
     }
@@ -112,16 +120,18 @@ fn serves(solo: &mut Solo, image: &Image, forged: bool) -> bool {
             _ => None,
         });
         if let Some(Some((bytes, _))) = found {
+            served += 1;
             assert!(bytes == data, "a wrong chunk is served: {chunk}");
         }
     }
     if solo.halted.is_none() {
         let put = image::put(17, 6);
-        let outcome = solo.try_command(put, 20);
+        let outcome = solo.try_command(put, 3);
+        served += u32::from(matches!(outcome, Some(Outcome::Put { .. })));
         let expected = matches!(outcome, None | Some(Outcome::Put { .. } | Outcome::Rejected(_)));
         assert!(expected || forged, "{outcome:?}");
     }
-    solo.halted.is_none()
+    (solo.halted.is_none(), served)
 }
 
 /// One change. Whether bytes under a checksum were changed, and the checksum made right.
@@ -162,6 +172,12 @@ fn apply(
             let len = bytes.len().min(other.len());
             bytes[..len].copy_from_slice(&other[..len]);
         }
+    }
+    if thing.kind == Kind::Superblock {
+        // Another geometry is another disk; the target `superblock` has that.
+        let sound = image::read(&image.disk, thing.at, thing.len);
+        bytes[field::CAPACITY..field::PREPARED]
+            .copy_from_slice(&sound[field::CAPACITY..field::PREPARED]);
     }
     image::write(disk, thing.at, &bytes);
     if flags & UNSEALED == 0 {

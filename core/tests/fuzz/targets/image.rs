@@ -72,6 +72,8 @@ pub(crate) struct Image {
     pub(crate) sectors: Vec<u64>,
     pub(crate) chunks: Vec<ChunkId>,
     pub(crate) session: SessionId,
+    /// Of the session's next command.
+    pub(crate) sequence: u64,
 }
 
 /// It is made once.
@@ -152,10 +154,10 @@ fn make() -> Image {
         }
     }
     assert!(solo.halted.is_none());
-    let (disk, session) = (solo.disk, solo.session);
+    let (disk, session, sequence) = (solo.disk, solo.session, solo.sequence);
     let sealed = catalogue(&disk);
     let sectors = disk.keys().copied().collect();
-    Image { disk, older, sealed, sectors, chunks, session }
+    Image { disk, older, sealed, sectors, chunks, session, sequence }
 }
 
 fn write_chunk(solo: &mut Solo, sequence: u64) -> ChunkId {

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use trine_core::hash::Checksum;
 use trine_core::ids::ZoneId;
-use trine_core::storage::layout::SUPERBLOCK_COPIES;
+use trine_core::storage::layout::{SEGMENTS_MAX, SUPERBLOCK_COPIES};
 use trine_core::storage::superblock::{self, Found, Superblock, field};
 
 use super::input::Input;
@@ -31,6 +31,8 @@ pub(crate) fn run(input: &[u8]) -> bool {
             passed = true;
             let again = superblock.encode(copy);
             assert_eq!(Superblock::decode(copy, &again).as_ref(), Ok(superblock));
+            let segments = trine_core::fuzzing::segments(&superblock.geometry);
+            assert!(u64::from(segments) <= SEGMENTS_MAX);
         }
         decoded
     });
