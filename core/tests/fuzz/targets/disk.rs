@@ -99,8 +99,8 @@ const SERVED_ALL: u32 = 4 + 5 + 1;
 /// Ask for objects and chunks. Whether the store goes on, and how much was served.
 fn serves(solo: &mut Solo, image: &Image, forged: bool) -> (bool, u32) {
     let mut served = 0;
-    solo.until(300, Solo::leads);
-    for number in [0, 5, 17, 39] {
+    let leads = solo.until(300, Solo::leads);
+    for number in [0, 5, 17, 39].into_iter().filter(|_| leads) {
         let read = Read::Object { target: image::target(number), with_body: true };
         if let Some(Answer::Read(ReadReply::Object(Some((_, Some(bytes)))))) =
             solo.ask(Ask::Read(read), 200)
@@ -124,7 +124,7 @@ fn serves(solo: &mut Solo, image: &Image, forged: bool) -> (bool, u32) {
             assert!(bytes == data, "a wrong chunk is served: {chunk}");
         }
     }
-    if solo.halted.is_none() {
+    if leads && solo.halted.is_none() {
         let put = image::put(17, 6);
         let outcome = solo.try_command(put, 3);
         served += u32::from(matches!(outcome, Some(Outcome::Put { .. })));
