@@ -59,6 +59,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     for query in [query, &query.replace("600", "-1"), &format!("{query}&versionId=1"), "acl", ""] {
         seeds.push([b"\x01DATE\n", query.as_bytes()].concat());
     }
+    // Dates that are none, where s3s looks at them.
+    for date in ["20261122T00000 Z", "2026\u{7f}\u{7f}22T000000Z", "-0261122T000000Z"] {
+        let value = "AWS4-HMAC-SHA256 Credential=key/SCOPE,SignedHeaders=host;x-amz-content-sha256;x-amz-date,Signature=SIGNATURE";
+        seeds.push(format!("\0{date}\n{value}").into_bytes());
+        seeds.push(format!("\u{1}\n{}", query.replace("DATE", date)).into_bytes());
+    }
     let old = "AWSAccessKeyId=key&Signature=SIGNATURE&Expires=1999999999";
     seeds.push([b"\x01DATE\n", old.as_bytes()].concat());
     seeds
