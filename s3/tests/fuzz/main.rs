@@ -39,9 +39,9 @@ fn change(bytes: &mut Vec<u8>, rng: &mut Rng) {
         let at = pick(bytes.len());
         match pick(7) {
             0 if at < bytes.len() => bytes[at] ^= 1 << pick(8),
-            1 if at < bytes.len() => bytes[at] = pick(256).to_le_bytes()[0],
+            1 if at < bytes.len() => bytes[at] = u8::try_from(pick(256)).expect("a byte"),
             2 => bytes.truncate(at),
-            3 => bytes.insert(at, pick(256).to_le_bytes()[0]),
+            3 => bytes.insert(at, u8::try_from(pick(256)).expect("a byte")),
             4 => {
                 let end = bytes.len().min(at + pick(16));
                 drop(bytes.drain(at..end));

@@ -214,7 +214,7 @@ fn header_that_contradicts_the_other_rows_is_damage() {
     for forged in forged {
         let index = header.applied;
         let row = (forged.to_bytes(), index);
-        replica.rows.map.insert(Bytes::from(Key::Header.encode()), row);
+        replica.rows.map.insert(Key::Header.encode(), row);
         let loaded = crate::range::Range::load(RangeId(1), &replica.rows);
         assert!(matches!(loaded, Err(crate::range::RowError::Damaged(_))), "{forged:?}");
     }

@@ -154,7 +154,7 @@ fn apply(
     let mut bytes = image::read(disk, thing.at, thing.len);
     let at = usize::from(change.u16());
     // Headers first: they are where numbers are.
-    let at = if op % 2 == 0 { at % bytes.len().min(256) } else { at % bytes.len() };
+    let at = if op.is_multiple_of(2) { at % bytes.len().min(256) } else { at % bytes.len() };
     let value = change.u8();
     match op {
         0 | 1 => bytes[at] ^= value.max(1),

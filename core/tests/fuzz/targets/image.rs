@@ -26,7 +26,7 @@ use super::frames;
 use super::solo::{CLUSTER, Disk, GATEWAY, GEOMETRY, STORE, Solo};
 
 #[path = "../../rig/mod.rs"]
-mod rig;
+pub(crate) mod rig;
 #[path = "../../samples/mod.rs"]
 mod samples;
 

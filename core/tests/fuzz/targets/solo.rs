@@ -18,10 +18,9 @@ use trine_core::range::command::{Command, CommandBody, Origin, Outcome};
 use trine_core::store::Store;
 use trine_core::time::{Instant, WallTime};
 
-#[path = "../../rig/disk.rs"]
-mod disk;
+use super::image::rig::disk;
 
-pub(crate) use disk::Disk;
+pub(crate) use super::image::rig::disk::Disk;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(7);
 pub(crate) const STORE: StoreId = StoreId(1);

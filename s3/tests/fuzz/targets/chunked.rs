@@ -151,7 +151,7 @@ fn body(program: &[u8], with_trailer: bool, moment: Moment, signature: Option<St
                 if body.data.len() + size > 2 * CHUNK_MAX {
                     continue;
                 }
-                let data: Vec<u8> = (0..size).map(|at| (at % 251).to_le_bytes()[0]).collect();
+                let data: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
                 body.chunk(&data);
             }
             1 => {

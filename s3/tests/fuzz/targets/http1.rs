@@ -77,7 +77,7 @@ fn change<'a>(bytes: &mut Vec<u8>, op: u8, at: usize, len: usize, rest: &'a [u8]
     let room = (bytes.len() - from).max(1);
     let at = (from + at % room).min(bytes.len());
     match op & 7 {
-        0 if at < bytes.len() => bytes[at] ^= len.max(1).to_le_bytes()[0],
+        0 if at < bytes.len() => bytes[at] ^= u8::try_from(len).unwrap().max(1),
         1 => bytes.truncate(at),
         2 => drop(bytes.drain(at..(at + len).min(bytes.len()))),
         3 => {
