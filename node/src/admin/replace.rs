@@ -22,7 +22,7 @@ use trine_core::ids::StoreId;
 use super::directory::{self, AskError};
 use super::schema::{Ask, MapStatus, NodeReport, Replace, Replaced, Replacing, StoreLife};
 use super::{ACT_MAX, Admin, Refused, Who};
-use crate::config::{self, CAPACITY_MIN, NodePlan, NodeSpec, is_own_file, resolved};
+use crate::config::{self, CAPACITY_MAX, CAPACITY_MIN, NodePlan, NodeSpec, is_own_file, resolved};
 use crate::data::{KeptState, KeptStore, NodeDirectory};
 use crate::hosting::{Absent, Place};
 use crate::runtime::Runtime;
@@ -208,7 +208,9 @@ impl<R: Runtime> Admin<R> {
         }
         let path = data.path_of(&kept);
         let of_list = plan.geometry_of(new, |id| data.store(id).and_then(KeptStore::replaces));
-        let of_asker = capacity.filter(|bytes| *bytes >= CAPACITY_MIN).map(config::geometry);
+        let of_asker = capacity
+            .filter(|bytes| (CAPACITY_MIN..=CAPACITY_MAX).contains(bytes))
+            .map(config::geometry);
         let geometry = of_list.or(of_asker).unwrap_or(*geometry);
         let (zone, absent) = (plan.own().zone, Some(Absent::Waits));
         self.hosting.add(new, Place { zone, path: path.clone(), geometry, absent });
