@@ -116,7 +116,7 @@ impl Server {
     /// The certificate of the CA that its clients must trust, in PEM, if it speaks TLS.
     pub fn ca(&self) -> Option<PathBuf> {
         let process = self.process.as_ref().filter(|_| self.transport == Transport::Tls)?;
-        Some(process.data.join("tls/ca.pem"))
+        Some(authority(&process.data))
     }
 
     /// What the process logged, if it was started with a log of its own.
@@ -175,7 +175,11 @@ impl Server {
             })
         });
         let begun = Instant::now();
-        while TcpStream::connect(&self.address).is_err() {
+        // It listens first and makes its CA then: a connection waits for that, a client that reads the
+        // CA's certificate does not.
+        let ca = (self.transport == Transport::Tls).then(|| authority(data));
+        let trusted = || ca.as_ref().is_none_or(|path| path.exists());
+        while TcpStream::connect(&self.address).is_err() || !trusted() {
             if let Some(status) = child.try_wait().expect("our child can be asked") {
                 if let Some(passed_on) = passed_on {
                     passed_on.join().expect("the log reader does not panic");
@@ -189,6 +193,11 @@ impl Server {
         }
         Process { child, data: data.to_owned(), log }
     }
+}
+
+/// Where `--tls` puts the certificate of the CA that it makes.
+fn authority(data: &Path) -> PathBuf {
+    data.join("tls/ca.pem")
 }
 
 impl Drop for Server {
