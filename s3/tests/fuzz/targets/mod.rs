@@ -8,7 +8,6 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 
 use http_body_util::BodyExt;
-use peak_alloc::PeakAlloc;
 use trine_s3::S3Http;
 
 mod chunked;
@@ -18,12 +17,12 @@ mod requests;
 mod signatures;
 #[path = "../../support/mod.rs"]
 mod support;
+#[path = "../../../../core/tests/fuzz/target.rs"]
+mod target;
 
 use support::client::{Signed, memory, plan};
 use support::pieces::{Gauge, Pieces};
-
-#[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
+pub(crate) use target::Target;
 
 /// Memory that any input may take: the gateway with what it keeps, the service, a connection, and a body of
 /// the largest size that a target makes; twice, where two are compared.
@@ -31,59 +30,27 @@ const FIXED: usize = 6 << 20;
 /// And for each byte of input: documents are taken apart, and answered.
 const PER_BYTE: usize = 256;
 
-/// Something that reads what clients send.
-#[derive(Clone, Copy)]
-pub(crate) struct Target {
-    /// Of its corpus and of its fuzzer.
-    pub(crate) name: &'static str,
-    /// Panics if something does not hold. Whether the input passed what is judged first.
+const fn usual(
+    name: &'static str,
     run: fn(&[u8]) -> bool,
-    /// Inputs to begin from.
-    pub(crate) seeds: fn() -> Vec<Vec<u8>>,
-    /// Of a hundred inputs of the stable test so many must pass, or it tests only the door.
-    pub(crate) passing_percent_min: u64,
+    seeds: fn() -> Vec<Vec<u8>>,
+    passing_percent_min: u64,
+) -> Target {
+    Target { name, run, seeds, per_byte: PER_BYTE, fixed: FIXED, passing_percent_min }
 }
 
 pub(crate) const TARGETS: [Target; 5] = [
-    Target { name: "http", run: http1::run, seeds: http1::seeds, passing_percent_min: 12 },
-    Target { name: "chunked", run: chunked::run, seeds: chunked::seeds, passing_percent_min: 10 },
-    Target {
-        name: "documents",
-        run: documents::run,
-        seeds: documents::seeds,
-        passing_percent_min: 2,
-    },
+    usual("http", http1::run, http1::seeds, 12),
+    usual("chunked", chunked::run, chunked::seeds, 10),
+    usual("documents", documents::run, documents::seeds, 2),
     // None may pass.
-    Target {
-        name: "signatures",
-        run: signatures::run,
-        seeds: signatures::seeds,
-        passing_percent_min: 0,
-    },
-    Target {
-        name: "requests",
-        run: requests::run,
-        seeds: requests::seeds,
-        passing_percent_min: 12,
-    },
+    usual("signatures", signatures::run, signatures::seeds, 0),
+    usual("requests", requests::run, requests::seeds, 12),
 ];
 
 /// The target of this name.
 pub(crate) fn target(name: &str) -> Target {
     TARGETS.into_iter().find(|target| target.name == name).expect("it is in the list")
-}
-
-impl Target {
-    /// Run it, and hold how much memory it took.
-    pub(crate) fn measured(&self, input: &[u8]) -> bool {
-        let before = MEMORY.current_usage();
-        MEMORY.reset_peak_usage();
-        let passed = (self.run)(input);
-        let taken = MEMORY.peak_usage().saturating_sub(before);
-        let allowed = FIXED + PER_BYTE * input.len();
-        assert!(taken <= allowed, "{}: {taken} bytes of memory, {allowed} allowed", self.name);
-        passed
-    }
 }
 
 /// Where tasks can be spawned.
