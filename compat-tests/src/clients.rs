@@ -1,16 +1,10 @@
-//! The clients: fetched from pip into `target/clients`, once, and run with a clean environment.
+//! The three clients that every test run uses, with a clean environment.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
+use crate::fetch::Kit;
 use crate::server::Server;
-
-/// What pip is asked for. Released versions of 2026; a change here makes a new environment.
-const PACKAGES: [&str; 3] = ["awscli==1.46.2", "boto3==1.44.5", "s3cmd==2.4.0"];
-/// How long another process may take to fetch them before we give up waiting for it.
-const INSTALL_WAIT: Duration = Duration::from_secs(600);
 
 /// The installed clients.
 #[derive(Debug)]
@@ -25,32 +19,8 @@ impl Clients {
     /// With what to do, if python3 or the packages cannot be had: clients that are not tested are
     /// not skipped in silence.
     pub fn install() -> Self {
-        let home = crate::target().join("clients");
-        let bin = home.join("venv").join("bin");
-        let done = home.join("installed.txt");
-        let wanted = PACKAGES.join("\n");
-        let is_done = || fs::read_to_string(&done).is_ok_and(|text| text == wanted);
-        fs::create_dir_all(&home).expect("target/ is writable");
-        let lock = home.join("lock");
-        let begun = Instant::now();
-        while !is_done() {
-            // `create_dir` is atomic: whoever makes the lock installs, others wait for it.
-            if fs::create_dir(&lock).is_ok() {
-                let result = install(&home, &done, &wanted);
-                fs::remove_dir(&lock).expect("the lock is ours");
-                if let Err(error) = result {
-                    panic!("{error}");
-                }
-            } else {
-                assert!(
-                    begun.elapsed() < INSTALL_WAIT,
-                    "another process has held {} for {INSTALL_WAIT:?}; if none is running, remove it",
-                    lock.display()
-                );
-                std::thread::sleep(Duration::from_millis(200));
-            }
-        }
-        Self { bin }
+        let folder = Kit::Smoke.fetch().unwrap_or_else(|error| panic!("{error}"));
+        Self { bin: folder.join("bin") }
     }
 
     /// Where a client's program is.
@@ -73,6 +43,10 @@ impl Clients {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("ENDPOINT", server.endpoint())
             .stdin(Stdio::null());
+        if let Some(ca) = server.ca() {
+            // The second is for what Python fetches without boto3.
+            command.env("AWS_CA_BUNDLE", &ca).env("SSL_CERT_FILE", ca);
+        }
         command
     }
 
@@ -124,26 +98,4 @@ fn run(mut command: Command) -> Output {
         String::from_utf8_lossy(&output.stderr)
     );
     output
-}
-
-fn install(home: &std::path::Path, done: &std::path::Path, wanted: &str) -> Result<(), String> {
-    let venv = home.join("venv");
-    eprintln!("fetching {} into {}", PACKAGES.join(", "), venv.display());
-    let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
-    attempt(Command::new(python).args(["-m", "venv", "--clear"]).arg(&venv)).map_err(|error| {
-        format!("real clients need python3 with venv (Debian: apt install python3-venv): {error}")
-    })?;
-    let pip = venv.join("bin").join("pip");
-    attempt(Command::new(pip).args(["install", "--quiet"]).args(PACKAGES)).map_err(|error| {
-        format!("the clients {} could not be had from pip: {error}", PACKAGES.join(", "))
-    })?;
-    fs::write(done, wanted).map_err(|error| format!("{}: {error}", done.display()))
-}
-
-fn attempt(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
 }

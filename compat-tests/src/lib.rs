@@ -2,13 +2,16 @@
 //!
 //! This crate sees only what a user sees: the `trine` binary, its endpoint, and clients from pip.
 //! Nothing of Trine is linked in. Three clients run in `cargo test --workspace`; the long commands
-//! (`tree-sync`, `kill-nine`) are binaries of this crate, named in the README.
+//! (`clients`, `tree-sync`, `kill-nine`) are binaries of this crate, named in the README.
 
 pub mod clients;
 pub mod cluster;
+pub mod fetch;
+pub mod liar;
 mod ports;
 pub mod proxy;
 pub mod server;
+pub mod suite;
 pub mod tree;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! A `trine` process of our own, or an endpoint that runs already.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -10,10 +11,30 @@ use std::time::{Duration, Instant};
 /// How long a start may take before it counts as hanging. (That it is quick is measured elsewhere.)
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// How clients reach an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Plain HTTP.
+    Http,
+    /// HTTPS, with a certificate of the private CA that `trine --tls` makes.
+    Tls,
+}
+
+impl Transport {
+    /// As URLs have it.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tls => "https",
+        }
+    }
+}
+
 /// An endpoint with its key pair.
 #[derive(Debug)]
 pub struct Server {
     address: String,
+    transport: Transport,
     access_key: String,
     secret_key: String,
     process: Option<Process>,
@@ -23,6 +44,8 @@ pub struct Server {
 struct Process {
     child: Child,
     data: PathBuf,
+    /// Where its log goes, if not to ours.
+    log: Option<PathBuf>,
 }
 
 impl Server {
@@ -38,21 +61,36 @@ impl Server {
             let (address, access_key, secret_key) = (part(), part(), part());
             return Self::at(address, &access_key, &secret_key);
         }
-        let port = crate::ports::free_port();
-        let mut server = Self {
-            address: format!("127.0.0.1:{port}"),
+        let mut server = Self::ours(Transport::Http);
+        server.process = Some(server.spawn(data, None));
+        server
+    }
+
+    /// Start `trine` with its data in `data`, on a free port, with its log in a file that [`Self::log`]
+    /// reads.
+    ///
+    /// # Panics
+    /// If it cannot be built or started.
+    pub fn start_with(data: &Path, transport: Transport) -> Self {
+        let mut server = Self::ours(transport);
+        server.process = Some(server.spawn(data, Some(data.with_extension("log"))));
+        server
+    }
+
+    fn ours(transport: Transport) -> Self {
+        Self {
+            address: format!("127.0.0.1:{}", crate::ports::free_port()),
+            transport,
             access_key: "compat".to_owned(),
             secret_key: "compat-secret-key".to_owned(),
             process: None,
-        };
-        server.process = Some(server.spawn(data));
-        server
+        }
     }
 
     /// An endpoint that somebody else runs.
     pub fn at(address: String, access_key: &str, secret_key: &str) -> Self {
         let (access_key, secret_key) = (access_key.to_owned(), secret_key.to_owned());
-        Self { address, access_key, secret_key, process: None }
+        Self { address, transport: Transport::Http, access_key, secret_key, process: None }
     }
 
     /// `host:port`.
@@ -60,9 +98,32 @@ impl Server {
         &self.address
     }
 
-    /// `http://host:port`.
+    /// `http://host:port`, or https.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.transport.scheme(), self.address)
+    }
+
+    /// From now on clients are sent to `proxy`.
+    pub fn move_behind(&mut self, proxy: SocketAddr) {
+        self.address = proxy.to_string();
+    }
+
+    /// How it is reached.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// The certificate of the CA that its clients must trust, in PEM, if it speaks TLS.
+    pub fn ca(&self) -> Option<PathBuf> {
+        let process = self.process.as_ref().filter(|_| self.transport == Transport::Tls)?;
+        Some(authority(&process.data))
+    }
+
+    /// What the process logged, if it was started with a log of its own.
+    pub fn log(&self) -> String {
+        let log = self.process.as_ref().and_then(|process| process.log.as_ref());
+        // A log that cannot be read is no reason to hide why a client failed.
+        log.map_or_else(String::new, |path| std::fs::read_to_string(path).unwrap_or_default())
     }
 
     /// The access key.
@@ -83,11 +144,12 @@ impl Server {
         let mut process = self.process.take().expect("only our own process is killed");
         process.child.kill().expect("our child can be killed");
         process.child.wait().expect("our child can be waited for");
-        self.process = Some(self.spawn(&process.data));
+        self.process = Some(self.spawn(&process.data, process.log));
     }
 
-    fn spawn(&self, data: &Path) -> Process {
-        let mut child = Command::new(binary())
+    fn spawn(&self, data: &Path, log: Option<PathBuf>) -> Process {
+        let mut command = Command::new(binary());
+        command
             .arg("--data")
             .arg(data)
             .arg("--listen")
@@ -96,26 +158,46 @@ impl Server {
             .env("TRINE_ROOT_SECRET_KEY", &self.secret_key)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the trine binary can be started");
-        let stderr = child.stderr.take().expect("it is piped");
-        let log = std::thread::spawn(move || {
-            let lines = BufReader::new(stderr).lines().map_while(Result::ok);
-            // Passed on, so that a failing test shows what the server had to say.
-            lines.for_each(|line| eprintln!("trine: {line}"));
+            .stderr(Stdio::piped());
+        if self.transport == Transport::Tls {
+            command.arg("--tls");
+        }
+        if let Some(log) = &log {
+            let file = File::options().create(true).append(true).open(log);
+            command.stderr(file.expect("a log can be made beside the data"));
+        }
+        let mut child = command.spawn().expect("the trine binary can be started");
+        let passed_on = child.stderr.take().map(|stderr| {
+            std::thread::spawn(move || {
+                let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+                // Passed on, so that a failing test shows what the server had to say.
+                lines.for_each(|line| eprintln!("trine: {line}"));
+            })
         });
         let begun = Instant::now();
-        while TcpStream::connect(&self.address).is_err() {
+        // It listens first and makes its CA then: a connection waits for that, a client that reads the
+        // CA's certificate does not.
+        let ca = (self.transport == Transport::Tls).then(|| authority(data));
+        let trusted = || ca.as_ref().is_none_or(|path| path.exists());
+        while TcpStream::connect(&self.address).is_err() || !trusted() {
             if let Some(status) = child.try_wait().expect("our child can be asked") {
-                log.join().expect("the log reader does not panic");
-                panic!("trine ended at its start with {status}; its log is above");
+                if let Some(passed_on) = passed_on {
+                    passed_on.join().expect("the log reader does not panic");
+                }
+                let told = log.map(|log| std::fs::read_to_string(log).unwrap_or_default());
+                let told = told.unwrap_or_else(|| "its log is above".to_owned());
+                panic!("trine ended at its start with {status}: {told}");
             }
             assert!(begun.elapsed() < START_LIMIT, "trine did not listen within {START_LIMIT:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Process { child, data: data.to_owned() }
+        Process { child, data: data.to_owned(), log }
     }
+}
+
+/// Where `--tls` puts the certificate of the CA that it makes.
+fn authority(data: &Path) -> PathBuf {
+    data.join("tls/ca.pem")
 }
 
 impl Drop for Server {

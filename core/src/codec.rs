@@ -335,13 +335,14 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// A count (at most `max`) and that many items. Allocation is bounded by the bytes left.
+    /// A count (at most `max`) and that many items. A count that is not true takes no more memory than the
+    /// input itself.
     ///
     /// # Errors
     /// [`DecodeError`] of the count or of an item.
     pub fn list<T: Wire>(&mut self, what: &'static str, max: usize) -> Result<Vec<T>, DecodeError> {
         let count = self.count(what, max)?;
-        let mut items = Vec::with_capacity(count.min(self.left()));
+        let mut items = Vec::with_capacity(count.min(self.left() / size_of::<T>().max(1)));
         for _ in 0..count {
             items.push(T::decode(self)?);
         }
@@ -438,5 +439,33 @@ impl<A: Wire, B: Wire> Wire for (A, B) {
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok((A::decode(input)?, B::decode(input)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: a count of 2^20 before as many zeros reserved that many items of any size.
+    #[test]
+    fn a_count_that_is_not_true_takes_no_more_memory_than_the_input() {
+        struct Large([u64; 64]);
+        impl Wire for Large {
+            fn encode(&self, out: &mut Encoder) {
+                self.0.iter().for_each(|number| out.u64(*number));
+            }
+
+            fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+                assert!(input.left() > 0);
+                input.u8().map(|byte| Self([byte.into(); 64]))
+            }
+        }
+        let mut out = Encoder::new();
+        out.u32(3);
+        out.raw(&[0; 1003]);
+        let bytes = out.finish();
+        let items: Vec<Large> = Decoder::new(&bytes).list("items", 1 << 20).unwrap();
+        assert_eq!(items.len(), 3);
+        assert!(items.capacity() * size_of::<Large>() <= 4 * size_of::<Large>());
     }
 }

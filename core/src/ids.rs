@@ -4,7 +4,20 @@ use core::fmt;
 
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 
-macro_rules! id {
+/// No counter on a disk or in a message is larger. Thousands of years of use do not come near it, and sums of
+/// counters and lengths stay within 64 bits, so that a forged one is an error where it is read.
+pub const COUNTER_MAX: u64 = 1 << 62;
+
+/// A counter that was read.
+///
+/// # Errors
+/// [`DecodeError::Limit`] if it is over [`COUNTER_MAX`].
+pub(crate) fn counter(what: &'static str, found: u64) -> Result<u64, DecodeError> {
+    let max = COUNTER_MAX;
+    if found <= max { Ok(found) } else { Err(DecodeError::Limit { what, found, max }) }
+}
+
+macro_rules! newtype {
     ($(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +34,13 @@ macro_rules! id {
                 fmt::Display::fmt(self, f)
             }
         }
+    };
+}
+
+/// An identity: any number is one.
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal) => {
+        newtype!($(#[$doc])* $name($inner), $prefix);
 
         impl Wire for $name {
             fn encode(&self, out: &mut Encoder) {
@@ -29,6 +49,23 @@ macro_rules! id {
 
             fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
                 <$inner>::decode(input).map(Self)
+            }
+        }
+    };
+}
+
+/// What is counted: at most [`COUNTER_MAX`].
+macro_rules! counter {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        newtype!($(#[$doc])* $name(u64), $prefix);
+
+        impl Wire for $name {
+            fn encode(&self, out: &mut Encoder) {
+                self.0.encode(out);
+            }
+
+            fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+                counter(stringify!($name), input.u64()?).map(Self)
             }
         }
     };
@@ -48,42 +85,42 @@ id!(
     /// Drawn at random when a first voter's disk is formatted: tells a disk from one that is emptied and
     /// formatted anew under the same identity. 0 is never drawn.
     DiskBirth(u64), "birth-");
-id!(
+counter!(
     /// How often a store or gateway has been started. Raised at each start.
-    Incarnation(u64), "inc-");
+    Incarnation, "inc-");
 id!(
     /// A gateway: the place where requests come in. Stable over restarts of its process.
     GatewayId(u64), "gw-");
-id!(
+counter!(
     /// One incarnation of a gateway, as the cluster knows it. Only increases; 0 is never given out.
-    SessionId(u64), "ses-");
-id!(
+    SessionId, "ses-");
+counter!(
     /// Orders the commands that a session submits.
-    CommitSequence(u64), "seq-");
-id!(
+    CommitSequence, "seq-");
+counter!(
     /// Orders the blobs that a session writes.
-    BlobSequence(u64), "bs-");
+    BlobSequence, "bs-");
 id!(
     /// A range of the metadata key space, replicated by one consensus group.
     RangeId(u64), "range-");
-id!(
+counter!(
     /// How often the bounds of a range have changed.
-    RangeEpoch(u64), "re-");
-id!(
+    RangeEpoch, "re-");
+counter!(
     /// A version of the cluster map.
-    MapEpoch(u64), "epoch-");
-id!(
+    MapEpoch, "epoch-");
+counter!(
     /// A consensus term.
-    Term(u64), "t");
-id!(
+    Term, "t");
+counter!(
     /// The position of an entry in a range's log. The first entry is 1; 0 means "before the log".
-    LogIndex(u64), "i");
+    LogIndex, "i");
 id!(
     /// A tenant. 0 is the default tenant.
     TenantId(u64), "tenant-");
-id!(
+counter!(
     /// A bucket, whatever its name. A name that is deleted and made anew gets a new id.
-    BucketId(u64), "bucket-");
+    BucketId, "bucket-");
 id!(
     /// A placement group: chunks map to groups, groups to stores.
     GroupId(u32), "pg-");

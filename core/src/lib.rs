@@ -45,6 +45,8 @@ pub mod directory;
 pub mod disk;
 pub mod effects;
 pub mod fair;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gateway;
 pub mod hash;
 pub mod ids;

@@ -82,6 +82,7 @@ fn modules_of_core_import_only_what_is_read_before_them() {
         "storage",
         "gateway",
         "store",
+        "fuzzing",
     ];
     let source = root().join("core/src");
     let mut found = Vec::new();

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::time_provider::TimeProvider;
-use tokio_rustls::rustls::{self, ServerConfig};
 use trine_core::time::WallTime;
 
 use crate::http::Stopped;
@@ -186,8 +186,11 @@ impl Source {
             }
             TlsSource::PrivateCa { directory, names } => {
                 let half = private_ca::LASTS / 2;
-                if current.is_some_and(|current| !current.ends_by(now + half)) {
-                    return Ok(None);
+                match current {
+                    Some(current) if !current.ends_by(now + half) => return Ok(None),
+                    // Clients would not know a new one.
+                    Some(_) => private_ca::require(directory)?,
+                    None => {}
                 }
                 private_ca::certificate(directory, self.listen, names, now).map(Some)
             }
@@ -251,8 +254,6 @@ pub enum TlsError {
     },
     /// A certificate cannot be made.
     Making(rcgen::Error),
-    /// rustls does not take the names or keys that we made.
-    Own(rustls::Error),
 }
 
 impl TlsError {
@@ -274,7 +275,6 @@ impl fmt::Display for TlsError {
             }
             Self::Unusable { path, text } => write!(f, "{}: {text}", path.display()),
             Self::Making(error) => write!(f, "a certificate cannot be made: {error}"),
-            Self::Own(error) => write!(f, "a certificate of our own is no good: {error}"),
         }
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::codec::{DecodeError, Wire};
-use crate::ids::{LogIndex, StoreId, Term};
+use crate::ids::{COUNTER_MAX, LogIndex, StoreId, Term};
 
 fn entry() -> impl Strategy<Value = Entry> {
     let kind =
@@ -14,11 +14,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         prop::collection::vec(any::<u8>(), 0..40),
         membership().prop_map(|membership| membership.to_bytes().to_vec()),
     ];
-    (any::<u64>(), any::<u64>(), kind, payload).prop_map(|(index, term, kind, payload)| Entry {
-        index: LogIndex(index),
-        term: Term(term),
-        kind,
-        payload: payload.into(),
+    (0..=COUNTER_MAX, 0..=COUNTER_MAX, kind, payload).prop_map(|(index, term, kind, payload)| {
+        Entry { index: LogIndex(index), term: Term(term), kind, payload: payload.into() }
     })
 }
 
@@ -32,8 +29,8 @@ fn membership() -> impl Strategy<Value = Membership> {
 }
 
 fn body() -> impl Strategy<Value = MessageBody> {
-    let index = || any::<u64>().prop_map(LogIndex);
-    let term = || any::<u64>().prop_map(Term);
+    let index = || (0..=COUNTER_MAX).prop_map(LogIndex);
+    let term = || (0..=COUNTER_MAX).prop_map(Term);
     prop_oneof![
         (index(), term())
             .prop_map(|(last_index, last_term)| MessageBody::PreVote { last_index, last_term }),
@@ -82,11 +79,8 @@ fn body() -> impl Strategy<Value = MessageBody> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    (any::<u64>(), any::<u64>(), any::<u64>(), body()).prop_map(|(from, to, term, body)| Message {
-        from: StoreId(from),
-        to: StoreId(to),
-        term: Term(term),
-        body,
+    (any::<u64>(), any::<u64>(), 0..=COUNTER_MAX, body()).prop_map(|(from, to, term, body)| {
+        Message { from: StoreId(from), to: StoreId(to), term: Term(term), body }
     })
 }
 

@@ -92,8 +92,8 @@ impl<T: Listed> Field for Vec<T> {
 
     fn take(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let count = input.count(T::WHAT, T::MAX)?;
-        // Every item has at least one byte, so a short input cannot ask for much memory.
-        let mut items = Self::with_capacity(count.min(input.left()));
+        // A count that is not true takes no more memory than the input itself.
+        let mut items = Self::with_capacity(count.min(input.left() / size_of::<T>().max(1)));
         for _ in 0..count {
             items.push(T::take(input)?);
         }

@@ -71,6 +71,9 @@ impl SessionTable {
             if outcomes.keys().next().is_some_and(|first| *first < record.watermark) {
                 return Err("an outcome lies below its session's watermark");
             }
+            if outcomes.len() > OUTCOMES_PER_SESSION_MAX || table.live.len() == LIVE_SESSIONS_MAX {
+                return Err("more sessions or outcomes than there may be");
+            }
             for (sequence, outcome) in &outcomes {
                 add_outcome(&mut table.hash, record.id, *sequence, outcome);
             }

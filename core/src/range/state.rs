@@ -172,6 +172,15 @@ impl Range {
         if map.is_none() && header.directory > LogIndex(0) {
             return Err(damaged("a directory without a cluster map"));
         }
+        if map.is_some() && header.directory == LogIndex(0) {
+            return Err(damaged("a cluster map that no entry has brought"));
+        }
+        if header.directory > header.applied {
+            return Err(damaged("a directory that is newer than the state"));
+        }
+        if map.as_ref().is_some_and(|map| map.epoch < header.epoch_floor) {
+            return Err(damaged("a cluster map below the floor of epochs"));
+        }
         Ok(Self { id, header, sessions, map })
     }
 

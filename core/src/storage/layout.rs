@@ -17,6 +17,15 @@ pub const SUPERBLOCK_SPACING: u64 = 64 << 10;
 /// Where the journal begins: behind the region of the superblock copies.
 pub const JOURNAL_START: u64 = SUPERBLOCK_COPIES as u64 * SUPERBLOCK_SPACING;
 
+/// Smallest segment: with it, the longest value has at most [`super::tree::PIECES_MAX`] pieces.
+pub(crate) const SEGMENT_BYTES_MIN: u64 = 128 << 10;
+
+/// Most segments of a disk: each takes memory. With those of production a disk has up to 64 TiB.
+pub const SEGMENTS_MAX: u64 = 1 << 22;
+
+/// Largest tree block: offsets in a block are two bytes.
+const TREE_BLOCK_BYTES_MAX: u64 = 32 << 10;
+
 /// Offset of a superblock copy, one sector long.
 ///
 /// # Panics
@@ -51,10 +60,23 @@ pub fn is_sound(geometry: &Geometry) -> bool {
         && aligned(geometry.segment)
         && aligned(u64::from(geometry.tree_block))
         && geometry.journal.is_multiple_of(geometry.journal_piece)
+        && are_segments_sound(geometry)
         && JOURNAL_START
             .checked_add(geometry.journal)
             .and_then(|start| start.checked_add(geometry.segment))
             .is_some_and(|needed| needed <= geometry.capacity)
+}
+
+/// Whether sizes and number of segments, and of the blocks in them, are within what formats and memory allow.
+pub(crate) fn are_segments_sound(geometry: &Geometry) -> bool {
+    let Geometry { capacity, segment, tree_block, .. } = *geometry;
+    let tree_block = u64::from(tree_block);
+    // Offsets within a segment have four bytes.
+    (SEGMENT_BYTES_MIN..=u32::MAX.into()).contains(&segment)
+        && segment.is_multiple_of(SECTOR)
+        && (SECTOR..=TREE_BLOCK_BYTES_MAX).contains(&tree_block)
+        && tree_block.is_multiple_of(SECTOR)
+        && capacity / segment <= SEGMENTS_MAX
 }
 
 #[cfg(test)]
@@ -72,5 +94,20 @@ mod tests {
         let tight = Geometry { capacity: 1 << 20, ..Geometry::SIMULATION };
         assert!(!is_sound(&tight));
         assert!(!is_sound(&Geometry { journal: u64::MAX - 4095, ..Geometry::SIMULATION }));
+    }
+
+    /// Found by fuzzing: superblocks that said so were believed, and the store panicked when it laid its
+    /// segments out, or took memory for each of 2^32.
+    #[test]
+    fn geometry_whose_segments_cannot_be_laid_out_is_refused() {
+        let odd = [
+            Geometry { segment: 64 << 10, ..Geometry::SIMULATION },
+            Geometry { segment: 4 << 30, capacity: 1 << 40, ..Geometry::SIMULATION },
+            Geometry { tree_block: 64 << 10, ..Geometry::SIMULATION },
+            Geometry { capacity: 1 << 50, ..Geometry::SIMULATION },
+        ];
+        for geometry in odd {
+            assert!(!is_sound(&geometry), "{geometry:?}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use crate::cluster::{FOUNDERS_MAX, Geometry};
 use crate::codec::{DecodeError, Decoder, Encoder};
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
-use crate::ids::{ClusterId, DiskBirth, DiskToken, Incarnation, StoreId, ZoneId};
+use crate::ids::{ClusterId, DiskBirth, DiskToken, Incarnation, StoreId, ZoneId, counter};
 
 /// The newest format that this build reads, and the one that it writes. It stands for the whole
 /// disk: whatever changes journal frames or segments raises it too.
@@ -328,7 +328,11 @@ impl Superblock {
             },
         };
         let Self { prepared, mark, tail, .. } = superblock;
+        for number in [superblock.sequence, prepared, mark.recovery, tail.recovery] {
+            counter("superblock", number)?;
+        }
         let sound = layout::is_sound(&superblock.geometry)
+            && superblock.incarnation < INCARNATION_END
             && tail.position.is_multiple_of(SECTOR)
             && tail.recovery_start <= tail.position
             && tail.position <= mark.synced
@@ -338,6 +342,9 @@ impl Superblock {
         if sound { Ok(superblock) } else { Err(DecodeError::Invalid { what: "superblock" }) }
     }
 }
+
+/// No store is started so often: generations of segments have 30 bits for its incarnation.
+const INCARNATION_END: Incarnation = Incarnation(1 << 30);
 
 /// Decide what the disk is, from its copies and whether the journal's first sector is blank.
 ///
@@ -607,6 +614,24 @@ mod tests {
         let mut torn = blank;
         torn[2] = Err(CopyFault::Damaged);
         assert_eq!(decide(torn, true), Err(SuperblockError::Damaged));
+    }
+
+    /// Found by fuzzing: one more start, or one more byte, was an overflow.
+    #[test]
+    fn counters_at_the_end_of_their_range_are_damage() {
+        let forged = [
+            Superblock { incarnation: Incarnation(u64::MAX), ..superblock() },
+            Superblock { incarnation: INCARNATION_END, ..superblock() },
+            Superblock { sequence: u64::MAX, ..superblock() },
+            Superblock {
+                mark: SyncedMark { recovery: u64::MAX, ..superblock().mark },
+                ..superblock()
+            },
+        ];
+        for forged in forged {
+            let decoded = Superblock::decode(0, &forged.encode(0));
+            assert_eq!(decoded, Err(CopyFault::Damaged), "{forged:?}");
+        }
     }
 
     #[test]

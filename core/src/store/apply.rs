@@ -130,6 +130,14 @@ impl Replica {
     ) -> Result<(), String> {
         let loaded = Range::load(self.id, &host.storage.rows(self.id));
         match loaded {
+            Ok(range) if range.applied() != host.storage.flushed(self.id) => {
+                // A forged header, or a bug: going on would apply entries twice, or none at all.
+                let (found, held) = (range.applied(), host.storage.flushed(self.id));
+                let id = self.id;
+                return Err(format!(
+                    "{id}: the table holds {held}, and its rows the state of {found}"
+                ));
+            }
             Ok(range) => {
                 self.machine.unpin(host);
                 self.machine.range = Some(range);

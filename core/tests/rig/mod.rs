@@ -21,7 +21,7 @@ use trine_core::range::command::{Command, CommandBody, Origin, Outcome};
 use trine_core::store::Store;
 use trine_core::time::{Instant, WallTime};
 
-mod disk;
+pub(crate) mod disk;
 
 use disk::{Disk, carry_out};
 

@@ -22,11 +22,16 @@ use trine_core::ids::StoreId;
 use super::directory::{self, AskError};
 use super::schema::{Ask, MapStatus, NodeReport, Replace, Replaced, Replacing, StoreLife};
 use super::{ACT_MAX, Admin, Refused, Who};
-use crate::config::{self, CAPACITY_MIN, NodePlan, NodeSpec, is_own_file, resolved};
+use crate::config::{self, CAPACITY_MAX, CAPACITY_MIN, NodePlan, NodeSpec, is_own_file, resolved};
 use crate::data::{KeptState, KeptStore, NodeDirectory};
 use crate::hosting::{Absent, Place};
 use crate::runtime::Runtime;
 use crate::transport::{NodeId, STORES_MAX};
+
+/// How long a replacement waits for nodes that do not answer.
+const ANSWERS_MAX: Duration = Duration::from_secs(3);
+/// How often it asks them.
+const ANSWERS_PAUSE: Duration = Duration::from_millis(100);
 
 /// Between two attempts to go on after a start, while no quorum answers. It doubles each time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -72,9 +77,15 @@ impl<R: Runtime> Admin<R> {
         self.ask_peer(id, &ask, ACT_MAX).await
     }
 
-    /// What each node that answers says of itself.
+    /// What each node that answers says of itself. Those that do not are asked again for a while: the link to
+    /// one of them may be new, or this process, and what they say decides whether a store is given up.
     async fn reports(self: &Arc<Self>) -> Result<Vec<(String, NodeReport)>, Refused> {
-        let answers = self.gather().await?;
+        let until = self.runtime.now() + ANSWERS_MAX;
+        let mut answers = self.gather().await?;
+        while answers.iter().any(|answer| answer.report.is_err()) && self.runtime.now() < until {
+            self.runtime.sleep_until(self.runtime.now() + ANSWERS_PAUSE).await;
+            answers = self.gather().await?;
+        }
         let answered = answers
             .into_iter()
             .filter_map(|answer| answer.report.ok().map(|report| (answer.node.name, report)));
@@ -208,7 +219,9 @@ impl<R: Runtime> Admin<R> {
         }
         let path = data.path_of(&kept);
         let of_list = plan.geometry_of(new, |id| data.store(id).and_then(KeptStore::replaces));
-        let of_asker = capacity.filter(|bytes| *bytes >= CAPACITY_MIN).map(config::geometry);
+        let of_asker = capacity
+            .filter(|bytes| (CAPACITY_MIN..=CAPACITY_MAX).contains(bytes))
+            .map(config::geometry);
         let geometry = of_list.or(of_asker).unwrap_or(*geometry);
         let (zone, absent) = (plan.own().zone, Some(Absent::Waits));
         self.hosting.add(new, Place { zone, path: path.clone(), geometry, absent });
@@ -432,7 +445,8 @@ fn may_replace(old: u64, map: &MapStatus, reports: &[(String, NodeReport)]) -> R
     for (letter, id) in others.flat_map(|(letter, ids)| ids.iter().map(move |id| (letter, *id))) {
         let mut stores = reports.iter().flat_map(|(_, report)| &report.stores);
         let Some(store) = stores.find(|s| s.id == id && s.life == StoreLife::Serving) else {
-            return refused(format!("store {id} of zone {letter} does not serve"));
+            let what = "does not serve, or its node does not answer";
+            return refused(format!("store {id} of zone {letter} {what}"));
         };
         if store.replicas.iter().any(|replica| replica.suspect) {
             return refused(format!("store {id} of zone {letter} distrusts its log"));

@@ -37,6 +37,9 @@ pub(crate) use plan::{is_own_file, resolved};
 /// The smallest capacity of a store: room for a journal, a tree and some segments.
 pub const CAPACITY_MIN: u64 = 1 << 30;
 
+/// The largest: more segments than a disk may have (docs/disk-format.md).
+pub const CAPACITY_MAX: u64 = 64 << 40;
+
 /// The journal takes this part of the capacity, up to the production size.
 const JOURNAL_SHARE: u64 = 4;
 
@@ -157,10 +160,9 @@ impl Config {
             |text| is_region(text).then(|| text.to_owned()),
             "a name of lower-case letters, digits and hyphens, such as us-east-1",
         )?;
-        let geometry = layers.word(Setting::Capacity).parse(
-            |text| parse_bytes(text).filter(|bytes| *bytes >= CAPACITY_MIN).map(geometry),
-            "at least 1GiB and a whole number with a unit: MiB, GiB or TiB",
-        )?;
+        let geometry = layers
+            .word(Setting::Capacity)
+            .parse(|text| parse_capacity(text).map(geometry), CAPACITY_EXPECTED)?;
         let root_key =
             match (layers.get(Setting::RootAccessKey), layers.get(Setting::RootSecretKey)) {
                 (None, None) => None,
@@ -323,6 +325,12 @@ fn root_key(access: &Word, secret: &Word) -> Result<RootKey, ConfigError> {
 fn is_region(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !text.is_empty() && text.len() <= 64 && text.chars().all(fits)
+}
+
+const CAPACITY_EXPECTED: &str = "from 1GiB to 64TiB, a whole number with a unit: MiB, GiB or TiB (larger disks take several stores)";
+
+fn parse_capacity(text: &str) -> Option<u64> {
+    parse_bytes(text).filter(|bytes| (CAPACITY_MIN..=CAPACITY_MAX).contains(bytes))
 }
 
 /// `10GiB`, `1TiB`, `512MiB`.

@@ -10,7 +10,7 @@ use trine_core::ids::{ClusterId, GatewayId, StoreId, ZoneId};
 use trine_core::time::Duration;
 
 use super::nodes::{NodeEntry, NodesFile, StoreEntry};
-use super::{CAPACITY_MIN, ConfigError, geometry, name_of, parse_bytes};
+use super::{CAPACITY_EXPECTED, ConfigError, geometry, name_of, parse_capacity};
 use crate::data::GROUPS;
 use crate::data::node::usual_path;
 use crate::transport::{LinkTiming, NodeId, STORES_MAX};
@@ -243,9 +243,8 @@ fn spec(path: &Path, entry: NodeEntry) -> Result<NodeSpec, ConfigError> {
             return Err(invalid(&key("path"), "", "a file, relative to the data directory or not"));
         }
         let geometry = capacity.map(|text| {
-            let bytes = parse_bytes(&text).filter(|bytes| *bytes >= CAPACITY_MIN);
-            let expected = "at least 1GiB and a whole number with a unit: MiB, GiB or TiB";
-            bytes.map(geometry).ok_or_else(|| invalid(&key("capacity"), &text, expected))
+            let bytes = parse_capacity(&text);
+            bytes.map(geometry).ok_or_else(|| invalid(&key("capacity"), &text, CAPACITY_EXPECTED))
         });
         Ok(StoreSpec { id: StoreId(id), path, geometry: geometry.transpose()?, weight })
     };

@@ -143,7 +143,7 @@ fn each_contradiction_is_told_with_a_way_out() {
         ("stores = [2]", "stores = [\"2\"]", "the number of a store"),
         ("stores = [2]", "stores = [{ id = 2, weight = 0 }]", "weight = 0"),
         ("stores = [2]", "stores = [{ id = 2, wieght = 1 }]", "wieght"),
-        ("stores = [2]", "stores = [{ id = 2, capacity = \"9\" }]", "at least 1GiB"),
+        ("stores = [2]", "stores = [{ id = 2, capacity = \"9\" }]", "from 1GiB to 64TiB"),
         (
             "stores = [2]",
             "stores = [{ id = 2, path = \"x\" }, { id = 5, path = \"x\" }]",

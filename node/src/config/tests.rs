@@ -77,6 +77,11 @@ fn an_invalid_value_is_named_with_its_place() {
     let cli = Cli { capacity: Some("10".to_owned()), ..Cli::default() };
     let error = resolve(cli, &[]).unwrap_err();
     assert!(error.contains("--capacity"), "{error}");
+    // One disk has so many segments, and no more.
+    let large = |text: &str| Cli { capacity: Some(text.to_owned()), ..Cli::default() };
+    let geometry = resolve(large("64TiB"), &[]).unwrap().geometry;
+    assert!(trine_core::storage::layout::is_sound(&geometry));
+    assert!(resolve(large("65TiB"), &[]).unwrap_err().contains("to 64TiB"));
     let (_directory, path) = file("capacity = 10");
     let error = resolve(Cli { config: Some(path), ..Cli::default() }, &[]).unwrap_err();
     assert!(error.contains("trine.toml: capacity"), "{error}");

@@ -66,6 +66,12 @@ pub(super) fn certificate(
     Certificate::new(&path, vec![certificate.der().clone()], own.into())
 }
 
+/// See that the CA is there, so that none is made.
+pub(super) fn require(directory: &Path) -> Result<(), TlsError> {
+    let path = directory.join(KEY_NAME);
+    fs::metadata(&path).map(drop).map_err(TlsError::io("find the private CA's key", &path))
+}
+
 /// Whether a word can stand in a certificate as a name that clients look for.
 pub(crate) fn is_name(name: &str) -> bool {
     // A star stands for one label (RFC 6125, section 6.4.3).

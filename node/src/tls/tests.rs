@@ -236,12 +236,16 @@ fn the_private_ca_gives_out_a_new_certificate_in_time() {
     keeper.look(begun + day * 46);
     assert_ne!(serving(&keeper), first);
     assert!(is_trusted(&keeper.current, &ca, "localhost", 46 + 89));
-    // Nobody can write there any more, say: what is served stays, and it is told once, and daily.
+    // Without the CA, or with a broken one, what is served stays, and it is told once, and daily.
     let second = serving(&keeper);
+    fs::remove_file(directory.path().join("ca.key")).unwrap();
+    keeper.look(begun + day * (46 + 46));
+    assert!(!directory.path().join("ca.key").exists(), "no new CA is made");
+    assert!(keeper.complaint.as_ref().is_some_and(|text| text.contains("cannot find")));
     fs::write(directory.path().join("ca.key"), "junk").unwrap();
     keeper.look(begun + day * (46 + 46));
     assert_eq!(serving(&keeper), second);
-    assert!(keeper.complaint.as_ref().is_some_and(|text| text.contains("ca.key")));
+    assert!(keeper.complaint.as_ref().is_some_and(|text| text.contains("cannot be used")));
     assert_eq!(keeper.warned, None);
     keeper.look(begun + day * (46 + 77));
     assert_eq!(keeper.warned, Some(begun + day * (46 + 77)));

@@ -172,13 +172,14 @@ struct Source {
 
 impl Source {
     /// Read `/bucket/key` or `bucket/key`, percent-encoded as a whole or in parts, with or without
-    /// `?versionId=`. Any other question mark is of the key. A `+` stays a plus, as in paths.
+    /// `?versionId=`. Any other question mark is of the key. A `+` is a space: so Amazon reads it, unlike
+    /// in paths, and so clients write it that encode as for a query (s5cmd, Java's `URLEncoder`).
     fn parse(text: &str) -> Option<Self> {
         let (path, version) = match text.split_once("?versionId=") {
             Some((path, version)) => (path, Some(text::url_decode(version)?)),
             None => (text, None),
         };
-        let path = text::url_decode(path)?;
+        let path = text::url_decode(&path.replace('+', " "))?;
         let path = path.strip_prefix('/').unwrap_or(&path);
         let (bucket, key) = path.split_once('/')?;
         let named = !bucket.is_empty() && !key.is_empty();
@@ -404,7 +405,8 @@ mod tests {
         for text in ["/bucket/a/b", "bucket/a/b", "bucket%2Fa%2Fb", "%2Fbucket/a%2fb"] {
             assert_eq!(parsed(text), plain("bucket", "a/b"), "{text}");
         }
-        assert_eq!(parsed("b/k%2520+%C3%BC"), plain("b", "k%20+ü"));
+        assert_eq!(parsed("b/k%2520+%C3%BC"), plain("b", "k%20 ü"));
+        assert_eq!(parsed("b/k%2B%20+"), plain("b", "k+  "));
         assert_eq!(parsed("b/k?x=1"), plain("b", "k?x=1"));
         assert_eq!(parsed("b//k/"), plain("b", "/k/"));
         assert_eq!(parsed("b/k%3FversionId=7"), plain("b", "k?versionId=7"));

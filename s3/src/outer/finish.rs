@@ -1,6 +1,6 @@
 //! The last word on every response.
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use s3s::Body;
 
@@ -12,17 +12,21 @@ pub(super) struct Ending {
     head: bool,
     /// HTTP/1 has one request at a time on a connection, so that what is not read of it is in the way.
     one_at_a_time: bool,
+    /// The client waits for `100 Continue` and will not hear it: hyper says it only before a body that is
+    /// not empty. botocore reads the next answer on the same connection wrongly then, and hangs.
+    unheard: bool,
     resource: String,
     request_id: String,
     host_id: String,
 }
 
 impl Ending {
-    pub(super) fn of<B>(request: &http::Request<B>, id: u64) -> Self {
+    pub(super) fn of<B: http_body::Body>(request: &http::Request<B>, id: u64) -> Self {
         let path = request.uri().path();
         Self {
             head: request.method() == Method::HEAD,
             one_at_a_time: request.version() <= http::Version::HTTP_11,
+            unheard: request.headers().contains_key(EXPECT) && request.body().is_end_stream(),
             resource: text::url_decode(path)
                 .filter(|path| xml::can_hold(path))
                 .unwrap_or_else(|| path.to_owned()),
@@ -59,7 +63,7 @@ impl Ending {
             let value = HeaderValue::from_str(value).expect("hexadecimal and base64 are ASCII");
             headers.insert(HeaderName::from_static(name), value);
         }
-        if self.one_at_a_time && !reusable {
+        if self.one_at_a_time && (!reusable || self.unheard) {
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         headers.insert(http::header::SERVER, HeaderValue::from_static("Trine"));

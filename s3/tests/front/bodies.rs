@@ -326,6 +326,27 @@ async fn who_asks_first_is_told_to_go_on_only_if_the_body_is_wanted() {
     }
 }
 
+/// awscli 1.46 hung for a minute: it had put an empty object, with `Expect`, and had the answer without
+/// `100 Continue`, which hyper says only before a body that is not empty. botocore then takes each answer on
+/// that connection for one without a status line.
+#[tokio::test]
+async fn a_connection_ends_with_the_answer_that_comes_instead_of_100_continue() {
+    let service = with_bucket().await;
+    let asks = |plan: Plan| plan.unsigned("expect", "100-continue");
+    let empty = || put().unsigned("content-length", "0");
+    for (first, continued, answers) in
+        [(asks(empty()), 0, 1), (empty(), 0, 2), (asks(put().body(b"hello")), 1, 2)]
+    {
+        let first = String::from_utf8(first.bytes()).unwrap().replace("connection: close\r\n", "");
+        let both = [first.into_bytes(), plan("HEAD", "/bucket/k", "").bytes()].concat();
+        let told = String::from_utf8(exchange(&service, &both).await).unwrap();
+        let count = |what| told.matches(what).count();
+        assert_eq!(count("HTTP/1.1 100"), continued, "{told}");
+        assert_eq!(count("HTTP/1.1 200"), answers, "{told}");
+        assert_eq!(told.to_lowercase().matches("connection: close").count(), 1, "{told}");
+    }
+}
+
 #[tokio::test]
 async fn plain_bodies_need_a_length() {
     let service = with_bucket().await;

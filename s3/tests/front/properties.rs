@@ -7,8 +7,8 @@ use http_body_util::BodyExt;
 use proptest::prelude::*;
 use trine_s3::S3Http;
 
-use super::bare::{Gauge, Pieces};
 use super::support::client::{Plan, Signed, UNSIGNED, UNSIGNED_CHUNKS, memory, plan};
+use super::support::pieces::{Gauge, Pieces};
 use super::support::signing::Moment;
 
 /// Largest piece of a body, as a connection's buffer might give it.

@@ -6,8 +6,9 @@ use http_body_util::BodyExt;
 use s3s::service::S3Service;
 use trine_s3::S3Http;
 
-use super::bare::{Gauge, Pieces, bare};
+use super::bare::bare;
 use super::support::client::{Answer, Plan, Signed, UNSIGNED, answer, exchange, plan};
+use super::support::pieces::{Gauge, Pieces};
 use super::{is_error, with_bucket};
 
 /// A request without a connection under it, so that its body is exactly these pieces.

@@ -199,6 +199,27 @@ fn header_of_the_first_version_is_read_as_one_without_a_map() {
     assert!(Header::from_bytes(&Bytes::from(old)).is_err());
 }
 
+/// Found by fuzzing: it was believed, and met an assertion when the next entry was applied.
+#[test]
+fn header_that_contradicts_the_other_rows_is_damage() {
+    let mut replica = Replica::new(0, 0);
+    replica.system(found(first_map()));
+    replica.reload();
+    let header = replica.range.header;
+    let forged = [
+        Header { directory: LogIndex(header.applied.0 + 1), ..header },
+        Header { directory: LogIndex(0), ..header },
+        Header { epoch_floor: MapEpoch(1 << 20), ..header },
+    ];
+    for forged in forged {
+        let index = header.applied;
+        let row = (forged.to_bytes(), index);
+        replica.rows.map.insert(Key::Header.encode(), row);
+        let loaded = crate::range::Range::load(RangeId(1), &replica.rows);
+        assert!(matches!(loaded, Err(crate::range::RowError::Damaged(_))), "{forged:?}");
+    }
+}
+
 #[test]
 fn longer_lists_than_allowed_are_refused_before_memory_is_taken() {
     let mut out = Encoder::new();

@@ -7,7 +7,7 @@ use super::record::{Location, Record};
 use crate::codec::{DecodeError, Decoder, Encoder};
 use crate::disk::SECTOR;
 use crate::hash::Checksum;
-use crate::ids::{ClusterId, StoreId};
+use crate::ids::{ClusterId, StoreId, counter};
 
 /// Frame version that is written and read. A new one raises the superblock's version too, so that
 /// no build takes a newer frame for a torn one.
@@ -130,7 +130,7 @@ impl FrameHeader {
         if StoreId(input.u64()?) != identity.store {
             return Err(DecodeError::Invalid { what: "frame store" });
         }
-        let position = input.u64()?;
+        let position = counter("frame position", input.u64()?)?;
         let len = u32::try_from(input.count("frame length", FRAME_BYTES_MAX)?)
             .map_err(|_| DecodeError::Invalid { what: "frame length" })?;
         if len == 0 || !u64::from(len).is_multiple_of(SECTOR) || input.u32()? != 0 {
@@ -141,7 +141,7 @@ impl FrameHeader {
             len,
             records,
             previous: Checksum(input.u64()?),
-            recovery: input.u64()?,
+            recovery: counter("recovery of a frame", input.u64()?)?,
             recovery_start: input.u64()?,
             synced: input.u64()?,
             checksum,

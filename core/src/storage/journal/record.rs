@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::codec::{DecodeError, Decoder, Encoder};
+use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::consensus::{Entry, EntryKind};
-use crate::ids::{LogIndex, RangeId, StoreId, Term};
+use crate::ids::{LogIndex, RangeId, StoreId, Term, counter};
 
 /// Bytes of a record's header; the payload follows at once.
 pub const RECORD_HEADER_BYTES: usize = field::END;
@@ -186,7 +186,12 @@ impl Record {
         let mut input = Decoder::new(bytes);
         let (kind, detail, zero) = (input.u8()?, input.u8()?, input.u16()?);
         let stored_crc = input.u32()?;
-        let (range, number, term) = (RangeId(input.u64()?), input.u64()?, Term(input.u64()?));
+        let (range, number, term) =
+            (RangeId(input.u64()?), input.u64()?, Term::decode(&mut input)?);
+        if kind != 1 {
+            // A vote is for any store.
+            counter("number of a record", number)?;
+        }
         let payload_len = input.count("record payload", PAYLOAD_BYTES_MAX)?;
         let zero = u32::from(zero) | input.u32()?;
         let payload = input.raw(payload_len)?;

@@ -10,7 +10,7 @@ use super::{JournalError, Record};
 use crate::codec::{DecodeError, Encoder};
 use crate::disk::SECTOR;
 use crate::hash::Checksum;
-use crate::ids::{LogIndex, RangeId, StoreId, Term};
+use crate::ids::{COUNTER_MAX, LogIndex, RangeId, StoreId, Term};
 use crate::rng::Rng;
 use crate::storage::layout::{JOURNAL_START, superblock_offset};
 use crate::storage::superblock::SuperblockError;
@@ -487,7 +487,7 @@ fn payloads_are_not_copied_into_the_frame() {
 
 fn records() -> impl Strategy<Value = Vec<Record>> {
     let record =
-        (any::<u64>(), any::<u64>(), 0..6_u8, proptest::collection::vec(any::<u8>(), 0..300))
+        (0..=COUNTER_MAX, 0..=COUNTER_MAX, 0..6_u8, proptest::collection::vec(any::<u8>(), 0..300))
             .prop_map(|(a, b, kind, payload)| match kind {
                 0 => Record::HardState { range: RangeId(a), term: Term(b), vote: Some(StoreId(a)) },
                 1 => Record::HardState { range: RangeId(a), term: Term(b), vote: None },

@@ -38,7 +38,7 @@ impl Segments {
     /// All free. Generations are unique because `incarnation` is.
     ///
     /// # Panics
-    /// If the store has been started 2^32 times.
+    /// If the store has been started 2^32 times; a superblock that says so is refused.
     pub(crate) fn new(count: u32, incarnation: Incarnation) -> Self {
         assert!(incarnation.0 < 1 << 32, "the upper half of a generation is the incarnation");
         Self {

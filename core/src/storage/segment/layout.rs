@@ -4,12 +4,8 @@ use crate::cluster::Geometry;
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::disk::SECTOR;
 use crate::hash::Checksum;
-use crate::ids::StoreId;
-
-/// Smallest segment: with it, the longest value has at most [`super::super::tree::PIECES_MAX`] pieces.
-pub(crate) const SEGMENT_BYTES_MIN: u64 = 128 << 10;
-/// Largest tree block: offsets in a block are two bytes.
-const TREE_BLOCK_BYTES_MAX: u64 = 32 << 10;
+use crate::ids::{StoreId, counter};
+use crate::storage::layout::are_segments_sound;
 
 /// The place of a segment in the area, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +31,7 @@ impl Wire for Generation {
     }
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        input.u64().map(Self)
+        counter("generation", input.u64()?).map(Self)
     }
 }
 
@@ -62,11 +58,7 @@ impl Layout {
     pub(crate) fn new(store: StoreId, geometry: &Geometry, area: u64) -> Self {
         let tree_block = u64::from(geometry.tree_block);
         assert!(area.is_multiple_of(SECTOR), "the area begins at a sector");
-        assert!(geometry.segment.is_multiple_of(SECTOR), "segments are whole sectors");
-        assert!(geometry.segment >= SEGMENT_BYTES_MIN, "a segment has at least 128 KiB");
-        assert!(u32::try_from(geometry.segment).is_ok(), "offsets in a segment have four bytes");
-        assert!(tree_block.is_multiple_of(SECTOR), "tree blocks are whole sectors");
-        assert!((SECTOR..=TREE_BLOCK_BYTES_MAX).contains(&tree_block), "offsets have two bytes");
+        assert!(are_segments_sound(geometry), "a superblock with another geometry is refused");
         let count = geometry.capacity.saturating_sub(area) / geometry.segment;
         let count = u32::try_from(count).expect("a disk has under 2^32 segments");
         Self { store, area, segment: geometry.segment, count, tree_block }

@@ -23,6 +23,9 @@ const CHECKSUM_AT: usize = 16;
 /// long keys that differ in their ends would grow beyond measure in memory.
 const KEYS_FACTOR: u64 = 4;
 
+/// Bytes of the smallest row: one of an index block, whose key is that of the row before.
+const ROW_BYTES_MIN: usize = 4;
+
 const TOMBSTONE: u8 = 0;
 const INLINE: u8 = 1;
 const STORED: u8 = 2;
@@ -123,7 +126,9 @@ impl Block {
         let mut input = Decoder::new(bytes);
         input.raw(BLOCK_HEADER_BYTES)?;
         let mut keys: Vec<u8> = Vec::with_capacity(bytes.len());
-        let mut rows: Vec<RowPlace> = Vec::with_capacity(count.into());
+        // Many rows need many bytes, whatever the header says.
+        let mut rows: Vec<RowPlace> =
+            Vec::with_capacity(usize::from(count).min(input.left() / ROW_BYTES_MIN));
         let mut last = 0..0;
         for _ in 0..count {
             let key = decode_key(&mut input, last.clone(), &mut keys)?;

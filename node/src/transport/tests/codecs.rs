@@ -4,9 +4,14 @@ use proptest::prelude::*;
 use trine_core::wire::{self, Prefix};
 
 use super::*;
-use crate::transport::class::Class;
+use crate::transport::class::{Class, class_of, name_of};
 use crate::transport::hello::{self, Greeting, LinkHello, Reason, Refusal};
 use crate::transport::link_frame::{self, CallFailure, LinkFrame};
+
+/// At least one message of each kind.
+#[path = "../../../../core/tests/samples/mod.rs"]
+#[allow(dead_code, reason = "core's tests use all of it")]
+mod samples;
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     prop_oneof![any::<u64>().prop_map(store), any::<u64>().prop_map(gateway)]
@@ -65,6 +70,46 @@ proptest! {
         let (prefix, body) = split(&Bytes::from(bytes));
         let _ = Greeting::body_len(&prefix);
         let _ = Greeting::decode(&prefix, &body);
+    }
+
+    /// Behind the checksum: what is wrong with the body is an error, and what is not says the same again.
+    #[test]
+    fn a_changed_greeting_with_a_right_checksum_is_a_greeting_or_an_error(
+        greeting in greeting(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6),
+    ) {
+        let mut bytes = greeting.encode().to_vec();
+        for (at, value, how) in changes {
+            let at = hello::PREFIX_BYTES + at.index(bytes.len() - hello::PREFIX_BYTES + 1);
+            match how {
+                0 if at < bytes.len() => bytes[at] ^= value,
+                1 => bytes.truncate(at),
+                2 => bytes.insert(at, value),
+                _ if at < bytes.len() => bytes[at] = 0xff,
+                _ => {}
+            }
+        }
+        let len = bytes.len() - hello::PREFIX_BYTES;
+        bytes[10..12].copy_from_slice(&u16::try_from(len).unwrap().to_le_bytes());
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&bytes[..12]);
+        crc.update(&bytes[hello::PREFIX_BYTES..]);
+        bytes[12..16].copy_from_slice(&crc.finalize().to_le_bytes());
+        let (prefix, body) = split(&Bytes::from(bytes));
+        if let Ok(read) = Greeting::decode(&prefix, &body) {
+            let (prefix, body) = split(&read.encode());
+            prop_assert_eq!(Greeting::decode(&prefix, &body), Ok(read));
+        }
+    }
+
+    #[test]
+    fn what_is_read_as_a_link_frame_is_written_as_the_same_bytes(
+        kind in link_frame::PING..=link_frame::ANSWER,
+        bytes in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..64),
+    ) {
+        if let Ok(frame) = LinkFrame::decode(kind, &Bytes::from(bytes.clone())) {
+            prop_assert_eq!(&frame.encode().head[wire::PREFIX_BYTES..], &bytes[..]);
+        }
     }
 
     #[test]
@@ -181,6 +226,27 @@ fn the_document_tells_the_truth_about_links() {
         let row = rows.iter().find(|row| row[0] == kind.to_string());
         assert_eq!(row.expect("a row")[1], name);
     }
+}
+
+#[test]
+fn the_document_names_the_messages_that_take_the_bulk_connection() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
+    let text = std::fs::read_to_string(path).expect("docs/protocol.md can be read");
+    let (_, bulk) = text.split_once("\n- *bulk*: ").expect("what the bulk connection is for");
+    let (bulk, _) = bulk.split_once(", which").expect("a list of messages");
+    let bulk: BTreeSet<&str> =
+        bulk.split([',', ' ']).filter(|it| !matches!(*it, "" | "and")).collect();
+    let named = |message: &Message| name_of(message);
+    let messages: Vec<Message> = samples::samples().into_iter().map(|(_, it)| it).collect();
+    let taken = messages.iter().filter(|message| class_of(message) == Class::Bulk).map(named);
+    assert_eq!(bulk, taken.collect());
+    // All kinds of the table are among them, by the names that counters have.
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let names = rows.filter_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        (cells.len() == 4 && cells[0].parse::<u8>().is_ok()).then(|| cells[1])
+    });
+    assert_eq!(names.collect::<BTreeSet<_>>(), messages.iter().map(named).collect());
 }
 
 fn grouped(number: usize) -> String {

@@ -29,7 +29,7 @@ pub(super) const GEOMETRY: Geometry = Geometry {
     capacity: 4 << 20,
     journal: 256 << 10,
     journal_piece: 16 << 10,
-    segment: 64 << 10,
+    segment: 128 << 10,
     tree_block: 4096,
 };
 

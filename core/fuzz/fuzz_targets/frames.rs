@@ -1,0 +1,10 @@
+//! `core/tests/fuzz/targets/frames.rs`, under libFuzzer.
+
+#![no_main]
+
+#[path = "../../tests/fuzz/targets/mod.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    targets::target("frames").measured(input);
+});

@@ -1,0 +1,10 @@
+//! `s3/tests/fuzz/targets/requests.rs`, under libFuzzer.
+
+#![no_main]
+
+#[path = "../../tests/fuzz/targets/mod.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    targets::target("requests").measured(input);
+});
