@@ -93,6 +93,7 @@ impl Workload {
             }
             // What is refused as nonsense is none: the operator makes no mistakes.
             Intent::ReplaceStore => {}
+            Intent::LastUploads | Intent::LastAbort => self.aborted_next(ending),
             Intent::Copy { source, key, value, condition } => {
                 self.copied((*source, *key), *value, *condition, stamps, ending)?;
             }

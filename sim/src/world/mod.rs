@@ -106,6 +106,8 @@ pub struct Counts {
     pub gap_max: Nanos,
     /// From the end of all faults until every copy was seen to be there, if that was asked.
     pub redundant_after: Option<Nanos>,
+    /// ...and nothing was left on them of what is dead.
+    pub clean_after: Option<Nanos>,
     /// Merges of runs that stores completed in their last lives, values these moved, and segments
     /// they made free.
     pub merges: [u64; 3],
@@ -357,9 +359,9 @@ impl<M: Maker> World<M> {
                 let agree = self.agreement.settled(self.standing_voters().count() - full.len());
                 if self.swarm.redundancy && self.audit() {
                     let after = self.now - self.healed_at;
-                    self.counts.redundant_after.get_or_insert(after);
+                    self.counts.clean_after.get_or_insert(after);
                 }
-                let whole = !self.swarm.redundancy || self.counts.redundant_after.is_some();
+                let whole = !self.swarm.redundancy || self.counts.clean_after.is_some();
                 if agree && whole && self.merges_rest() {
                     self.part = Part::Over;
                 }
@@ -697,6 +699,11 @@ fn weight(message: &Message) -> u64 {
         Message::ChunkChecked(checked) => checked.call.0 << 8 | 17,
         Message::InventoryAsk(ask) => ask.call.0 << 8 | 18,
         Message::InventoryAnswer(answer) => answer.call.0 << 8 | 19,
+        Message::BlobAsk(ask) => ask.call.0 << 8 | 24,
+        Message::BlobAnswer(answer) => answer.call.0 << 8 | 25,
+        Message::BlobFree(free) => free.call.0 << 8 | 26,
+        Message::BlobFreed(freed) => freed.call.0 << 8 | 27,
+        Message::BlobsLeft(blobs) => (blobs.len() as u64) << 8 | 28,
         Message::Ping(pulse) => pulse.sent.as_nanos() << 8 | 6,
         Message::Pong(pulse) => pulse.sent.as_nanos() << 8 | 7,
     }

@@ -20,6 +20,7 @@ mod compact;
 mod fetch;
 mod flush;
 mod found;
+mod freeing;
 mod holdings;
 mod ingest;
 mod reclaim;
@@ -64,7 +65,7 @@ use ingest::Ingest;
 pub(crate) use ingest::Ingested;
 use reclaim::Reclaim;
 #[cfg_attr(not(test), allow(unused_imports, reason = "status will tell it"))]
-pub use reclaim::Reclaimed;
+pub(crate) use reclaim::Reclaimed;
 pub(crate) use recover::RecoveredEdit;
 use recover::{Phase, Rebuild};
 use views::Views;
