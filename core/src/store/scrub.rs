@@ -45,7 +45,7 @@ pub struct ScrubReport {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// No pass before this time of the wall clock.
+    /// The next pass begins then.
     Resting,
     /// The next chunk is looked up.
     Seeking,
@@ -62,6 +62,8 @@ pub(super) struct Scrub {
     mark: ScrubMark,
     /// Nothing is done before this.
     next: Instant,
+    /// When the present pass began, or was gone on with in this life.
+    pass_began: Instant,
     /// When progress was last written down.
     marked: Instant,
     /// The range was asked about this blob.
@@ -72,11 +74,18 @@ pub(super) struct Scrub {
 
 impl Scrub {
     /// It goes on where the last life stopped.
-    pub(super) fn new(now: Now, mark: ScrubMark) -> Self {
+    pub(super) fn new(now: Now, mark: ScrubMark, period: Duration) -> Self {
         let state = if mark.at.is_some() { State::Seeking } else { State::Resting };
         let report = ScrubReport { began: mark.began, ..ScrubReport::default() };
-        let (next, marked) = (now.instant, now.instant);
-        Self { state, mark, next, marked, asked: None, held: None, report }
+        // By the wall clock only what lies between two lives is measured. If it was set back, or nothing was
+        // ever scrubbed, there is no telling.
+        let since = now.wall.as_millis().checked_sub(mark.began.as_millis());
+        let left = millis(period).saturating_sub(since.unwrap_or(0));
+        let rest =
+            if state == State::Resting { Duration::from_millis(left) } else { Duration::ZERO };
+        let (next, marked) = (now.instant + rest, now.instant);
+        let (asked, held, pass_began) = (None, None, now.instant);
+        Self { state, mark, next, pass_began, marked, asked, held, report }
     }
 
     /// A block of the index is in memory.
@@ -101,16 +110,9 @@ impl Scrub {
         if self.next > now.instant {
             return;
         }
-        let period = host.config.timing.scrub_every;
         if self.state == State::Resting {
-            let due = self.mark.began.as_millis().saturating_add(millis(period));
-            if now.wall.as_millis() < due {
-                let left = Duration::from_millis(due - now.wall.as_millis());
-                // The wall clock may be set meanwhile.
-                self.next = now.instant + left.min(MARK_EVERY);
-                return;
-            }
             self.state = State::Seeking;
+            self.pass_began = now.instant;
             self.mark = ScrubMark { began: now.wall, at: Some(ChunkId::default()) };
             self.report.pass_bytes = 0;
             self.write_mark(now, host);
@@ -136,6 +138,8 @@ impl Scrub {
             Ok(None) => {
                 self.report.passes += 1;
                 self.state = State::Resting;
+                // A pass that took longer than its period is followed by the next.
+                self.next = now.instant.max(self.pass_began + host.config.timing.scrub_every);
                 self.mark.at = None;
                 self.write_mark(now, host);
             }

@@ -182,6 +182,7 @@ impl Serving {
             fx.push(Effect::Note(note));
         }
         let gate = Gate::new(host.config.limits.chunk_bytes_max / 4);
+        let scrub_every = host.config.timing.scrub_every;
         let mut serving = Self {
             host,
             replicas,
@@ -190,7 +191,7 @@ impl Serving {
             gate,
             repair: Repair::default(),
             reclaim: Reclaim::default(),
-            scrub: Scrub::new(now, opened.scrub),
+            scrub: Scrub::new(now, opened.scrub, scrub_every),
             housekeep_at: now.instant,
             founding,
             distrust: None,

@@ -83,6 +83,10 @@ impl Freeing {
         fx: &mut Effects,
     ) {
         let BlobFree { call, directory, blobs } = free;
+        if self.requests.contains_key(&(from, call)) {
+            // The message came twice.
+            return;
+        }
         let mut request = Request { left: 0, freed: Vec::new() };
         for blob in blobs {
             if self.jobs.len() >= JOBS_MAX && !self.jobs.contains_key(&blob) {
