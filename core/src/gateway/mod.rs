@@ -39,6 +39,8 @@ pub use report::GatewayReport;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "invariants")]
+use std::collections::BTreeSet;
 use std::collections::{BTreeMap, VecDeque};
 
 use self::buckets::BucketCache;
@@ -48,11 +50,15 @@ use self::context::{CallIds, ChunkFailure, Context, Counts, Input, Shared, Timer
 use self::hints::Hints;
 use self::session::{Session, Verdict};
 use self::under_way::UnderWay;
+#[cfg(feature = "invariants")]
+use self::work::Reading;
 use self::work::{WaitsFor, Work};
 use crate::cluster::GatewayConfig;
 use crate::directory::Directory;
 use crate::effects::{Effect, Effects, GatewayEvent, Now};
 use crate::fair::{Admission, Fair, News};
+#[cfg(feature = "invariants")]
+use crate::ids::BlobId;
 use crate::ids::{
     BlobSequence, CallId, Endpoint, LogIndex, MapEpoch, RequestId, SessionId, StoreId,
 };
@@ -179,6 +185,17 @@ impl Gateway {
         assert_eq!(self.waiting.len(), self.open.values().filter(waits).count());
         let is_live = matches!(self.session, Session::Live { .. });
         assert!(!is_live || self.waiting.is_empty(), "with a session nobody waits for one");
+    }
+
+    /// The session, and the blobs whose chunks open requests are reading or about to, for an onlooker that
+    /// judges whether one is freed too soon. Reads of very many blobs are left out.
+    #[cfg(feature = "invariants")]
+    pub fn reads(&self) -> (SessionId, BTreeSet<BlobId>) {
+        let named = |open: &Open| match open.work.reading() {
+            Reading::Blobs(blobs) => blobs.into_iter().copied().collect(),
+            Reading::Nothing | Reading::Anything => Vec::new(),
+        };
+        (self.shared.session, self.open.values().flat_map(named).collect())
     }
 
     /// One line for operators and traces.

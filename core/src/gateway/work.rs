@@ -62,7 +62,8 @@ impl Work {
     pub(super) fn reading(&self) -> Reading<'_> {
         match self {
             Self::Get(get) => get.reading(),
-            Self::Copy(_) | Self::Audit(_) => Reading::Anything,
+            Self::Copy(copy) => copy.reading(),
+            Self::Audit(_) => Reading::Anything,
             Self::Waiting(..)
             | Self::Simple(_)
             | Self::Put(_)

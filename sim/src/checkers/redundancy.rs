@@ -48,6 +48,8 @@ pub struct Redundancy {
     begun: bool,
     /// Every chunk that a gateway ever sent to a store.
     written: BTreeSet<ChunkId>,
+    /// Every chunk that was freed on some store.
+    freed: BTreeSet<ChunkId>,
     /// Whether those of no object are looked for.
     leftovers: bool,
 }
@@ -56,6 +58,23 @@ impl Redundancy {
     /// A gateway sends a chunk to a store.
     pub fn written(&mut self, chunk: ChunkId) {
         self.written.insert(chunk);
+    }
+
+    /// A store frees a chunk.
+    pub fn freed(&mut self, chunk: ChunkId) {
+        self.freed.insert(chunk);
+    }
+
+    /// A chunk of an object that stands which was freed somewhere, some time: what is dead never comes back to
+    /// life, so that it was alive then.
+    pub fn freed_alive(&self) -> Option<String> {
+        let chunk = self.freed.iter().find(|chunk| self.chunks.contains_key(chunk))?;
+        Some(format!("{chunk} of {} was freed", self.chunks[chunk].object))
+    }
+
+    /// Chunks that were freed.
+    pub fn chunks_freed(&self) -> u64 {
+        self.freed.len() as u64
     }
 
     /// Once every copy is there: look for what should be gone, on all stores that stand.

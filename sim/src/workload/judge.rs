@@ -507,6 +507,7 @@ fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
             | Intent::CompleteTooSmall
             | Intent::Complete { .. }
             | Intent::Abort
+            | Intent::LastAbort
     );
     let fits = match error {
         ApiError::NoSuchBucket | ApiError::BucketAlreadyOwnedByYou => passing,

@@ -1,9 +1,9 @@
 //! The auditor in the world: it asks stores for copies as a client would, over the wire.
 
-use trine_core::ids::{Endpoint, GatewayId, SessionId, StoreId};
+use trine_core::ids::{ChunkId, Endpoint, GatewayId, SessionId, StoreId};
 use trine_core::message::{Envelope, Message};
 
-use super::machine::Input;
+use super::machine::{GatewayMachine, Input, Machine, Side};
 use super::{Arrival, Happening, Maker, World};
 use crate::{MILLISECOND, Nanos};
 
@@ -67,6 +67,22 @@ impl<M: Maker> World<M> {
         // 0 is none yet.
         if session > SessionId(0) {
             self.session = session;
+        }
+    }
+
+    /// A store frees a chunk: no gateway may be reading it under a session that the store takes for live.
+    pub(super) fn freed(&mut self, store: usize, chunk: ChunkId, live: &[SessionId]) {
+        self.workload.redundancy.freed(chunk);
+        let reads = |machine: &Machine<M>| match &machine.side {
+            Side::Gateway(side) => side.machine.as_ref().is_some_and(|gateway| {
+                let (session, blobs) = gateway.reads();
+                live.contains(&session) && blobs.contains(&chunk.blob)
+            }),
+            Side::Store(_) => false,
+        };
+        if let Some(reader) = self.machines.iter().find(|machine| reads(machine)) {
+            let (store, reader) = (&self.machines[store].name, &reader.name);
+            self.fail(format!("{store} frees {chunk}, which {reader} is reading"));
         }
     }
 }

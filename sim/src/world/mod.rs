@@ -28,6 +28,7 @@ use trine_core::disk::{DiskOp, DiskOutput, Room};
 use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint, SessionId, ZoneId};
 use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
+use trine_core::store::Observation;
 
 pub use machine::{GatewayMachine, Maker, MergeView, Real, StoreMachine};
 pub use setup::GEOMETRY;
@@ -357,6 +358,9 @@ impl<M: Maker> World<M> {
                     self.standing_voters().filter(|store| self.is_full(*store)).collect();
                 full.iter().for_each(|store| self.agreement.gone(*store));
                 let agree = self.agreement.settled(self.standing_voters().count() - full.len());
+                if let Some(wrong) = self.workload.redundancy.freed_alive() {
+                    return self.fail(wrong);
+                }
                 if self.swarm.redundancy && self.audit() {
                     let after = self.now - self.healed_at;
                     self.counts.clean_after.get_or_insert(after);
@@ -484,7 +488,13 @@ impl<M: Maker> World<M> {
     fn look_on(&mut self, store: usize) {
         let Side::Store(side) = &mut self.machines[store].side else { return };
         let Some(machine) = &mut side.machine else { return };
-        if let Err(broken) = self.onlooker.step(store, machine.observations()) {
+        let seen = machine.observations();
+        for (_, fact) in &seen {
+            if let Observation::Freed { chunk, live } = fact {
+                self.freed(store, *chunk, live);
+            }
+        }
+        if let Err(broken) = self.onlooker.step(store, seen) {
             self.fail(broken);
         }
     }

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::cluster::ROOT_RANGE;
 use crate::effects::Effects;
 use crate::ids::{BlobId, CallId, ChunkId, LogIndex, StoreId};
 use crate::message::{BlobFree, BlobFreed, ChunkError, Message};
 use crate::rows::Miss;
 use crate::store::chunks::Chunks;
+use crate::store::observe::Observation;
 use crate::store::repair::Repair;
 use crate::store::serving::Host;
 use crate::time::{Deadline, Duration, Instant};
@@ -223,6 +225,8 @@ impl Freeing {
         self.next_op += 1;
         let op = RECLAIM_OPS | self.next_op;
         self.ops.insert(op, chunk);
+        let live = host.directory.held().map_or(&[][..], |held| &held.sessions.live);
+        host.observer.note(ROOT_RANGE, || Observation::Freed { chunk, live: live.to_vec() });
         job.open += 1;
         host.storage.free_chunk(op, chunk, fx);
     }
