@@ -29,7 +29,9 @@ pub(crate) fn class_of(message: &Message) -> Class {
         | Message::ChunkData(_)
         | Message::ChunkPulled(_)
         | Message::InventoryAnswer(_)
-        | Message::SnapshotPage(_) => Class::Bulk,
+        | Message::SnapshotPage(_)
+        // Behind the chunks that it is about.
+        | Message::BlobsLeft(_) => Class::Bulk,
         Message::Hello(_)
         | Message::Consensus { .. }
         | Message::RangeCall(_)
@@ -44,6 +46,10 @@ pub(crate) fn class_of(message: &Message) -> Class {
         | Message::ChunkChecked(_)
         | Message::InventoryAsk(_)
         | Message::SnapshotAsk(_)
+        | Message::BlobAsk(_)
+        | Message::BlobAnswer(_)
+        | Message::BlobFree(_)
+        | Message::BlobFreed(_)
         | Message::Ping(_)
         | Message::Pong(_) => Class::Control,
     }
@@ -71,6 +77,11 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
         Message::InventoryAnswer(_) => "InventoryAnswer",
         Message::SnapshotAsk(_) => "SnapshotAsk",
         Message::SnapshotPage(_) => "SnapshotPage",
+        Message::BlobAsk(_) => "BlobAsk",
+        Message::BlobAnswer(_) => "BlobAnswer",
+        Message::BlobFree(_) => "BlobFree",
+        Message::BlobFreed(_) => "BlobFreed",
+        Message::BlobsLeft(_) => "BlobsLeft",
         Message::Ping(_) => "Ping",
         Message::Pong(_) => "Pong",
     }
