@@ -148,10 +148,12 @@ pub struct DeadBlobs {
     pub next: Option<Bytes>,
 }
 
-/// Some dead blobs, from the place `from` on. Passes at most about `rows_max` rows, forgotten ones too.
+/// At most `limit` dead blobs, from the place `from` on. Passes about `rows_max` rows at most, forgotten ones
+/// too.
 pub(super) fn dead(
     rows: &Overlay<'_>,
     from: Option<&Bytes>,
+    limit: usize,
     rows_max: u32,
 ) -> Result<DeadBlobs, RowError> {
     let mut span = keys::after_objects();
@@ -188,7 +190,7 @@ pub(super) fn dead(
         let mut behind = key.to_vec();
         behind.push(0);
         at = Bytes::from(behind);
-        if cursor.passed() >= rows_max {
+        if cursor.passed() >= rows_max || found.len() >= limit {
             return Ok(DeadBlobs { found, next: Some(at) });
         }
     }
