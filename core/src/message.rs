@@ -83,6 +83,12 @@ pub enum Message {
     InventoryAsk(InventoryAsk),
     /// The same, or else which.
     InventoryAnswer(InventoryAnswer),
+    /// The sender has compared with all owners, present and former, by the map of this epoch: it has all
+    /// chunks that it keeps by that map and that were committed before it. To voters of the root range.
+    MapProven {
+        /// Which map.
+        epoch: MapEpoch,
+    },
     /// A store asks another for a sign of life.
     Ping(Pulse),
     /// Here it is.

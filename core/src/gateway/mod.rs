@@ -444,6 +444,7 @@ impl Gateway {
             | Message::ChunkCheck(_)
             | Message::InventoryAsk(_)
             | Message::InventoryAnswer(_)
+            | Message::MapProven { .. }
             | Message::Ping(_)
             | Message::Pong(_) => {}
         }

@@ -47,6 +47,9 @@ wire_enum!(CommandBody, "command" {
     12 => CopyObject { target, conditions, object },
     13 => CopyPart { target, upload, number, part },
     14 => ChangeObject { target, version, conditions, owner, attributes, tags },
+    16 => AddStore { zone, store, weight },
+    17 => SetWeight { store, weight },
+    18 => ProveMap { epoch },
 });
 wire_struct!(NewPart { length, etag, checksum, body });
 wire_struct!(NewObject { length, etag, checksum, owner, attributes, tags, body });
@@ -80,6 +83,11 @@ wire_enum!(Rejection, "rejection" {
     15 => StoreRetired,
     16 => StoreInUse,
     17 => OtherVersion,
+    18 => NoSuchZone,
+    19 => BadWeight,
+    20 => LastOfZone,
+    21 => TooManySlots,
+    22 => Unproven,
 });
 wire_enum!(Read, "read" {
     0 => Bucket { tenant, name },

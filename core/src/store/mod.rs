@@ -22,6 +22,7 @@ mod hello;
 mod membership;
 mod observe;
 mod probe;
+mod proving;
 mod pulse;
 mod reads;
 mod repair;

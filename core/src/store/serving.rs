@@ -8,6 +8,7 @@ use super::founding::Founding;
 use super::gate::{Gate, GatewayCall};
 use super::hello::{OwnLife, Peers, SetBack};
 use super::observe::{Observation, Observer, needs_durable_state};
+use super::proving::Proofs;
 use super::pulse::Pulse;
 use super::repair::{REPAIR_OPS, Repair};
 use super::replica::Replica;
@@ -33,6 +34,8 @@ pub(super) struct Serving {
     dropped: BTreeSet<RangeId>,
     pub(super) gate: Gate,
     pub(super) repair: Repair,
+    /// Which stores have everything by the map that stands.
+    pub(super) proofs: Proofs,
     /// Whether there is a cluster yet, as far as a first voter's disk knows.
     pub(super) founding: Founding,
     /// The disk was set back: the store stops, for this reason, when this is in the journal.
@@ -158,9 +161,9 @@ impl Serving {
         }
         let gate = Gate::new(host.config.limits.chunk_bytes_max / 4);
         let (chunks, repair) = (Chunks::default(), Repair::default());
-        let dropped = BTreeSet::new();
+        let (dropped, proofs, distrust) = (BTreeSet::new(), Proofs::default(), None);
         let mut serving =
-            Self { host, replicas, chunks, dropped, gate, repair, founding, distrust: None };
+            Self { host, replicas, chunks, dropped, gate, repair, proofs, founding, distrust };
         serving.look_for_cluster(now, fx)?;
         serving.beat(now, fx)?;
         serving.end_step(now, fx)?;
@@ -355,6 +358,7 @@ impl Serving {
         if !self.gate.is_empty() {
             self.host.directory.want_newer();
         }
+        self.prove_map(now, fx);
         let have = self.host.directory.version();
         for voter in self.host.directory.due(now.instant, own) {
             self.host.send(Endpoint::Store(voter), Message::DirectoryAsk { have }, fx);
@@ -494,6 +498,11 @@ impl Serving {
             Message::InventoryAsk(ask) => {
                 if let Endpoint::Store(peer) = from {
                     self.repair.asked(peer, ask, &mut self.host, fx);
+                }
+            }
+            Message::MapProven { epoch } => {
+                if let Endpoint::Store(peer) = from {
+                    self.proofs.hear(peer, epoch, self.host.map());
                 }
             }
             Message::InventoryAnswer(answer) => {
@@ -720,6 +729,7 @@ impl Serving {
             Some(self.host.directory.next_deadline()),
             self.gate.next_deadline(),
             self.repair.next_deadline(),
+            self.proofs.next_deadline(self.host.map()),
         ];
         let deadlines = self.replicas.values().map(|replica| replica.next_deadline(&self.host));
         let ping = self.host.pulse.ping_at.map(|at| Deadline { at, reason: "ping" });

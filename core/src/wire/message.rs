@@ -37,6 +37,7 @@ pub(super) const INVENTORY_ASK: u8 = 18;
 pub(super) const INVENTORY_ANSWER: u8 = 19;
 const SNAPSHOT_ASK: u8 = 20;
 const SNAPSHOT_PAGE: u8 = 21;
+pub(super) const MAP_PROVEN: u8 = 27;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -71,6 +72,7 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
         Message::ChunkChecked(_) => (CHUNK_CHECKED, Bytes::new()),
         Message::InventoryAsk(_) => (INVENTORY_ASK, Bytes::new()),
         Message::InventoryAnswer(_) => (INVENTORY_ANSWER, Bytes::new()),
+        Message::MapProven { .. } => (MAP_PROVEN, Bytes::new()),
         Message::Ping(_) => (PING, Bytes::new()),
         Message::Pong(_) => (PONG, Bytes::new()),
     }

@@ -43,6 +43,7 @@ pub(crate) fn class_of(message: &Message) -> Class {
         | Message::ChunkCheck(_)
         | Message::ChunkChecked(_)
         | Message::InventoryAsk(_)
+        | Message::MapProven { .. }
         | Message::SnapshotAsk(_)
         | Message::Ping(_)
         | Message::Pong(_) => Class::Control,
@@ -69,6 +70,7 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
         Message::ChunkChecked(_) => "ChunkChecked",
         Message::InventoryAsk(_) => "InventoryAsk",
         Message::InventoryAnswer(_) => "InventoryAnswer",
+        Message::MapProven { .. } => "MapProven",
         Message::SnapshotAsk(_) => "SnapshotAsk",
         Message::SnapshotPage(_) => "SnapshotPage",
         Message::Ping(_) => "Ping",

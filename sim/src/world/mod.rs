@@ -697,6 +697,7 @@ fn weight(message: &Message) -> u64 {
         Message::ChunkChecked(checked) => checked.call.0 << 8 | 17,
         Message::InventoryAsk(ask) => ask.call.0 << 8 | 18,
         Message::InventoryAnswer(answer) => answer.call.0 << 8 | 19,
+        Message::MapProven { epoch } => epoch.0 << 8 | 24,
         Message::Ping(pulse) => pulse.sent.as_nanos() << 8 | 6,
         Message::Pong(pulse) => pulse.sent.as_nanos() << 8 | 7,
     }

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! It promises that [`Compare::is_clean`] says yes only if, since the last reason to doubt, a whole
-//! comparison with each peer of the map that stands has found nothing missing. Only what is lacking
-//! here is looked for: each side asks for itself. Memory is bounded by one interval's list.
+//! comparison with each peer of the map that stands has found nothing missing. Peers are the owners in
+//! other zones, and whoever was an owner by a layout that is not proven to be superseded. Only what is
+//! lacking here is looked for: each side asks for itself. Memory is bounded by one interval's list.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,7 +34,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Until a peer that did not answer, or could not, is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// A store of another zone.
+/// A store that has what this one should have.
 #[derive(Debug)]
 struct Peer {
     /// Raised by each reason to doubt that we have what it has.
@@ -84,10 +85,22 @@ pub(super) struct Compare {
 impl Compare {
     /// The map is another: all that was said about peers is void.
     pub(super) fn map_changed(&mut self, now: Instant, host: &Host) {
-        let peers = peers_of(host.config.zone, host.map()).into_iter();
+        let peers = peers_of(host.config.store, host.map()).into_iter();
         let fresh = |_| Peer { doubts: 1, answered: 0, next: now };
         self.peers = peers.map(|peer| (peer, fresh(peer))).collect();
         self.pass = None;
+    }
+
+    /// The map is proven: former owners have nothing to say any more, and all else stands.
+    pub(super) fn map_proven(&mut self, host: &Host) {
+        let peers = peers_of(host.config.store, host.map());
+        self.peers.retain(|peer, _| peers.contains(peer));
+        self.pass.take_if(|pass| !peers.contains(&pass.peer));
+    }
+
+    /// Whether each peer of this map was compared with once, and nothing found missing.
+    pub(super) fn has_seen_all(&self) -> bool {
+        self.peers.values().all(|peer| peer.answered > 0)
     }
 
     /// There is reason to doubt that we have what `peer` has; `None` for all of them.
@@ -206,7 +219,7 @@ impl Compare {
         else {
             unreachable!("called while counting");
         };
-        let pair = (host.config.store, pass.peer);
+        let own = host.config.store;
         let mut end = None;
         for _ in 0..SLICE_ROWS {
             if rows >= INTERVAL_ROWS {
@@ -225,7 +238,7 @@ impl Compare {
                 }
                 Ok(Some(chunk)) => {
                     rows += 1;
-                    if owners.are_both(chunk, pair, host.map()) {
+                    if owners.is_shared(chunk, own, pass.peer, host.map()) {
                         count += 1;
                         digest.add(chunk);
                     }
@@ -285,11 +298,11 @@ impl Compare {
                 if behind(to, asked_to) || to.is_some_and(|to| to <= pass.from) {
                     return self.postpone(from, now.instant + RETRY_AFTER);
                 }
-                let pair = (host.config.store, from);
+                let own = host.config.store;
                 chunks.retain(|chunk| {
                     *chunk >= pass.from
                         && to.is_none_or(|to| *chunk < to)
-                        && owners.are_both(*chunk, pair, host.map())
+                        && owners.is_shared(*chunk, own, from, host.map())
                 });
                 Stage::LookingUp { listed: chunks.into(), to }
             }
