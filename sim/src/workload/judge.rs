@@ -92,7 +92,7 @@ impl Workload {
                 }
             }
             // What is refused as nonsense is none: the operator makes no mistakes.
-            Intent::ReplaceStore => {}
+            Intent::Operate => {}
             Intent::Copy { source, key, value, condition } => {
                 self.copied((*source, *key), *value, *condition, stamps, ending)?;
             }

@@ -74,7 +74,7 @@ impl Setup {
     /// The run that a seed stands for.
     pub fn of_seed(seed: u64) -> Self {
         let swarm = Swarm::draw(seed);
-        let plan = crate::faults::plan::draw(seed, &swarm, swarm.stores(), swarm.gateways);
+        let plan = crate::faults::plan::draw(seed, &swarm, swarm.stores_max(), swarm.gateways);
         Self { seed, swarm, plan, geometry: GEOMETRY }
     }
 }
@@ -106,6 +106,8 @@ pub struct Counts {
     pub gap_max: Nanos,
     /// From the end of all faults until every copy was seen to be there, if that was asked.
     pub redundant_after: Option<Nanos>,
+    /// From the end of all faults until the map was proven, if it had former layouts.
+    pub proven_after: Option<Nanos>,
     /// Merges of runs that stores completed in their last lives, values these moved, and segments
     /// they made free.
     pub merges: [u64; 3],
@@ -360,7 +362,12 @@ impl<M: Maker> World<M> {
                     self.counts.redundant_after.get_or_insert(after);
                 }
                 let whole = !self.swarm.redundancy || self.counts.redundant_after.is_some();
-                if agree && whole && self.merges_rest() {
+                let proven = self.is_map_proven();
+                if proven && operator::MOVES.iter().any(|kind| self.counts.hits.of(*kind) > 0) {
+                    let after = self.now - self.healed_at;
+                    self.counts.proven_after.get_or_insert(after);
+                }
+                if agree && whole && proven && self.merges_rest() {
                     self.part = Part::Over;
                 }
             }
@@ -399,6 +406,9 @@ impl<M: Maker> World<M> {
         let mut status = self.status();
         if self.part == Part::Settling && self.swarm.redundancy {
             status.push(self.workload.redundancy.complaint());
+        }
+        if self.part == Part::Settling && !self.is_map_proven() {
+            status.push("the map is not proven".to_owned());
         }
         let seconds = RECOVERY_MAX / SECOND;
         let status = status.join("\n    ");
