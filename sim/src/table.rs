@@ -28,6 +28,7 @@ pub(crate) struct Table {
     journal_rounds: u64,
     gaps: Vec<Nanos>,
     redundant_after: Vec<Nanos>,
+    proven_after: Vec<Nanos>,
     merges: [u64; 3],
     hits: Hits,
     enabled: Vec<u64>,
@@ -58,6 +59,7 @@ impl Table {
             *sum += count;
         }
         self.redundant_after.extend(report.counts.redundant_after);
+        self.proven_after.extend(report.counts.proven_after);
         self.enabled.resize(FaultKind::ALL.len(), 0);
         for (count, kind) in self.enabled.iter_mut().zip(FaultKind::ALL) {
             *count += u64::from(report.swarm.knob(*kind) != Frequency::Off);

@@ -518,6 +518,8 @@ fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
             intent,
             Intent::Get { range: Some(_), .. } | Intent::CopyPart { range: Some(_), .. }
         ),
+        // The operator sees whether it should have been.
+        ApiError::InvalidArgument(_) => matches!(intent, Intent::Operate),
         ApiError::NoSuchKey
         | ApiError::PreconditionFailed
         | ApiError::SlowDown(_)
@@ -528,7 +530,6 @@ fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
         | ApiError::InvalidPartNumber
         | ApiError::InvalidPartOrder
         | ApiError::EntityTooLarge
-        | ApiError::InvalidArgument(_)
         | ApiError::IncompleteBody
         | ApiError::Internal(_) => false,
     };

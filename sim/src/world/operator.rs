@@ -85,9 +85,9 @@ impl<M: Maker> World<M> {
 
     /// Another machine takes the place of one that is gone.
     pub(super) fn replace(&mut self, machine: usize) {
-        let Machine { gone, endpoint, .. } = &self.machines[machine];
+        let Machine { gone, spare, endpoint, .. } = &self.machines[machine];
         let old = *endpoint;
-        if !gone {
+        if !gone || *spare {
             return;
         }
         // Connections to the old one break at last.
@@ -165,6 +165,15 @@ impl<M: Maker> World<M> {
             (Some(Err(ApiError::InvalidArgument(_))), Task::Add { .. } | Task::Weigh { .. }) => {
                 self.operator.tasks.pop_front();
                 return;
+            }
+            (Some(Err(ApiError::InvalidArgument(why))), Task::Replace { old, .. }) => {
+                if !self.map.stores().any(|(_, store)| store == old) {
+                    // It never got its slot.
+                    self.operator.tasks.pop_front();
+                    return;
+                }
+                let text = format!("{task:?} was refused: {why}");
+                return self.fail(text);
             }
             _ => return,
         }
