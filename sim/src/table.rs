@@ -128,6 +128,11 @@ impl Table {
         line("  after faults, median", after_ms(50));
         line("  after faults, p99", after_ms(99));
         line("  after faults, worst", after_ms(100));
+        let mut proven = self.proven_after.clone();
+        proven.sort_unstable();
+        let worst = proven.last().unwrap_or(&0) / MILLISECOND;
+        line("map changes proven: runs", proven.len().to_string());
+        line("  after faults, worst", format!("{worst} ms"));
         for (name, count) in
             ["merges of runs", "  values moved", "  segments freed"].into_iter().zip(self.merges)
         {

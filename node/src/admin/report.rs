@@ -89,6 +89,7 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
         damaged: report.repair.damaged,
         comparing: report.repair.comparing.is_some(),
         complete: report.repair.complete,
+        proven: report.repair.proven.0,
     });
     if !report.waits_for.is_empty() {
         let others: Vec<String> = report.waits_for.iter().map(ToString::to_string).collect();

@@ -37,7 +37,7 @@ use self::clients::{Client, ClientEvent};
 use self::links::Links;
 use self::machine::{Input, Machine, Side};
 use self::onlooker::Onlooker;
-use self::operator::Operator;
+use self::operator::{Operator, Proof};
 use self::queue::Queue;
 use crate::checkers::agreement::Agreement;
 use crate::disk::SimDisk;
@@ -344,6 +344,11 @@ impl<M: Maker> World<M> {
             Part::Draining
                 if self.operator.is_idle() && self.clients.iter().all(|c| !c.is_busy()) =>
             {
+                match self.proof() {
+                    Proof::Waits => return,
+                    Proof::Done => self.take_drained_away(),
+                    Proof::Never => {}
+                }
                 self.part = Part::Verifying;
                 self.workload.verify();
             }
@@ -362,12 +367,12 @@ impl<M: Maker> World<M> {
                     self.counts.redundant_after.get_or_insert(after);
                 }
                 let whole = !self.swarm.redundancy || self.counts.redundant_after.is_some();
-                let proven = self.is_map_proven();
-                if proven && operator::MOVES.iter().any(|kind| self.counts.hits.of(*kind) > 0) {
+                let proof = self.proof();
+                if proof == Proof::Done && operator::MOVES.iter().any(|kind| self.counts.hits.of(*kind) > 0) {
                     let after = self.now - self.healed_at;
                     self.counts.proven_after.get_or_insert(after);
                 }
-                if agree && whole && proven && self.merges_rest() {
+                if agree && whole && proof != Proof::Waits && self.merges_rest() {
                     self.part = Part::Over;
                 }
             }
@@ -407,7 +412,7 @@ impl<M: Maker> World<M> {
         if self.part == Part::Settling && self.swarm.redundancy {
             status.push(self.workload.redundancy.complaint());
         }
-        if self.part == Part::Settling && !self.is_map_proven() {
+        if self.proof() == Proof::Waits {
             status.push("the map is not proven".to_owned());
         }
         let seconds = RECOVERY_MAX / SECOND;

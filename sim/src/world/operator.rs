@@ -29,6 +29,17 @@ enum Task {
     Weigh { store: StoreId, weight: u32 },
 }
 
+/// Whether the map is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// As far as all stores know.
+    Done,
+    /// Some store still goes by former layouts.
+    Waits,
+    /// It cannot be: a store that keeps something is gone for ever.
+    Never,
+}
+
 /// What the operator has to do and has done.
 #[derive(Debug)]
 pub(super) struct Operator {
@@ -133,9 +144,8 @@ impl<M: Maker> World<M> {
         }
     }
 
-    /// Whether every store knows that no former layout counts any more; also if none can know, since a
-    /// store that keeps something is gone for ever.
-    pub(super) fn is_map_proven(&self) -> bool {
+    /// Whether every store knows that no former layout counts any more.
+    pub(super) fn proof(&self) -> Proof {
         let stands = |store| {
             let is = |one: &Machine<M>| one.endpoint == Endpoint::Store(store) && !one.gone;
             self.machines.iter().any(is)
@@ -144,7 +154,26 @@ impl<M: Maker> World<M> {
             Side::Store(side) => side.machine.as_ref()?.unproven(),
             Side::Gateway(_) => None,
         });
-        !self.map.keepers().all(|(_, store)| stands(store)) || stores().all(|layouts| layouts == 0)
+        if !self.map.keepers().all(|(_, store)| stands(store)) {
+            Proof::Never
+        } else if stores().all(|layouts| layouts == 0) {
+            Proof::Done
+        } else {
+            Proof::Waits
+        }
+    }
+
+    /// The map is proven: stores that keep nothing are taken away for ever, but for voters. Whatever was
+    /// acknowledged must be found without them.
+    pub(super) fn take_drained_away(&mut self) {
+        for machine in self.stores() {
+            let Endpoint::Store(store) = self.machines[machine].endpoint else { continue };
+            let slots = || self.map.zones.iter().flat_map(|zone| &zone.slots);
+            let drained = slots().any(|slot| slot.store == store && slot.weight == 0);
+            if drained && !self.map.voters.contains(&store) && !self.machines[machine].gone {
+                self.gone(machine);
+            }
+        }
     }
 
     /// Replace everything that is gone and not meant to stay so.

@@ -51,7 +51,7 @@ fn answers() -> Vec<Answer> {
 
 fn map() -> MapStatus {
     let zones = [("a", 1), ("b", 2), ("c", 3)].map(|(zone, id)| (zone.to_owned(), vec![id]));
-    MapStatus { epoch: 1, zones: zones.into(), voters: vec![1, 2, 3], retired: Vec::new() }
+    MapStatus { epoch: 1, zones: zones.into(), voters: vec![1, 2, 3], ..MapStatus::default() }
 }
 
 fn composed(answers: Vec<Answer>) -> ClusterStatus {
