@@ -60,8 +60,7 @@ pub(super) fn compose(
         }
         for Replacing { old, new, step } in &node.replacing {
             missing.push(match (old, new) {
-                (0, 0) => step.clone(),
-                (0, _) => format!("store-{new} is to get a place of its own: {step}"),
+                (0, 1..) => format!("store-{new} is to get a place of its own: {step}"),
                 _ => format!("store-{new} is to take the place of store-{old}: {step}"),
             });
         }
