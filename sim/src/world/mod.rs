@@ -346,7 +346,12 @@ impl<M: Maker> World<M> {
             {
                 match self.proof() {
                     Proof::Waits => return,
-                    Proof::Done => self.take_drained_away(),
+                    Proof::Done => {
+                        let moved = |kind: &FaultKind| self.counts.hits.of(*kind) > 0;
+                        let after = self.now - self.healed_at;
+                        self.counts.proven_after = operator::MOVES.iter().any(moved).then_some(after);
+                        self.take_drained_away();
+                    }
                     Proof::Never => {}
                 }
                 self.part = Part::Verifying;
@@ -367,12 +372,7 @@ impl<M: Maker> World<M> {
                     self.counts.redundant_after.get_or_insert(after);
                 }
                 let whole = !self.swarm.redundancy || self.counts.redundant_after.is_some();
-                let proof = self.proof();
-                if proof == Proof::Done && operator::MOVES.iter().any(|kind| self.counts.hits.of(*kind) > 0) {
-                    let after = self.now - self.healed_at;
-                    self.counts.proven_after.get_or_insert(after);
-                }
-                if agree && whole && proof != Proof::Waits && self.merges_rest() {
+                if agree && whole && self.merges_rest() {
                     self.part = Part::Over;
                 }
             }

@@ -36,7 +36,8 @@ pub(super) enum Proof {
     Done,
     /// Some store still goes by former layouts.
     Waits,
-    /// It cannot be: a store that keeps something is gone for ever.
+    /// It cannot be: a store of the map is gone for ever. It keeps something, or was drained when it was
+    /// gone already, and nobody can compare with it.
     Never,
 }
 
@@ -154,7 +155,7 @@ impl<M: Maker> World<M> {
             Side::Store(side) => side.machine.as_ref()?.unproven(),
             Side::Gateway(_) => None,
         });
-        if !self.map.keepers().all(|(_, store)| stands(store)) {
+        if !self.map.stores().all(|(_, store)| stands(store)) {
             Proof::Never
         } else if stores().all(|layouts| layouts == 0) {
             Proof::Done
