@@ -41,6 +41,8 @@ struct Peer {
     doubts: u64,
     /// The doubts that a whole comparison which found nothing has answered.
     answered: u64,
+    /// Whether all that it had was listed once since the map changed, and what is lacking here queued.
+    listed: bool,
     /// The next comparison begins no sooner.
     next: Instant,
 }
@@ -86,7 +88,7 @@ impl Compare {
     /// The map is another: all that was said about peers is void.
     pub(super) fn map_changed(&mut self, now: Instant, host: &Host) {
         let peers = peers_of(host.config.store, host.map()).into_iter();
-        let fresh = |_| Peer { doubts: 1, answered: 0, next: now };
+        let fresh = |_| Peer { doubts: 1, answered: 0, listed: false, next: now };
         self.peers = peers.map(|peer| (peer, fresh(peer))).collect();
         self.pass = None;
     }
@@ -98,9 +100,10 @@ impl Compare {
         self.pass.take_if(|pass| !peers.contains(&pass.peer));
     }
 
-    /// Whether each peer of this map was compared with once, and nothing found missing.
+    /// Whether each peer of this map was compared with once, whatever was found missing: that is in the
+    /// queue, or is made good. Under load a comparison may find something new each time.
     pub(super) fn has_seen_all(&self) -> bool {
-        self.peers.values().all(|peer| peer.answered > 0)
+        self.peers.values().all(|peer| peer.listed)
     }
 
     /// There is reason to doubt that we have what `peer` has; `None` for all of them.
@@ -326,6 +329,7 @@ impl Compare {
 
     fn end(&mut self, now: Instant, pass: &Pass, host: &Host) {
         let Some(peer) = self.peers.get_mut(&pass.peer) else { return };
+        peer.listed = true;
         if pass.found {
             // Once more, when what was found had time to be repaired.
             peer.doubts += u64::from(peer.doubts == peer.answered);
