@@ -23,6 +23,7 @@ mod hello;
 mod membership;
 mod observe;
 mod probe;
+mod proving;
 mod pulse;
 mod reads;
 mod reclaim;

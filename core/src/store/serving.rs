@@ -8,6 +8,7 @@ use super::founding::Founding;
 use super::gate::{Gate, GatewayCall};
 use super::hello::{OwnLife, Peers, SetBack};
 use super::observe::{Observation, Observer, needs_durable_state};
+use super::proving::Proofs;
 use super::pulse::Pulse;
 use super::reclaim::{RECLAIM_OPS, Reclaim};
 use super::repair::{REPAIR_OPS, Repair};
@@ -47,6 +48,8 @@ pub(super) struct Serving {
     pub(super) scrub: Scrub,
     /// When giving space back is looked after next.
     housekeep_at: Instant,
+    /// Which stores have everything by the map that stands.
+    pub(super) proofs: Proofs,
     /// Whether there is a cluster yet, as far as a first voter's disk knows.
     pub(super) founding: Founding,
     /// The disk was set back: the store stops, for this reason, when this is in the journal.
@@ -193,6 +196,7 @@ impl Serving {
             reclaim: Reclaim::default(),
             scrub: Scrub::new(now, opened.scrub, scrub_every),
             housekeep_at: now.instant,
+            proofs: Proofs::default(),
             founding,
             distrust: None,
         };
@@ -447,6 +451,7 @@ impl Serving {
         if !self.gate.is_empty() {
             self.host.directory.want_newer();
         }
+        self.prove_map(now, fx);
         let have = self.host.directory.version();
         for voter in self.host.directory.due(now.instant, own) {
             self.host.send(Endpoint::Store(voter), Message::DirectoryAsk { have }, fx);
@@ -604,6 +609,11 @@ impl Serving {
             Message::InventoryAsk(ask) => {
                 if let Endpoint::Store(peer) = from {
                     self.repair.asked(peer, ask, &mut self.host, fx);
+                }
+            }
+            Message::MapProven { epoch } => {
+                if let Endpoint::Store(peer) = from {
+                    self.proofs.hear(peer, epoch, self.host.map());
                 }
             }
             Message::InventoryAnswer(answer) => {
@@ -849,6 +859,7 @@ impl Serving {
             self.reclaim.next_deadline(),
             self.scrub.next_deadline(),
             Some(Deadline { at: self.housekeep_at, reason: "give space back" }),
+            self.proofs.next_deadline(self.host.map()),
         ];
         let deadlines = self.replicas.values().map(|replica| replica.next_deadline(&self.host));
         let ping = self.host.pulse.ping_at.map(|at| Deadline { at, reason: "ping" });

@@ -323,7 +323,8 @@ impl Queue {
         let own = host.config.store;
         let item = self.items.get_mut(&chunk)?;
         let mut sources = item.sources.clone();
-        sources.extend(owners.of(chunk, host.map()).iter().map(|place| place.store));
+        let owned = owners.of(chunk, host.map());
+        sources.extend(owned.present.iter().chain(&owned.former));
         let mut seen = BTreeSet::from([own]);
         sources.retain(|source| seen.insert(*source) && !host.map().retired.contains(source));
         let round = Round { sources, at: 0, nobody_has_it: true, error: ChunkError::Missing };
