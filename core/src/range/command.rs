@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::cluster::ClusterMap;
 use crate::directory::Directory;
 use crate::ids::{
-    BlobId, BucketId, CommitSequence, GatewayId, MapEpoch, Order, SessionId, StoreId, TenantId, ZoneId,
+    BlobId, BucketId, CommitSequence, GatewayId, MapEpoch, Order, SessionId, StoreId, TenantId,
+    ZoneId,
 };
 use crate::object::{
     Attributes, BlobRef, BucketName, BucketRecord, ChecksumAlgorithm, ETag, NewBody, NewObject,

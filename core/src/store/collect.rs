@@ -21,9 +21,7 @@ use super::replica::Replica;
 use super::serving::Host;
 use crate::directory::Standing;
 use crate::effects::{Effects, Now};
-use crate::ids::{
-    BlobId, CallId, ChunkId, LogIndex, MapEpoch, SessionId, StoreId, ZoneId,
-};
+use crate::ids::{BlobId, CallId, ChunkId, LogIndex, MapEpoch, SessionId, StoreId, ZoneId};
 use crate::message::{BLOBS_FREED_MAX, BlobFree, BlobFreed, Message, SessionReport};
 use crate::object::OwnedBlob;
 use crate::range::command::CommandBody;

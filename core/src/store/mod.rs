@@ -19,6 +19,7 @@ mod directory;
 mod fencing;
 mod founding;
 mod gate;
+mod hearing;
 mod hello;
 mod membership;
 mod observe;

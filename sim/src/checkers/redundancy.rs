@@ -86,7 +86,8 @@ impl Redundancy {
             return;
         }
         for chunk in &self.written {
-            let kept = if self.chunks.contains_key(chunk) { map.places(*chunk) } else { Vec::new() };
+            let kept =
+                if self.chunks.contains_key(chunk) { map.places(*chunk) } else { Vec::new() };
             let keeps = |store: &&StoreId| kept.iter().any(|place| place.store == **store);
             for store in stores.iter().filter(|store| !keeps(store)) {
                 let copy = Copy { unwanted: true, ..Copy::default() };
