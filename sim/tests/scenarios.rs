@@ -640,15 +640,15 @@ fn all_data_of_all_zones_moves_at_once_under_load() {
 fn former_owners_count_until_the_new_ones_have_everything() {
     for seed in 0..3 {
         let add = |n: usize| moves((8_000 + n as u64) * MILLISECOND, FaultKind::StoreAdded, 6 + n);
-        let drain = |at: u64, n: usize| {
-            moves((at + n as u64) * MILLISECOND, FaultKind::StoreDrained, n)
-        };
+        let drain =
+            |at: u64, n: usize| moves((at + n as u64) * MILLISECOND, FaultKind::StoreDrained, n);
         // Each stays away for a while, but for the moments between two kills.
         let kill = |n: usize, k: u64| {
             let at = (8_050 + n as u64 + k * 550) * MILLISECOND;
             episode(at, 500 * MILLISECOND, FaultKind::StoreKilled, Victim::Store(6 + n))
         };
-        let mut plan: Vec<Episode> = (0..3).map(|n| drain(1_500, n)).chain((0..3).map(add)).collect();
+        let mut plan: Vec<Episode> =
+            (0..3).map(|n| drain(1_500, n)).chain((0..3).map(add)).collect();
         plan.extend((3..6).map(|n| drain(8_100, n)));
         plan.extend((0..3).flat_map(|n| (0..11).map(move |k| kill(n, k))));
         plan.sort_by_key(|episode| episode.at);
@@ -661,10 +661,10 @@ fn former_owners_count_until_the_new_ones_have_everything() {
 
 #[test]
 fn a_store_is_drained_under_load() {
-    for seed in 0..3 {
+    for (seed, store) in (0..).zip(0..3) {
         let mut swarm = growing(9 * SECOND);
         (swarm.spares, swarm.stores_per_zone) = (0, 2);
-        let plan = vec![moves(3 * SECOND, FaultKind::StoreDrained, seed as usize)];
+        let plan = vec![moves(3 * SECOND, FaultKind::StoreDrained, store)];
         let report = run(Real, Setup { seed, swarm, plan, geometry: GEOMETRY }, None, World::run);
         assert_moved(&report, 0, 1);
     }

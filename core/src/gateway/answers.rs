@@ -80,10 +80,7 @@ pub(super) fn added(
 }
 
 /// What came of another weight.
-pub(super) fn weighed(
-    store: StoreId,
-    result: Result<Answer, Failure>,
-) -> Result<Reply, ApiError> {
+pub(super) fn weighed(store: StoreId, result: Result<Answer, Failure>) -> Result<Reply, ApiError> {
     map_changed(result, |rejection| {
         Some(match rejection {
             Rejection::NoSuchStore => format!("{store} fills no slot of the cluster map"),

@@ -249,9 +249,7 @@ impl RootCall {
         let reply = match self {
             Self::Create { .. } => answers::command(result),
             Self::ReplaceStore { old, new } => answers::replaced(old, new, result).map_err(Some),
-            Self::AddStore { zone, store, .. } => {
-                answers::added(zone, store, result).map_err(Some)
-            }
+            Self::AddStore { zone, store, .. } => answers::added(zone, store, result).map_err(Some),
             Self::SetWeight { store, .. } => answers::weighed(store, result).map_err(Some),
             Self::Delete { bucket } => {
                 cx.shared.buckets.forget(&bucket);

@@ -61,9 +61,8 @@ impl<R: Runtime> Admin<R> {
         let new = new.ok_or_else(|| Refused::new("the new store needs an id from 1"))?;
         let mut data = data.clone().lock_owned().await;
         let added = Added { weight: ask.weight, capacity: ask.capacity };
-        let is_it = |store: &KeptStore| {
-            store.added() == Some(added) && store.state != KeptState::Replaced
-        };
+        let is_it =
+            |store: &KeptStore| store.added() == Some(added) && store.state != KeptState::Replaced;
         // Asked again, it goes on from wherever it stands.
         if !data.store(new).is_some_and(is_it) {
             let path = self.new_path(&data, ask.path.as_ref())?;
@@ -85,7 +84,9 @@ impl<R: Runtime> Admin<R> {
     pub(super) async fn weigh(&self, store: u64, weight: u32) -> Result<Done, Refused> {
         match directory::weigh(&self.front, StoreId(store), weight).await {
             Ok(()) if weight == 0 => Ok(Done {
-                text: format!("store {store} takes nothing from now on; what it has moves to others"),
+                text: format!(
+                    "store {store} takes nothing from now on; what it has moves to others"
+                ),
             }),
             Ok(()) => Ok(Done { text: format!("store {store} has weight {weight} from now on") }),
             Err(AskError::Refused(error)) => {

@@ -145,7 +145,9 @@ impl<R: Runtime> Admin<R> {
                 };
                 stuck = true;
                 if said.get(&new) != Some(&error) {
-                    tracing::warn!("{new} is to have a place in the cluster's map, and waits: {error}");
+                    tracing::warn!(
+                        "{new} is to have a place in the cluster's map, and waits: {error}"
+                    );
                     said.insert(new, error);
                 }
             }

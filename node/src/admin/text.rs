@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::schema::{
-    ClusterStatus, LinkReport, MapStatus, MemoryKind, NodeStatus, ProcessMemory, RangeStatus, Room, StoreLife,
-    StoreStatus,
+    ClusterStatus, LinkReport, MapStatus, MemoryKind, NodeStatus, ProcessMemory, RangeStatus, Room,
+    StoreLife, StoreStatus,
 };
 
 /// The whole status.

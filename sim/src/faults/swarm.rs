@@ -23,12 +23,8 @@ const LASTING: [FaultKind; 6] = [
     FaultKind::ZonesFar,
 ];
 /// Kinds that came later: they are drawn by themselves, so that older seeds keep what they had.
-const LATER: [FaultKind; 4] = [
-    FaultKind::StoreEmptied,
-    FaultKind::StoreLate,
-    FaultKind::StoreAdded,
-    FaultKind::StoreDrained,
-];
+const LATER: [FaultKind; 4] =
+    [FaultKind::StoreEmptied, FaultKind::StoreLate, FaultKind::StoreAdded, FaultKind::StoreDrained];
 /// Seeds of `regressions/` that failed before clients copied: they keep what they had.
 const BEFORE_COPIES: [u64; 16] = [
     0x0, 0xc, 0x25, 0x65, 0x8a, 0xa7, 0xce, 0xda, 0x125, 0x13b, 0x13f, 0x141, 0x240, 0x304, 0x370,

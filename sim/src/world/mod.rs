@@ -349,7 +349,8 @@ impl<M: Maker> World<M> {
                     Proof::Done => {
                         let moved = |kind: &FaultKind| self.counts.hits.of(*kind) > 0;
                         let after = self.now - self.healed_at;
-                        self.counts.proven_after = operator::MOVES.iter().any(moved).then_some(after);
+                        self.counts.proven_after =
+                            operator::MOVES.iter().any(moved).then_some(after);
                         self.take_drained_away();
                     }
                     Proof::Never => {}

@@ -151,10 +151,12 @@ impl<M: Maker> World<M> {
             let is = |one: &Machine<M>| one.endpoint == Endpoint::Store(store) && !one.gone;
             self.machines.iter().any(is)
         };
-        let stores = || self.machines.iter().filter_map(|one| match &one.side {
-            Side::Store(side) => side.machine.as_ref()?.unproven(),
-            Side::Gateway(_) => None,
-        });
+        let stores = || {
+            self.machines.iter().filter_map(|one| match &one.side {
+                Side::Store(side) => side.machine.as_ref()?.unproven(),
+                Side::Gateway(_) => None,
+            })
+        };
         if !self.map.stores().all(|(_, store)| stands(store)) {
             Proof::Never
         } else if stores().all(|layouts| layouts == 0) {

@@ -132,9 +132,7 @@ impl Repair {
 
     /// Whether nothing is known to be missing or damaged.
     fn has_all(&self, host: &Host) -> bool {
-        host.storage.chunk_index_is_complete()
-            && self.queue.is_empty()
-            && self.queue.forgotten == 0
+        host.storage.chunk_index_is_complete() && self.queue.is_empty() && self.queue.forgotten == 0
     }
 
     /// A gateway or a store says that a chunk should be here.

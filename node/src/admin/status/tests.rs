@@ -99,10 +99,16 @@ fn data_that_moves_is_told_of_until_the_map_is_proven() {
         (status.redundancy.missing.join("\n"), super::super::text::status(&status))
     };
     let (missing, text) = with(&map, [2, 0, 2, 1], StoreLife::Serving);
-    assert!(missing.contains("store-4 may lack data") && missing.contains("1 changes"), "{missing}");
+    assert!(
+        missing.contains("store-4 may lack data") && missing.contains("1 changes"),
+        "{missing}"
+    );
     assert!(!missing.contains("store-2"), "what a drained one has compared is nobody's concern");
     assert!(text.contains("zone b moves since epoch 2: its stores had weights 2:1"), "{text}");
-    assert!(text.contains("at stores 4") && text.contains("store 2 at b1: serving, drained"), "{text}");
+    assert!(
+        text.contains("at stores 4") && text.contains("store 2 at b1: serving, drained"),
+        "{text}"
+    );
     let (missing, text) = with(&map, [2; 4], StoreLife::Serving);
     assert_eq!(missing, "data is moving: 1 changes of the cluster's map are not proven yet");
     assert!(text.contains("all have it"), "{text}");
