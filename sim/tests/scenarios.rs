@@ -661,10 +661,10 @@ fn former_owners_count_until_the_new_ones_have_everything() {
 
 #[test]
 fn a_store_is_drained_under_load() {
-    for seed in 0..3 {
+    for (seed, store) in (0..).zip(0..3) {
         let mut swarm = growing(9 * SECOND);
         (swarm.spares, swarm.stores_per_zone) = (0, 2);
-        let plan = vec![moves(3 * SECOND, FaultKind::StoreDrained, seed as usize)];
+        let plan = vec![moves(3 * SECOND, FaultKind::StoreDrained, store)];
         let report = run(Real, Setup { seed, swarm, plan, geometry: GEOMETRY }, None, World::run);
         assert_moved(&report, 0, 1);
     }

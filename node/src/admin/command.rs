@@ -86,8 +86,7 @@ async fn store(client: &Client, command: StoreCommand) -> Result<ExitCode, Comma
         }
         StoreCommand::Add { node, weight, capacity, new, path, wait } => {
             let new = new.as_deref().map(store_id).transpose()?;
-            let bytes =
-                |text: String| parse_capacity(&text).ok_or_else(|| CommandError::NoCapacity(text));
+            let bytes = |text: String| parse_capacity(&text).ok_or(CommandError::NoCapacity(text));
             let capacity = capacity.map(bytes).transpose()?;
             let add = Add { node, new, path: utf8(path)?, weight, capacity };
             let added: Added = client.post("/v1/store/add", &add).await?;
