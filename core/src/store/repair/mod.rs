@@ -123,7 +123,10 @@ impl Repair {
         answering.drive(now, owners, blocks, host, fx);
         queue.drive(now, host, fx);
         blocks.release(host);
-        if self.proven != layouts.0 && self.has_all(host) && self.compare.has_seen_all() {
+        // What nobody has any more is in no former layout's store either.
+        let has_all = host.storage.chunk_index_is_complete() && self.queue.has_all();
+        let has_all = has_all && self.queue.forgotten == 0;
+        if self.proven != layouts.0 && has_all && self.compare.has_seen_all() {
             self.proven = layouts.0;
         }
     }
