@@ -109,7 +109,7 @@ pub(crate) struct Opened {
     /// How far scrubbing has come.
     pub(crate) scrub: ScrubMark,
     /// How far peers were heard to be in earlier lives.
-    pub(crate) peers: [PeerMark; PEERS_MAX],
+    pub(crate) peers: Box<[PeerMark; PEERS_MAX]>,
     /// For the log.
     pub(crate) notes: Vec<String>,
 }
@@ -145,7 +145,7 @@ enum Phase {
     New,
     Superblock(SuperblockReader),
     Journal {
-        writer: SuperblockWriter,
+        writer: Box<SuperblockWriter>,
         recovery: JournalRecovery,
         gathered: Box<Gathered>,
     },
@@ -257,7 +257,7 @@ impl Storage {
             Phase::Journal { writer, mut recovery, gathered } => {
                 match recovery.on_synced(ticket, durable) {
                     None => self.phase = Phase::Journal { writer, recovery, gathered },
-                    Some(recovered) => self.recovered(writer, recovered, *gathered, fx),
+                    Some(recovered) => self.recovered(*writer, recovered, *gathered, fx),
                 }
             }
             Phase::Shelf { mut parts, opened } => {
@@ -299,7 +299,7 @@ impl Storage {
                 self.shelf_config.area = layout::segments_start(&superblock.geometry);
                 self.shelf_config.incarnation = Incarnation(superblock.incarnation.0 + 1);
                 self.phase = Phase::Journal {
-                    writer: SuperblockWriter::new(superblock, &copies),
+                    writer: Box::new(SuperblockWriter::new(superblock, &copies)),
                     recovery: JournalRecovery::new(&superblock),
                     gathered: Box::new(Gathered::new(
                         self.shelf_config,
@@ -374,7 +374,16 @@ impl Storage {
         let taken = parts.take(outputs);
         let ranges = gathered.ranges;
         let Superblock { birth, founders, scrub, peers, .. } = *parts.journal.superblock();
-        let opened = Opened { incarnation, doubted, birth, founders, ranges, scrub, peers, notes };
+        let opened = Opened {
+            incarnation,
+            doubted,
+            birth,
+            founders,
+            ranges,
+            scrub,
+            peers: Box::new(peers),
+            notes,
+        };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }

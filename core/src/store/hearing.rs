@@ -240,7 +240,7 @@ impl Serving {
         let Host { peers, directory, storage, .. } = &mut self.host;
         if heard.accepted
             && !blank
-            && let Some(marks) = peers.to_write(now.instant, directory.map())
+            && let Some(marks) = peers.marks_due(now.instant, directory.map())
         {
             storage.remember_peers(marks);
         }

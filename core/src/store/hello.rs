@@ -108,7 +108,7 @@ impl Peers {
     }
 
     /// What is to be written down now: another life of a peer at once, how far it has come since now and then.
-    pub(super) fn to_write(
+    pub(super) fn marks_due(
         &mut self,
         now: Instant,
         map: &ClusterMap,

@@ -159,7 +159,7 @@ impl Serving {
             doubted: opened.doubted > Incarnation(0),
             storage,
             peer_clocks: BTreeMap::new(),
-            peers: Peers::new(own, opened.peers, now.instant, config.seed ^ 1),
+            peers: Peers::new(own, *opened.peers, now.instant, config.seed ^ 1),
             directory: Holder::new(config.map.clone(), now.instant, config.seed ^ 2),
             pulse: Pulse::default(),
             observer: Observer::default(),

@@ -80,7 +80,7 @@ fn segments_of_which_little_is_left_are_emptied() {
     fill(&mut rig, 1..=120);
     rig.settle_reclaim();
     let full = taken(&rig);
-    let stays = |n: &u64| n % 6 == 0;
+    let stays = |n: &u64| n.is_multiple_of(6);
     for n in (1..=120).filter(|n| !stays(n)) {
         free(&mut rig, n, write(n).chunk);
     }
