@@ -158,6 +158,10 @@ impl Reclaim {
                 self.questions.doubt(now.instant, blob, Some(owner));
             }
         }
+        // A store frees only what the range has judged. What it judged stays true.
+        for blob in repair.dead() {
+            self.freeing.begin(now.instant, blob, LogIndex(0));
+        }
         for OwnedBlob { blob, owner } in repair.questions() {
             self.questions.ask_for_repair(blob, owner);
         }

@@ -170,6 +170,11 @@ impl Repair {
         core::mem::take(&mut self.queue.to_ask)
     }
 
+    /// Blobs of which a peer says that it has freed them.
+    pub(super) fn dead(&mut self) -> Vec<BlobId> {
+        core::mem::take(&mut self.queue.dead)
+    }
+
     /// A chunk that is here, and that a peer which should have it has not.
     pub(super) fn next_doubt(&mut self) -> Option<ChunkId> {
         self.compare.next_doubt()

@@ -138,6 +138,8 @@ pub(super) struct Queue {
     active: BTreeSet<ChunkId>,
     /// What is to be asked of the range.
     pub(super) to_ask: Vec<OwnedBlob>,
+    /// Blobs that were freed elsewhere.
+    pub(super) dead: Vec<BlobId>,
     /// Storage's operations of items in hand.
     ops: BTreeMap<u64, ChunkId>,
     next_op: u64,
@@ -370,7 +372,8 @@ impl Queue {
         }
         match result {
             Err(ChunkError::Freed) => {
-                // The source knows that the blob is dead.
+                // The source knows that the blob is dead: what is here of it, and may not say whose it is, goes.
+                self.dead.push(chunk.blob);
                 self.finish(chunk, Err(ChunkError::Missing), host, fx);
             }
             Err(error) => self.source_failed(now, chunk, error, host, fx),
