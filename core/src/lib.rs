@@ -50,6 +50,7 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod hash;
 pub mod ids;
+pub mod inspect;
 pub mod memory;
 pub mod message;
 pub mod object;

@@ -17,11 +17,13 @@
 
 mod chunks;
 mod compact;
+mod copy;
 mod fetch;
 mod flush;
 mod found;
 mod holdings;
 mod ingest;
+mod inspect;
 mod reclaim;
 mod recover;
 #[cfg(test)]
@@ -57,11 +59,14 @@ use chunks::Job;
 pub(crate) use chunks::{Look, Looked};
 use compact::Compaction;
 pub use compact::{Merged, Written};
+pub(crate) use copy::{CopySpan, digest_of};
+pub use copy::{ChunkFault, HeaderFault};
 use fetch::Fetch;
 use flush::Flush;
 use holdings::Holdings;
 use ingest::Ingest;
 pub(crate) use ingest::Ingested;
+pub use inspect::{SegmentUse, TableShape};
 use reclaim::Reclaim;
 #[cfg_attr(not(test), allow(unused_imports, reason = "status will tell it"))]
 pub use reclaim::Reclaimed;
@@ -89,6 +94,9 @@ pub(crate) struct ShelfConfig {
     pub(crate) chunk_bytes_max: u64,
     /// Tombstones of so many entries are kept for replicas that lag.
     pub(crate) tombstone_lag: u64,
+    /// Only to be looked at: nothing is begun by itself, but that a lost chunk index is found again in
+    /// memory.
+    pub(crate) offline: bool,
 }
 
 /// What the caller has to know or do.
@@ -598,6 +606,9 @@ impl Shelf {
     fn drive(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
         if self.dead || !matches!(self.phase, Phase::Ready) {
             return;
+        }
+        if self.config.offline {
+            return self.drive_rebuild(io, out);
         }
         self.open_ahead(io);
         self.place_waiting(io, out);
