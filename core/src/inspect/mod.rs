@@ -28,7 +28,7 @@ mod rows;
 pub use copies::{Checked, CopyPage, CopyState, Depth, Place};
 pub use disk::{Disk, JournalReport, OpenError, SegmentFault, Unreadable};
 pub use replica::{ReplicaReport, StateReport};
-pub use root::{AuditReport, BlobUse, Root};
+pub use root::{AuditReport, BlobUse, Faults, Root};
 pub use rows::RowsReport;
 
 pub use crate::storage::{ChunkFault, HeaderFault, SegmentUse, TableShape};

@@ -26,6 +26,9 @@ pub enum BlobUse {
     NoRow,
 }
 
+/// The copies of each store that are there and not sound.
+pub type Faults<'a> = BTreeMap<StoreId, &'a BTreeMap<ChunkId, AuditError>>;
+
 /// What an audit over several disks has found. Counted as an audit of a running cluster counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditReport {
@@ -91,15 +94,14 @@ impl<M: Medium> Root<M> {
         })
     }
 
-    /// Hold every chunk that is referenced against the copies on `disks`. `faults` are the copies, by
-    /// store, that are there and not sound. `told` hears how far it is.
+    /// Hold every chunk that is referenced against the copies on `disks`. `told` hears how far it is.
     ///
     /// # Errors
     /// [`Unreadable`].
     pub fn audit(
         &mut self,
-        disks: &mut BTreeMap<StoreId, Disk<M>>,
-        faults: &BTreeMap<StoreId, BTreeMap<ChunkId, AuditError>>,
+        disks: &mut BTreeMap<StoreId, &mut Disk<M>>,
+        faults: &Faults<'_>,
         mut told: impl FnMut(&AuditReport),
     ) -> Result<AuditReport, Unreadable> {
         let mut report = AuditReport::default();
@@ -144,8 +146,8 @@ impl<M: Medium> Root<M> {
     fn copies_of(
         &self,
         chunk: ChunkId,
-        disks: &mut BTreeMap<StoreId, Disk<M>>,
-        faults: &BTreeMap<StoreId, BTreeMap<ChunkId, AuditError>>,
+        disks: &mut BTreeMap<StoreId, &mut Disk<M>>,
+        faults: &Faults<'_>,
         not_given: &mut BTreeSet<StoreId>,
     ) -> Result<Vec<(StoreId, Result<crate::message::ChunkSummary, AuditError>)>, Unreadable> {
         let mut copies = Vec::new();
