@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use super::Medium;
 use super::overlay::Overlay;
-use crate::cluster::{ClusterMap, StoreConfig, StoreLimits, StoreTiming};
+use crate::cluster::{ClusterMap, Slot, StoreConfig, StoreLimits, StoreTiming, ZoneMap};
 use crate::consensus::Entry;
 use crate::disk::{DiskError, SECTOR};
 use crate::effects::{Effect, Effects};
-use crate::ids::{ClusterId, RangeId, StoreId, ZoneId};
+use crate::ids::{ClusterId, DiskBirth, RangeId, StoreId, ZoneId};
 use crate::range::RowError;
 use crate::rows::Miss;
 use crate::storage::journal::frame_claims;
@@ -360,11 +360,15 @@ fn identify<M: Medium>(medium: &mut Overlay<M>) -> Result<Identified, OpenError>
 }
 
 fn config(superblock: &Superblock) -> StoreConfig {
+    // Only disks of first voters have a birth: they had a replica of the root range, whatever is left.
+    let founds = superblock.birth != DiskBirth(0);
+    let slots = vec![Slot { store: superblock.store, weight: 1 }];
+    let zone = founds.then_some(ZoneMap { zone: superblock.zone, slots });
     StoreConfig {
         cluster: superblock.cluster,
         store: superblock.store,
         zone: superblock.zone,
-        map: ClusterMap::bootstrap(1, Vec::new()),
+        map: ClusterMap::bootstrap(1, zone.into_iter().collect()),
         geometry: superblock.geometry,
         limits: StoreLimits { memtable_bytes: MEMTABLE_BYTES, ..StoreLimits::PRODUCTION },
         timing: StoreTiming::DEFAULT,
