@@ -239,10 +239,12 @@ fn a_stopped_cluster_is_sound_and_damage_is_found_exactly_and_repaired() {
         assert_eq!((&journal["torn"], &journal["damaged_at"]), (&false.into(), &Value::Null));
         let replica = &store["replicas"][0];
         assert_eq!(replica["applied"], replica["log_last"]);
+        assert_eq!(replica["rows_add_up"], true);
     }
     let rows = &report["metadata"]["rows"];
     assert_eq!(rows["add_up"], true);
-    let expected = [("buckets", 1), ("objects", 5), ("inline_objects", 2), ("uploads", 1), ("parts", 1)];
+    let expected =
+        [("buckets", 1), ("objects", 5), ("inline_objects", 2), ("uploads", 1), ("parts", 1)];
     for (name, count) in expected {
         assert_eq!(rows[name], count, "{name}: {rows:#}");
     }
@@ -263,7 +265,10 @@ fn a_stopped_cluster_is_sound_and_damage_is_found_exactly_and_repaired() {
     let words = run(&[], std::slice::from_ref(&data));
     let words = String::from_utf8(words.stdout).unwrap();
     assert!(words.contains("sound: every copy was read and verifies"), "{words}");
-    assert!(words.contains(&format!("{} chunks, {} copies good, 0 bad", CHUNKS, 3 * CHUNKS)), "{words}");
+    assert!(
+        words.contains(&format!("{} chunks, {} copies good, 0 bad", CHUNKS, 3 * CHUNKS)),
+        "{words}"
+    );
     let (quick, code) = inspect(&["--no-verify"], &paths(&data));
     assert_eq!((code, &quick["verified"]), (Some(0), &false.into()), "{quick:#}");
     assert_eq!(quick["stores"][0]["copies"]["referenced"]["chunks"], CHUNKS);
@@ -428,7 +433,10 @@ fn what_is_no_store_or_a_damaged_one_is_told() {
     damage(&file, COPIES[1], COPY_LEN);
     let (report, code) = inspect(&[], &paths(&data));
     assert_eq!(code, Some(1), "{report:#}");
-    assert_eq!(report["findings"], serde_json::json!(["store 3: copy 1 of the superblock is damaged"]));
+    assert_eq!(
+        report["findings"],
+        serde_json::json!(["store-3: copy 1 of the superblock is damaged"])
+    );
     for at in [COPIES[0], COPIES[2], COPIES[3]] {
         damage(&file, at, COPY_LEN);
     }
@@ -479,7 +487,7 @@ fn what_is_no_store_or_a_damaged_one_is_told() {
         file.set_len(len).unwrap();
         let (report, code) = inspect(&[], &paths(&data));
         assert_eq!(code, Some(1), "{report:#}");
-        assert!(report["findings"].to_string().contains("store 3: the file was cut short"));
+        assert!(report["findings"].to_string().contains("store-3: the file was cut short"));
         assert!(!report["metadata"]["audit"]["bad"].as_array().unwrap().is_empty());
     }
     file.set_len(70_000).unwrap();

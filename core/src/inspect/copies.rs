@@ -133,6 +133,9 @@ impl<M: Medium> Disk<M> {
             Some(shelf) => shelf.chunk_records(from, max).map_err(RowError::Miss),
             None => Err(RowError::Miss(NOWHERE)),
         })?;
+        if records.disordered {
+            return Err(Unreadable("its rows are out of order".to_owned()));
+        }
         let mut page = CopyPage::default();
         let mut before = before;
         for (chunk, record) in records.records {
@@ -177,7 +180,8 @@ impl<M: Medium> Disk<M> {
             Depth::Headers if first => span.data_offset - span.offset,
             Depth::Headers => 0,
         };
-        let mut checked = Checked { chunk, place: Some(place), owner: None, state: CopyState::Unread };
+        let mut checked =
+            Checked { chunk, place: Some(place), owner: None, state: CopyState::Unread };
         if len > 0 {
             *bytes_read += len;
             match self.medium.read(span.offset, len) {

@@ -333,8 +333,7 @@ fn identify<M: Medium>(medium: &mut Overlay<M>) -> Result<Identified, OpenError>
         Err(_) => Err(CopyFault::Damaged),
     });
     let journal = read(JOURNAL_START);
-    let journal_is_blank =
-        matches!(&journal, Ok(bytes) if bytes.iter().all(|byte| *byte == 0));
+    let journal_is_blank = matches!(&journal, Ok(bytes) if bytes.iter().all(|byte| *byte == 0));
     let best = copies.iter().flatten().max_by_key(|superblock| superblock.sequence);
     let (cluster, store) = best.map_or_else(Default::default, |best| (best.cluster, best.store));
     match superblock::choose(copies, journal_is_blank, cluster, store) {

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::disk::{Disk, Unreadable};
-use super::rows::RowsReport;
+use bytes::Bytes;
+
 use super::Medium;
+use super::disk::{Disk, Unreadable};
 use crate::cluster::ClusterMap;
 use crate::gateway::audit::{Chunks, name, verdicts};
 use crate::ids::{BlobId, ChunkId, StoreId};
+use crate::message::ChunkSummary;
 use crate::object::Target;
 use crate::range::command::{Read, ReadReply};
 use crate::range::keys::Key;
@@ -25,6 +27,9 @@ pub enum BlobUse {
     /// No row names it: a put under way when the store was stopped, or one that was abandoned.
     NoRow,
 }
+
+/// What a store has of a chunk.
+type StoreCopy = (StoreId, Result<ChunkSummary, AuditError>);
 
 /// The copies of each store that are there and not sound.
 pub type Faults<'a> = BTreeMap<StoreId, &'a BTreeMap<ChunkId, AuditError>>;
@@ -67,14 +72,6 @@ impl<M: Medium> Root<M> {
         self.range.map()
     }
 
-    /// Read all rows, and add them up.
-    ///
-    /// # Errors
-    /// [`Unreadable`].
-    pub fn rows(&mut self) -> Result<RowsReport, Unreadable> {
-        self.disk.add_up(&self.range)
-    }
-
     /// What the rows under its owner's key say of a blob.
     ///
     /// # Errors
@@ -105,15 +102,15 @@ impl<M: Medium> Root<M> {
         mut told: impl FnMut(&AuditReport),
     ) -> Result<AuditReport, Unreadable> {
         let mut report = AuditReport::default();
-        let mut after = None;
+        let mut after: Option<Bytes> = None;
         let id = self.range.id();
         let limit = u32::try_from(AUDIT_ROWS_MAX).unwrap_or(u32::MAX);
         loop {
-            let ask = Read::Audit { after, limit };
+            let ask = Read::Audit { after: after.clone(), limit };
             let range = &self.range;
-            let reply = self.disk.read(|storage| {
-                range.read(&storage.rows(id), &ask, &mut Progress::default())
-            })?;
+            let reply = self
+                .disk
+                .read(|storage| range.read(&storage.rows(id), &ask, &mut Progress::default()))?;
             let ReadReply::Audit(page) = reply else {
                 return Err(Unreadable("the range answered something else".to_owned()));
             };
@@ -136,9 +133,12 @@ impl<M: Medium> Root<M> {
                 }
             }
             told(&report);
-            after = page.next;
-            if after.is_none() {
-                return Ok(report);
+            match page.next {
+                None => return Ok(report),
+                next if next <= after => {
+                    return Err(Unreadable(format!("{id}: its rows are out of order")));
+                }
+                next => after = next,
             }
         }
     }
@@ -149,7 +149,7 @@ impl<M: Medium> Root<M> {
         disks: &mut BTreeMap<StoreId, &mut Disk<M>>,
         faults: &Faults<'_>,
         not_given: &mut BTreeSet<StoreId>,
-    ) -> Result<Vec<(StoreId, Result<crate::message::ChunkSummary, AuditError>)>, Unreadable> {
+    ) -> Result<Vec<StoreCopy>, Unreadable> {
         let mut copies = Vec::new();
         let Some(map) = self.range.map() else { return Ok(copies) };
         for place in map.places(chunk) {

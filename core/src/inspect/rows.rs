@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use super::Medium;
 use super::disk::{Disk, Unreadable};
-use crate::codec::Wire;
+use crate::codec::{DecodeError, Wire};
 use crate::hash::{StateHash, ValueHash};
 use crate::object::{Body, ObjectRecord, PartRecord, UploadRecord};
 use crate::range::keys::Key;
 use crate::range::records::{BlobCount, Garbage};
-use crate::range::{Range, RowError, is_in_tree_hash};
+use crate::range::{Damaged, Range, RowError, is_in_tree_hash};
 use crate::rows::{Rows, Step};
 
 /// Rows that are read at a time...
@@ -59,7 +59,7 @@ pub struct RowsReport {
 }
 
 impl RowsReport {
-    fn count(&mut self, key: &Bytes, value: &Bytes) -> Result<(), crate::codec::DecodeError> {
+    fn count(&mut self, key: &Bytes, value: &Bytes) -> Result<(), DecodeError> {
         self.rows += 1;
         self.bytes += (key.len() + value.len()) as u64;
         match Key::decode(key)? {
@@ -112,6 +112,11 @@ fn page(rows: &impl Rows, from: &Bytes) -> Result<Page, RowError> {
     let (mut next, mut bytes, mut page) = (from.clone(), 0, Page::default());
     while page.rows.len() < PAGE_ROWS && bytes < PAGE_BYTES {
         let row = match cursor.seek(&next, u32::MAX) {
+            Ok(Step::Row(key)) if key < &next[..] => {
+                let key = Bytes::copy_from_slice(key);
+                let error = DecodeError::Invalid { what: "order of rows" };
+                return Err(RowError::Damaged(Damaged { key, error }));
+            }
             Ok(Step::Row(key)) => {
                 let key = Bytes::copy_from_slice(key);
                 cursor.value().map(|value| (key, value))
@@ -137,8 +142,11 @@ fn page(rows: &impl Rows, from: &Bytes) -> Result<Page, RowError> {
 }
 
 impl<M: Medium> Disk<M> {
-    /// Read all rows of a range whose replica was loaded.
-    pub(super) fn add_up(&mut self, range: &Range) -> Result<RowsReport, Unreadable> {
+    /// Read all rows of a range, which [`Disk::replica`] has given, and add them up.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if some cannot be had. What makes no sense is counted.
+    pub fn add_up(&mut self, range: &Range) -> Result<RowsReport, Unreadable> {
         let mut report = RowsReport::default();
         let mut hash = StateHash::default();
         let mut from = Bytes::new();

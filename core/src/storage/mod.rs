@@ -30,10 +30,10 @@ pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
 pub(crate) use room::JournalRoom;
+pub use shelf::{ChunkFault, HeaderFault, Merged, SegmentUse, TableShape, Written};
+pub(crate) use shelf::{CopySpan, digest_of};
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
 pub(crate) use shelf::{Look, Looked};
-pub(crate) use shelf::{CopySpan, digest_of};
-pub use shelf::{ChunkFault, HeaderFault, Merged, SegmentUse, TableShape, Written};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -333,8 +333,7 @@ impl Storage {
             return self.halt(text.clone());
         }
         let damage = recovered.damage;
-        let found =
-            JournalFound { end: recovered.resume, synced: recovered.mark.synced, damage };
+        let found = JournalFound { end: recovered.resume, synced: recovered.mark.synced, damage };
         let is_blank = recovered.resume == 0 && damage.is_none() && gathered.ranges.is_empty();
         if self.founder && is_blank && writer.wanted().birth == DiskBirth(0) {
             // Before anything can be said by this disk, it has a name of its own.

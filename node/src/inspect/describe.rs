@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use trine_core::ids::StoreId;
 use trine_core::inspect::{Disk, ReplicaReport, RowsReport, SegmentUse, TableShape};
 use trine_core::storage::superblock::{CopyFault, VERSION};
 
@@ -93,6 +94,8 @@ pub(super) fn replica(report: &ReplicaReport) -> Replica {
         state_hash: state.map(|state| format!("{:032x}", state.hash.0)),
         map_epoch: state.map(|state| state.map_epoch.0),
         error: report.state.as_ref().err().map(ToString::to_string),
+        rows: None,
+        rows_add_up: None,
     }
 }
 
@@ -126,8 +129,11 @@ pub(super) fn findings(report: &mut Report) {
     if let Some(metadata) = &report.metadata {
         for bad in &metadata.audit.bad {
             found.push(format!(
-                "{}: chunk {} at store {}: {}",
-                bad.key, bad.chunk, bad.store, bad.error
+                "{}: chunk {} at {}: {}",
+                bad.key,
+                bad.chunk,
+                StoreId(bad.store),
+                bad.error
             ));
         }
     }
@@ -135,39 +141,39 @@ pub(super) fn findings(report: &mut Report) {
 }
 
 fn of_store(store: &StoreReport, found: &mut Vec<String>) {
-    let id = store.store;
+    let id = StoreId(store.store);
     for (number, fault) in &store.superblock_faults {
-        found.push(format!("store {id}: copy {number} of the superblock is {fault}"));
+        found.push(format!("{id}: copy {number} of the superblock is {fault}"));
     }
     if store.file_bytes < store.geometry.capacity {
         found.push(format!(
-            "store {id}: the file was cut short: it has {} bytes, and the superblock says {}",
+            "{id}: the file was cut short: it has {} bytes, and the superblock says {}",
             store.file_bytes, store.geometry.capacity
         ));
     }
     if let Some(at) = store.journal.damaged_at {
         found.push(format!(
-            "store {id}: the journal is damaged at position {at}, and had been synced up to {}",
+            "{id}: the journal is damaged at position {at}, and had been synced up to {}",
             store.journal.synced
         ));
     }
     for replica in store.replicas.iter().filter(|replica| replica.suspect) {
-        found.push(format!("store {id}: it distrusts its log of range {}", replica.range));
+        found.push(format!("{id}: it distrusts its log of range-{}", replica.range));
     }
     for table in store.tables.iter().filter(|table| table.broken) {
-        found.push(format!("store {id}: a run of the table of {} cannot be read", table.table));
+        found.push(format!("{id}: a run of the table of {} cannot be read", table.table));
     }
     if !store.chunk_index_sound {
         found.push(format!(
-            "store {id}: its index of chunks is lost; what is said here of its chunks was found in the \
+            "{id}: its index of chunks is lost; what is said here of its chunks was found in the \
              segments"
         ));
     }
     for (segment, reason) in &store.segments.bad_headers {
-        found.push(format!("store {id}: the header of segment {segment}: {reason}"));
+        found.push(format!("{id}: the header of segment {segment}: {reason}"));
     }
     for bad in &store.copies.bad {
         let owner = bad.owner.as_ref().map(|owner| format!(" of {owner}")).unwrap_or_default();
-        found.push(format!("store {id}: chunk {}{owner}: {}", bad.chunk, bad.error));
+        found.push(format!("{id}: chunk {}{owner}: {}", bad.chunk, bad.error));
     }
 }

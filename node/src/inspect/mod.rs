@@ -63,7 +63,9 @@ fn inspect(cli: &InspectCli) -> Report {
     let mut report = survey::survey(&found.files, !cli.no_verify, list);
     for path in found.missing {
         let path = path.display();
-        report.findings.push(format!("{path} is missing: the store was made, and its file is gone"));
+        report
+            .findings
+            .push(format!("{path} is missing: the store was made, and its file is gone"));
     }
     report.failures.extend(found.failures);
     report.sound = report.findings.is_empty() && report.failures.is_empty();

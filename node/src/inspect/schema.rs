@@ -214,6 +214,10 @@ pub struct Replica {
     pub map_epoch: Option<u64>,
     /// Why there is no state.
     pub error: Option<String>,
+    /// How many rows it has...
+    pub rows: Option<u64>,
+    /// ...and whether they add up to the hash that it has kept of them; absent if they were not read.
+    pub rows_add_up: Option<bool>,
 }
 
 /// What the root range says.
@@ -248,6 +252,7 @@ pub struct Rows {
     pub references: u64,
     pub garbage_blobs: u64,
     pub garbage_bytes: u64,
+    /// Rows that make no sense.
     pub bad: u64,
     /// Whether they add up to the hash that the replica has kept of them.
     pub add_up: bool,

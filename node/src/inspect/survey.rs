@@ -9,7 +9,9 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressStyle};
 use trine_core::cluster::ROOT_RANGE;
 use trine_core::ids::{ChunkId, LogIndex, StoreId, Term};
-use trine_core::inspect::{CopyPage, Depth, Disk, Root, SegmentFault, SegmentUse, Unreadable};
+use trine_core::inspect::{
+    CopyPage, Depth, Disk, Root, RowsReport, SegmentFault, SegmentUse, Unreadable,
+};
 use trine_core::range::Range;
 
 use super::describe;
@@ -28,8 +30,15 @@ struct Opened {
     path: PathBuf,
     disk: Disk<FileMedium>,
     report: StoreReport,
-    /// The state of its replica of the root range, if that may be believed.
-    root: Option<(Term, LogIndex, Range)>,
+    /// Its replica of the root range, if that may be believed.
+    root: Option<RootReplica>,
+}
+
+/// A replica of the root range.
+struct RootReplica {
+    last: (Term, LogIndex),
+    range: Range,
+    rows: RowsReport,
 }
 
 /// What a disk's reader has to say, with the disk's place in the list.
@@ -107,15 +116,31 @@ fn refuse_strangers(opened: &mut Vec<Opened>, report: &mut Report) {
 }
 
 fn load_replicas(one: &mut Opened, findings: &mut Vec<String>) {
+    let (_, store, _) = one.disk.identity();
     for id in one.disk.ranges() {
         let (replica, range) = one.disk.replica(id);
+        let mut told = describe::replica(&replica);
         if let Err(error) = &replica.state {
-            findings.push(format!("{}: {error}", one.disk.identity().1));
+            findings.push(format!("{store}: {error}"));
         }
-        if id == ROOT_RANGE && !replica.suspect {
-            one.root = range.map(|range| (replica.last_term, replica.last, range));
+        match range.map(|range| (one.disk.add_up(&range), range)) {
+            None => {}
+            Some((Err(error), _)) => findings.push(format!("{store}: rows of {id}: {error}")),
+            Some((Ok(rows), range)) => {
+                findings.extend(rows.bad_named.iter().map(|row| format!("{store}: {id}: {row}")));
+                if !rows.adds_up {
+                    findings.push(format!(
+                        "{store}: {id}: its rows do not add up to the hash that it has kept of them"
+                    ));
+                }
+                (told.rows, told.rows_add_up) = (Some(rows.rows), Some(rows.adds_up));
+                if id == ROOT_RANGE && !replica.suspect {
+                    let last = (replica.last_term, replica.last);
+                    one.root = Some(RootReplica { last, range, rows });
+                }
+            }
         }
-        one.report.replicas.push(describe::replica(&replica));
+        one.report.replicas.push(told);
     }
 }
 
@@ -132,7 +157,7 @@ fn compare_states(opened: &[Opened], findings: &mut Vec<String>) {
             let (first, state) = *states.entry(at).or_insert((store, hash));
             if state != hash {
                 findings.push(format!(
-                    "range {}: stores {first} and {store} have different rows after entry {applied}",
+                    "range-{}: store-{first} and store-{store} have different rows after entry {applied}",
                     replica.range
                 ));
             }
@@ -142,8 +167,9 @@ fn compare_states(opened: &[Opened], findings: &mut Vec<String>) {
 
 /// The latest log of those given has all that is committed. Its disk is opened once more, for the copies.
 fn take_root(opened: &mut [Opened], aids: &mut Aids, report: &mut Report) {
-    let latest = |one: &Opened| one.root.as_ref().map(|(term, last, _)| (*term, *last));
-    let Some(best) = opened.iter_mut().filter(|one| one.root.is_some()).max_by_key(|one| latest(one))
+    let latest = |one: &Opened| one.root.as_ref().map(|root| (root.rows.adds_up, root.last));
+    let Some(best) =
+        opened.iter_mut().filter(|one| one.root.is_some()).max_by_key(|one| latest(one))
     else {
         return;
     };
@@ -153,26 +179,15 @@ fn take_root(opened: &mut [Opened], aids: &mut Aids, report: &mut Report) {
             return report.failures.push(Failure::new(error.path(), error.to_string()));
         }
     };
-    let Some((_, _, range)) = best.root.take() else { return };
-    let mut metadata =
-        MetadataReport { store: best.report.store, applied: range.applied().0, ..Default::default() };
-    metadata.sessions = range.live_sessions().count() as u64;
-    let mut root = Root::new(disk, range);
-    match root.rows() {
-        Ok(rows) => {
-            let store = best.report.store;
-            let bad = rows.bad_named.iter().map(|row| format!("store {store}: {row}"));
-            report.findings.extend(bad);
-            if !rows.adds_up {
-                let text = "its rows do not add up to the hash that it has kept of them";
-                report.findings.push(format!("store {store}: {ROOT_RANGE}: {text}"));
-            }
-            metadata.rows = describe::rows(&rows);
-            aids.root = Some(root);
-        }
-        Err(error) => aids.root_failed = Some(error),
-    }
-    report.metadata = Some(metadata);
+    let Some(RootReplica { range, rows, .. }) = best.root.take() else { return };
+    report.metadata = Some(MetadataReport {
+        store: best.report.store,
+        applied: range.applied().0,
+        sessions: range.live_sessions().count() as u64,
+        rows: describe::rows(&rows),
+        ..MetadataReport::default()
+    });
+    aids.root = Some(Root::new(disk, range));
 }
 
 /// Each disk is read by a thread of its own.
@@ -250,7 +265,7 @@ fn read_to_end(
 fn audit(opened: &mut [Opened], tallies: &[Tally], aids: &mut Aids, report: &mut Report) {
     let failed = aids.root_failed.take();
     if let (Some(error), Some(metadata)) = (failed, &report.metadata) {
-        report.findings.push(format!("store {}: {error}", metadata.store));
+        report.findings.push(format!("store-{}: {error}", metadata.store));
     }
     let (Some(root), Some(metadata)) = (&mut aids.root, &mut report.metadata) else { return };
     let total = metadata.rows.objects + metadata.rows.parts;
@@ -275,7 +290,7 @@ fn audit(opened: &mut [Opened], tallies: &[Tally], aids: &mut Aids, report: &mut
                 })
                 .collect();
         }
-        Err(error) => report.findings.push(format!("store {}: {error}", metadata.store)),
+        Err(error) => report.findings.push(format!("store-{}: {error}", metadata.store)),
     }
     bar.finish_and_clear();
 }

@@ -139,9 +139,11 @@ impl Tally {
         }
         self.copies.total.chunks += 1;
         self.copies.total.bytes += bytes;
-        let misplaced = aids.root.as_ref().and_then(Root::map).is_some_and(|map| {
-            map.places(chunk).iter().all(|place| place.store != self.store)
-        });
+        let misplaced = aids
+            .root
+            .as_ref()
+            .and_then(Root::map)
+            .is_some_and(|map| map.places(chunk).iter().all(|place| place.store != self.store));
         if misplaced {
             self.copies.misplaced.chunks += 1;
             self.copies.misplaced.bytes += bytes;

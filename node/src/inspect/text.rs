@@ -93,11 +93,15 @@ fn store(out: &mut String, store: &StoreReport, report: &Report) -> std::fmt::Re
     for replica in &store.replicas {
         let applied = match (&replica.error, replica.applied) {
             (Some(error), _) => format!("NO STATE: {error}"),
-            (None, applied) => format!(
-                "applied {}, state {}",
-                applied.unwrap_or(0),
-                replica.state_hash.as_deref().unwrap_or("unknown")
-            ),
+            (None, applied) => {
+                let sum = match replica.rows_add_up {
+                    Some(true) => "which add up",
+                    Some(false) => "which do NOT add up",
+                    None => "which cannot be read",
+                };
+                let (applied, rows) = (applied.unwrap_or(0), replica.rows.unwrap_or(0));
+                format!("applied {applied}, {rows} rows, {sum}")
+            }
         };
         let suspect = if replica.suspect { ", DISTRUSTS its log" } else { "" };
         writeln!(
@@ -159,11 +163,10 @@ fn metadata(out: &mut String, metadata: &MetadataReport) -> std::fmt::Result {
         rows.garbage_blobs,
         bytes(rows.garbage_bytes)
     )?;
-    let sum = if rows.add_up { "which add up" } else { "which do NOT add up" };
-    writeln!(out, "  {} rows of {}, {sum}", rows.rows, bytes(rows.bytes))?;
+    writeln!(out, "  {} rows of {}", rows.rows, bytes(rows.bytes))?;
     writeln!(
         out,
-        "  audit: {} objects, {} chunks, {} copies good, {} bad",
+        "  held against their copies: {} objects and parts, {} chunks, {} copies good, {} bad",
         audit.objects,
         audit.chunks,
         audit.copies_good,

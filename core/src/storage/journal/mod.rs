@@ -34,11 +34,11 @@ mod tests;
 mod waypoints;
 mod writer;
 
+pub(crate) use frame::frame_claims;
 pub use frame::{
     EncodedFrame, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader, Identity, VERSION, encode,
     field as frame_field, filler, frame_len,
 };
-pub(crate) use frame::frame_claims;
 pub(crate) use locations::Span;
 pub use record::{Location, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, Record, field as record_field};
 pub use recovery::Damage;

@@ -93,7 +93,9 @@ impl Shelf {
         let (shortest, longest) = header_bytes_of(record.checksums.len());
         let mut fault = HeaderFault::Damaged;
         for length in (shortest..=longest).step_by(SECTOR_BYTES) {
-            let Some(at) = data_at.checked_sub(length).filter(|at| *at >= span.start) else { break };
+            let Some(at) = data_at.checked_sub(length).filter(|at| *at >= span.start) else {
+                break;
+            };
             let inside = usize::try_from(at - span.start).expect("within a header");
             let (segment, generation) = (span.segment, span.generation);
             let header = bytes.slice(inside..from);
@@ -133,7 +135,8 @@ impl Shelf {
         let data = bytes.slice(from..to);
         let mut present = data.chunks((record.block_size as usize).max(1));
         let fails = |(block, sum): (u32, &Checksum)| {
-            let sound = present.next().is_some_and(|it| Checksum::of_block(chunk, block, it) == *sum);
+            let sound =
+                present.next().is_some_and(|it| Checksum::of_block(chunk, block, it) == *sum);
             (!sound).then_some(block)
         };
         let blocks: Vec<u32> = (0..).zip(&record.checksums).filter_map(fails).collect();

@@ -56,6 +56,8 @@ pub(crate) struct RecordPage {
     pub(crate) records: Vec<(ChunkId, Result<ChunkRecord, DecodeError>)>,
     /// There are no more behind these.
     pub(crate) done: bool,
+    /// The row behind these is one that should stand before them: whoever wrote it, no store did.
+    pub(crate) disordered: bool,
 }
 
 impl Shelf {
@@ -142,6 +144,10 @@ impl Shelf {
         let mut page = RecordPage::default();
         while page.records.len() < max {
             let key = match cursor.seek(&next, u32::MAX) {
+                Ok(Step::Row(key)) if key < &next[..] => {
+                    page.disordered = true;
+                    break;
+                }
                 Ok(Step::Row(key)) => Bytes::copy_from_slice(key),
                 Ok(Step::End | Step::Spent(_)) => {
                     page.done = true;
