@@ -208,6 +208,8 @@ pub struct StoreTiming {
     pub session_timeout: Duration,
     /// Between two comparisons of inventories with the same store, if nothing happens.
     pub compare_every: Duration,
+    /// Within this time a store reads and verifies all its chunks, once.
+    pub scrub_every: Duration,
     /// Bytes of chunks that a store's repair takes per second, at most.
     pub repair_bytes_per_second: u64,
 }
@@ -221,6 +223,7 @@ impl StoreTiming {
         election_max: Duration::from_secs(3),
         session_timeout: Duration::from_secs(5),
         compare_every: Duration::from_secs(600),
+        scrub_every: Duration::from_secs(7 * 24 * 3600),
         repair_bytes_per_second: 256 << 20,
     };
 }

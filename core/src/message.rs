@@ -10,16 +10,24 @@ use crate::consensus;
 use crate::directory::Directory;
 use crate::hash::{Checksum, StateHash, ValueHash};
 use crate::ids::{
-    CallId, ChunkId, ClusterId, DiskBirth, Endpoint, GatewayId, Incarnation, LogIndex, MapEpoch,
-    RangeEpoch, RangeId, SessionId, StoreId, Term,
+    BlobId, BlobSequence, CallId, ChunkId, ClusterId, DiskBirth, Endpoint, GatewayId, Incarnation,
+    LogIndex, MapEpoch, RangeEpoch, RangeId, SessionId, StoreId, Term,
 };
-use crate::object::Target;
+use crate::object::{OwnedBlob, Target};
 use crate::range::command::{Command, Outcome, Read, ReadReply};
 use crate::storage::Durable;
 use crate::time::{Duration, Instant, WallTime};
 
 /// Chunk ids in one [`InventoryAnswer`]; what lies behind them is asked for next.
 pub const INVENTORY_IDS_MAX: usize = 512;
+/// Blobs in one [`BlobAsk`] or [`BlobsLeft`].
+pub const BLOBS_ASKED_MAX: usize = 64;
+/// Blobs in one [`BlobFree`].
+pub const BLOBS_FREED_MAX: usize = 256;
+/// Blobs that one [`SessionReport`] may name as being read; reads of more count by their age.
+pub const READING_MAX: usize = 4096;
+/// Blobs that one [`SessionReport`] may name as being written.
+pub const WRITING_MAX: usize = 65_536;
 /// Sources that a [`ChunkRepair`] may name.
 pub const REPAIR_SOURCES_MAX: usize = 16;
 
@@ -83,6 +91,16 @@ pub enum Message {
     InventoryAsk(InventoryAsk),
     /// The same, or else which.
     InventoryAnswer(InventoryAnswer),
+    /// Are these blobs referenced? A store asks the range that owns them; its leader answers.
+    BlobAsk(BlobAsk),
+    /// What the range says of them.
+    BlobAnswer(BlobAnswer),
+    /// Free these blobs: the leader of the range that owned them says so.
+    BlobFree(BlobFree),
+    /// What of them is freed.
+    BlobFreed(BlobFreed),
+    /// A gateway has given up writing these blobs.
+    BlobsLeft(Vec<OwnedBlob>),
     /// A store asks another for a sign of life.
     Ping(Pulse),
     /// Here it is.
@@ -186,8 +204,38 @@ pub enum Ask {
     Command(Box<Command>),
     /// Read, no older than the moment at which the call arrives at the leader.
     Read(Read),
-    /// The session lives. To the root range.
-    Beat,
+    /// The session lives, and what it has under way. To the root range.
+    Beat(Box<SessionReport>),
+}
+
+/// What a gateway tells of its session with each beat, so that what nobody needs can be freed. Each
+/// statement stays true for ever: a report that comes late is out of date, never wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionReport {
+    /// Reads without an answer, and those to come, are answered from the state of this entry or a later
+    /// one.
+    pub reads_from: LogIndex,
+    /// Blobs that reads still use which have their answer, ascending.
+    pub reading: Vec<BlobId>,
+    /// The session's next blob.
+    pub next: BlobSequence,
+    /// Blobs before that of which a chunk, a copy or a command is under way, ascending. All others are
+    /// *closed*: nothing more is written of them, and no command will come that names them.
+    pub writing: Vec<BlobSequence>,
+    /// The cluster map that the gateway goes by.
+    pub map: MapEpoch,
+}
+
+impl SessionReport {
+    /// Whether nothing more comes of one of the session's blobs.
+    pub fn is_closed(&self, sequence: BlobSequence) -> bool {
+        sequence < self.next && self.writing.binary_search(&sequence).is_err()
+    }
+
+    /// Whether no read of the session uses a blob, or will, that died at `died`.
+    pub fn has_done_with(&self, blob: BlobId, died: LogIndex) -> bool {
+        died <= self.reads_from && self.reading.binary_search(&blob).is_err()
+    }
 }
 
 /// The range answers, by way of the replica that passed the call on.
@@ -218,6 +266,8 @@ pub enum Answer {
         live: bool,
         /// Of the cluster map: a gateway that knows an older one reads the directory.
         map: MapEpoch,
+        /// Applied by the leader: whatever is read from now on is at least as new.
+        applied: LogIndex,
     },
 }
 
@@ -499,6 +549,70 @@ pub enum ChunkError {
     Invalid,
     /// The session is over: nothing is kept for it, and nothing given to it.
     Fenced,
+    /// It had it, and has freed it, because its blob is dead.
+    Freed,
+}
+
+/// Whether blobs are referenced. Answered by the leader of the range that owns them, after a
+/// read-index round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobAsk {
+    /// Names the question at its sender.
+    pub call: CallId,
+    /// Which.
+    pub blobs: Vec<OwnedBlob>,
+}
+
+/// The answer to a [`BlobAsk`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobAnswer {
+    /// The question.
+    pub call: CallId,
+    /// What is said of the blobs; if nothing is, who leads the range, as far as is known.
+    pub result: Result<BlobVerdicts, Option<StoreId>>,
+}
+
+/// What a range says of blobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobVerdicts {
+    /// Of the directory: whoever goes by these verdicts must know of at least that one, so that it refuses
+    /// the sessions that they take for fenced.
+    pub directory: LogIndex,
+    /// In the order of the question.
+    pub verdicts: Vec<BlobVerdict>,
+}
+
+/// What a range says of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobVerdict {
+    /// It is referenced.
+    Live,
+    /// It is not referenced, and may become so: its put is under way, as far as is known.
+    Open,
+    /// It is dead, and may be needed by a read yet. The range will have it freed.
+    Dead,
+    /// It is not referenced, never will be, and nobody reads it: it is to be freed.
+    Gone,
+}
+
+/// Free all chunks of these blobs: none is referenced, none will be, and nobody reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobFree {
+    /// Names the request at its sender.
+    pub call: CallId,
+    /// Of the directory: as in [`BlobVerdicts`].
+    pub directory: LogIndex,
+    /// Which.
+    pub blobs: Vec<BlobId>,
+}
+
+/// The answer to a [`BlobFree`], when it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobFreed {
+    /// The request.
+    pub call: CallId,
+    /// Those of which nothing is left; the others are in use, and to be freed later.
+    pub blobs: Vec<BlobId>,
 }
 
 /// A store is asked about a chunk of its own.

@@ -121,6 +121,15 @@ pub struct Target {
     pub key: ObjectKey,
 }
 
+/// A blob, and the object key to whose range it belongs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnedBlob {
+    /// Which.
+    pub blob: BlobId,
+    /// Where it is, was or would be referenced.
+    pub owner: Target,
+}
+
 /// An entity tag: MD5 of the bytes, or of the parts' MD5s with the number of parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ETag {

@@ -68,6 +68,9 @@ fn superblock_table_says_what_the_code_does() {
         ("tail_previous", field::TAIL_PREVIOUS),
         ("tail_recovery", field::TAIL_RECOVERY),
         ("tail_recovery_start", field::TAIL_RECOVERY_START),
+        ("scrub_began", field::SCRUB_BEGAN),
+        ("scrubbing", field::SCRUBBING),
+        ("scrub_at", field::SCRUB_AT),
     ];
     check("superblock", &fields, field::END);
 }

@@ -28,6 +28,7 @@ pub(crate) struct Table {
     journal_rounds: u64,
     gaps: Vec<Nanos>,
     redundant_after: Vec<Nanos>,
+    clean_after: Vec<Nanos>,
     merges: [u64; 3],
     hits: Hits,
     enabled: Vec<u64>,
@@ -58,6 +59,7 @@ impl Table {
             *sum += count;
         }
         self.redundant_after.extend(report.counts.redundant_after);
+        self.clean_after.extend(report.counts.clean_after);
         self.enabled.resize(FaultKind::ALL.len(), 0);
         for (count, kind) in self.enabled.iter_mut().zip(FaultKind::ALL) {
             *count += u64::from(report.swarm.knob(*kind) != Frequency::Off);
@@ -116,16 +118,20 @@ impl Table {
         line("one zone failing: runs", gaps.len().to_string());
         line("  longest wait, median", gap(gaps.len() / 2));
         line("  longest wait, worst", gap(gaps.len().saturating_sub(1)));
-        let mut after = self.redundant_after.clone();
-        after.sort_unstable();
-        let after_ms = |percent: usize| {
-            let at = after.len().saturating_sub(1) * percent / 100;
-            format!("{} ms", after.get(at).unwrap_or(&0) / MILLISECOND)
-        };
-        line("all copies seen: runs", after.len().to_string());
-        line("  after faults, median", after_ms(50));
-        line("  after faults, p99", after_ms(99));
-        line("  after faults, worst", after_ms(100));
+        for (name, after) in
+            [("all copies seen", &self.redundant_after), ("nothing dead left", &self.clean_after)]
+        {
+            let mut after = after.clone();
+            after.sort_unstable();
+            let after_ms = |percent: usize| {
+                let at = after.len().saturating_sub(1) * percent / 100;
+                format!("{} ms", after.get(at).unwrap_or(&0) / MILLISECOND)
+            };
+            line(&format!("{name}: runs"), after.len().to_string());
+            line("  after faults, median", after_ms(50));
+            line("  after faults, p99", after_ms(99));
+            line("  after faults, worst", after_ms(100));
+        }
         for (name, count) in
             ["merges of runs", "  values moved", "  segments freed"].into_iter().zip(self.merges)
         {

@@ -20,9 +20,12 @@ use super::leader::Leader;
 use crate::cluster::{GatewayConfig, ROOT_RANGE};
 use crate::effects::Effects;
 use crate::ids::{
-    CallId, CommitSequence, Endpoint, Incarnation, RangeEpoch, RequestId, SessionId, StoreId,
+    BlobId, CallId, CommitSequence, Endpoint, Incarnation, RangeEpoch, RequestId, SessionId,
+    StoreId,
 };
-use crate::message::{Answer, Ask, Envelope, Message, RangeAnswer, RangeCall, Refusal};
+use crate::message::{
+    Answer, Ask, Envelope, Message, RangeAnswer, RangeCall, Refusal, SessionReport,
+};
 use crate::range::OUTCOMES_PER_SESSION_MAX;
 use crate::range::command::{Command, CommandBody, Origin, Read};
 use crate::rng::Rng;
@@ -76,7 +79,7 @@ pub(super) struct Finished {
 #[derive(Debug)]
 enum What {
     Open(Command),
-    Beat,
+    Beat(Box<SessionReport>),
     Read(Read),
     Command(CommitSequence, CommandBody),
 }
@@ -212,9 +215,17 @@ impl Calls {
         }
     }
 
-    /// Tell the root range that the session lives.
-    pub(super) fn beat(&mut self, wires: &mut Wires<'_>) {
-        self.start(wires, Owner::Session, What::Beat);
+    /// Tell the root range that the session lives, and what it has under way.
+    pub(super) fn beat(&mut self, wires: &mut Wires<'_>, report: SessionReport) {
+        self.start(wires, Owner::Session, What::Beat(Box::new(report)));
+    }
+
+    /// Blobs that commands without an answer name.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = BlobId> {
+        self.open.values().filter_map(|call| match &call.what {
+            What::Command(_, body) => body.new_blob(),
+            What::Open(_) | What::Beat(_) | What::Read(_) => None,
+        })
     }
 
     /// Ask for a read.
@@ -402,7 +413,7 @@ impl Calls {
     fn start(&mut self, wires: &mut Wires<'_>, owner: Owner, what: What) {
         let sequence = match what {
             What::Command(sequence, _) => Some(sequence),
-            What::Open(_) | What::Beat | What::Read(_) => None,
+            What::Open(_) | What::Beat(_) | What::Read(_) => None,
         };
         let ticket = self.add(wires.now, owner, what);
         match sequence.filter(|sequence| self.is_far_ahead(*sequence)) {
@@ -661,7 +672,7 @@ impl What {
     fn ask(&self, session: SessionId, watermark: Option<CommitSequence>) -> Ask {
         match self {
             Self::Open(command) => Ask::Command(Box::new(command.clone())),
-            Self::Beat => Ask::Beat,
+            Self::Beat(report) => Ask::Beat(report.clone()),
             Self::Read(read) => Ask::Read(read.clone()),
             Self::Command(sequence, body) => {
                 let watermark = watermark.unwrap_or(*sequence);
@@ -677,7 +688,7 @@ impl What {
         matches!(
             (self, answer),
             (Self::Open(_) | Self::Command(..), Answer::Applied(_))
-                | (Self::Beat, Answer::Beat { .. })
+                | (Self::Beat(_), Answer::Beat { .. })
                 | (Self::Read(_), Answer::Read(_))
         )
     }

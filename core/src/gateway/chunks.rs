@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::calls::Wires;
 use super::context::Timer;
-use crate::ids::{CallId, ChunkId, Endpoint, RequestId, StoreId};
+use crate::ids::{BlobId, CallId, ChunkId, Endpoint, RequestId, StoreId};
 use crate::message::{ChunkAsk, ChunkRead, ChunkRepair, ChunkWrite, Envelope, Message};
 use crate::time::{Duration, Instant};
 
@@ -38,8 +38,10 @@ pub(super) enum Kind {
     Write {
         /// Bytes of the chunk.
         bytes: u64,
-        /// Two zones have the chunk without this one.
+        /// No request waits for it: two zones have the chunk without this one, or nobody wants it.
         late: bool,
+        /// The chunk is wanted: if this copy is not made, it is missing.
+        wanted: bool,
     },
     /// Give blocks.
     Read,
@@ -84,7 +86,7 @@ impl Chunks {
     ) -> CallId {
         write.call = wires.ids.next();
         let bytes = write.data.len() as u64;
-        let kind = Kind::Write { bytes, late: false };
+        let kind = Kind::Write { bytes, late: false, wanted: true };
         self.start(wires, write.call, request, store, write.chunk, kind);
         send(wires, store, write.call, Message::ChunkWrite(write))
     }
@@ -170,18 +172,19 @@ impl Chunks {
         self.take(wires, call);
     }
 
-    /// The request is over. What it still has in flight is forgotten, but for late copies.
+    /// The request is over. What it still has in flight is forgotten, but for writes: their blob is not
+    /// closed before each has ended.
     pub(super) fn release(&mut self, wires: &mut Wires<'_>, request: RequestId) {
-        let over: Vec<CallId> = self
-            .open
-            .iter()
-            .filter(|(_, call)| {
-                call.request == request && !matches!(call.kind, Kind::Write { late: true, .. })
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in over {
+        let open = self.open.iter().filter(|(_, call)| call.request == request);
+        let (writes, others): (Vec<CallId>, Vec<CallId>) =
+            open.map(|(id, _)| *id).partition(|id| {
+                matches!(self.open.get(id).map(|call| call.kind), Some(Kind::Write { .. }))
+            });
+        for id in others {
             self.take(wires, id);
+        }
+        for id in writes {
+            self.make_late(id, false);
         }
     }
 
@@ -192,19 +195,21 @@ impl Chunks {
         while let Some((id, _)) = self.open.first_key_value() {
             let id = *id;
             let call = self.take(wires, id);
-            let call = call.filter(|call| matches!(call.kind, Kind::Write { late: true, .. }));
+            let wanted = |kind| matches!(kind, Kind::Write { late: true, wanted: true, .. });
+            let call = call.filter(|call| wanted(call.kind));
             late.extend(call.map(|call| (call.store, call.chunk)));
         }
         late
     }
 
-    /// Two zones have this write's chunk without it.
-    pub(super) fn make_late(&mut self, call: CallId) {
+    /// No request waits for this write any more: two zones have its chunk without it, or the chunk is not
+    /// `wanted`.
+    pub(super) fn make_late(&mut self, call: CallId, is_wanted: bool) {
         if let Some(open) = self.open.get_mut(&call)
-            && let Kind::Write { bytes, late } = &mut open.kind
+            && let Kind::Write { bytes, late, wanted } = &mut open.kind
             && !*late
         {
-            *late = true;
+            (*late, *wanted) = (true, is_wanted);
             *self.late_bytes.entry(open.store).or_default() += *bytes;
         }
     }
@@ -249,6 +254,12 @@ impl Chunks {
         writes.map(|call| (call.chunk, call.store)).collect()
     }
 
+    /// Blobs of which copies are on their way, or being fetched by stores.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = BlobId> {
+        let makes_copies = |kind| matches!(kind, Kind::Write { .. } | Kind::Repair);
+        self.open.values().filter(move |call| makes_copies(call.kind)).map(|call| call.chunk.blob)
+    }
+
     pub(super) fn is_healthy(&self, store: StoreId, now: Instant) -> bool {
         self.failed_at.get(&store).is_none_or(|at| now.since(*at) >= UNHEALTHY_FOR)
     }
@@ -260,7 +271,7 @@ impl Chunks {
     pub(super) fn check(&self, is_open: impl Fn(RequestId) -> bool) {
         let mut late_bytes = BTreeMap::new();
         for call in self.open.values() {
-            if let Kind::Write { bytes, late: true } = call.kind {
+            if let Kind::Write { bytes, late: true, .. } = call.kind {
                 *late_bytes.entry(call.store).or_default() += bytes;
             } else {
                 assert!(is_open(call.request), "{} is over, its chunk call is not", call.request);
@@ -286,7 +297,7 @@ impl Chunks {
     fn take(&mut self, wires: &mut Wires<'_>, id: CallId) -> Option<ChunkCall> {
         let call = self.open.remove(&id)?;
         wires.timers.disarm(call.timeout_at, Timer::Chunk(id));
-        if let Kind::Write { bytes, late: true } = call.kind {
+        if let Kind::Write { bytes, late: true, .. } = call.kind {
             let late = self.late_bytes.entry(call.store).or_default();
             *late -= bytes;
             if *late == 0 {

@@ -8,6 +8,7 @@ use super::buckets::BucketCache;
 use super::calls::{Calls, Failure, Ticket, Wires};
 use super::chunks::Chunks;
 use super::hints::{self, Hints};
+use super::under_way::UnderWay;
 use crate::cluster::{ClusterMap, GatewayConfig};
 use crate::effects::{Effect, Effects};
 use crate::fair::{Admission, Fair};
@@ -18,6 +19,7 @@ use crate::ids::{
 use crate::message::{
     Answer, ChunkAsk, ChunkError, ChunkRead, ChunkRepair, ChunkSummary, ChunkWrite,
 };
+use crate::object::Target;
 use crate::range::command::{CommandBody, Read};
 use crate::request::{ApiError, BodyDigest, Reply};
 use crate::rng::Rng;
@@ -118,6 +120,7 @@ pub(super) struct Shared {
     pub(super) calls: Calls,
     pub(super) chunks: Chunks,
     pub(super) hints: Hints,
+    pub(super) under_way: UnderWay,
     pub(super) buckets: BucketCache,
     /// Body bytes in hand, by request.
     pub(super) budget: Fair<Option<TenantId>, RequestId>,
@@ -224,6 +227,7 @@ impl Context<'_> {
     }
 
     pub(super) fn write_chunk(&mut self, store: StoreId, write: ChunkWrite) -> CallId {
+        self.shared.under_way.sent(write.chunk.blob, store);
         let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
         chunks.write(&mut wires, self.id, store, write)
     }
@@ -234,6 +238,7 @@ impl Context<'_> {
     }
 
     pub(super) fn repair_chunk(&mut self, store: StoreId, repair: ChunkRepair) -> CallId {
+        self.shared.under_way.sent(repair.chunk.blob, store);
         let (_, chunks, mut wires) = self.shared.wired(self.now, self.fx);
         chunks.repair(&mut wires, self.id, store, repair)
     }
@@ -266,10 +271,11 @@ impl Context<'_> {
         self.shared.budget.shrink(self.id, bytes);
     }
 
-    /// A new blob of the session.
-    pub(super) fn new_blob(&mut self) -> BlobId {
+    /// A new blob of the session, of the object under this key.
+    pub(super) fn new_blob(&mut self, owner: Target) -> BlobId {
         let sequence = BlobSequence(self.shared.next_blob);
         self.shared.next_blob += 1;
+        self.shared.under_way.begin(sequence, self.id, owner);
         BlobId { session: self.shared.session, sequence }
     }
 

@@ -43,6 +43,7 @@ use super::fetch::Fetches;
 use super::pieces::Pieces;
 use super::put::{self, Purpose, Put};
 use super::ranges::Span;
+use super::work::Reading;
 use crate::effects::Effect;
 use crate::fair::Admission;
 use crate::ids::BucketId;
@@ -186,6 +187,17 @@ impl Copy {
             alive_at = Some(cx.now + ALIVE_EVERY);
         }
         Some(Self { state, alive_at })
+    }
+
+    /// What it reads.
+    pub(super) fn reading(&self) -> Reading<'_> {
+        match &self.state {
+            State::Moving(moving) => {
+                let fetches = moving.stream.fetches.as_ref();
+                fetches.map_or(Reading::Nothing, Fetches::reading)
+            }
+            _ => Reading::Anything,
+        }
     }
 
     /// When there is something to do even if nothing happens.

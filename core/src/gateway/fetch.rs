@@ -10,11 +10,15 @@ use bytes::Bytes;
 use super::calls::backoff;
 use super::context::{ChunkFailure, Context};
 use super::pieces::{Piece, Pieces};
+use super::work::Reading;
 use crate::hash::Checksum;
 use crate::ids::{CallId, StoreId};
 use crate::message::{ChunkError, ChunkRead};
 use crate::placement::Place;
 use crate::time::Instant;
+
+/// A read of more blobs than this is not told blob by blob.
+const NAMED_MAX: usize = 64;
 
 /// Pieces on their way.
 #[derive(Debug)]
@@ -72,6 +76,16 @@ impl Fetches {
     /// Whether all bytes were given out, and all that there were have been asked for.
     pub(super) fn is_done(&self) -> bool {
         self.fetches.is_empty() && self.held_back.is_none() && self.pieces.is_empty()
+    }
+
+    /// What is still read.
+    pub(super) fn reading(&self) -> Reading<'_> {
+        let behind = self.pieces.blobs();
+        if behind.len() > NAMED_MAX {
+            return Reading::Anything;
+        }
+        let pieces = self.fetches.iter().map(|fetch| &fetch.piece).chain(&self.held_back);
+        Reading::Blobs(behind.chain(pieces.map(|piece| &piece.chunk.blob)).collect())
     }
 
     /// When a store is to be asked next, if nothing comes before.

@@ -16,6 +16,7 @@ use super::context::{Context, Input};
 use super::fetch::Fetches;
 use super::pieces::Pieces;
 use super::simple::object_reply;
+use super::work::Reading;
 use crate::effects::Effect;
 use crate::fair::Admission;
 use crate::ids::BucketId;
@@ -114,6 +115,14 @@ impl Get {
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let Self::Sending(sending) = self else { return None };
         sending.fetches.wake_at()
+    }
+
+    /// What it reads.
+    pub(super) fn reading(&self) -> Reading<'_> {
+        match self {
+            Self::Sending(sending) => sending.fetches.reading(),
+            _ => Reading::Anything,
+        }
     }
 
     /// Whether the client's taking is what is missing.

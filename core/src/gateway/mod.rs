@@ -30,6 +30,7 @@ mod ranges;
 mod report;
 mod session;
 mod simple;
+mod under_way;
 mod verify;
 mod work;
 
@@ -38,6 +39,8 @@ pub use report::GatewayReport;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "invariants")]
+use std::collections::BTreeSet;
 use std::collections::{BTreeMap, VecDeque};
 
 use self::buckets::BucketCache;
@@ -46,13 +49,20 @@ use self::chunks::{ChunkCall, Chunks, Kind};
 use self::context::{CallIds, ChunkFailure, Context, Counts, Input, Shared, Timer, Timers};
 use self::hints::Hints;
 use self::session::{Session, Verdict};
+use self::under_way::UnderWay;
+#[cfg(feature = "invariants")]
+use self::work::Reading;
 use self::work::{WaitsFor, Work};
 use crate::cluster::GatewayConfig;
 use crate::directory::Directory;
 use crate::effects::{Effect, Effects, GatewayEvent, Now};
 use crate::fair::{Admission, Fair, News};
-use crate::ids::{CallId, Endpoint, MapEpoch, RequestId, SessionId, StoreId};
-use crate::message::{Answer, ChunkError, Envelope, Message};
+#[cfg(feature = "invariants")]
+use crate::ids::BlobId;
+use crate::ids::{
+    BlobSequence, CallId, Endpoint, LogIndex, MapEpoch, RequestId, SessionId, StoreId,
+};
+use crate::message::{Answer, ChunkError, Envelope, Message, SessionReport};
 use crate::range::command::{Outcome, ReadReply, Rejection};
 use crate::request::{ApiError, Request};
 use crate::rng::Rng;
@@ -80,6 +90,8 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Open {
     work: Work,
+    /// The newest state of the range that was known of when it began: it reads that or a later one.
+    heard: LogIndex,
     /// When it last got on.
     since: Instant,
     /// When its timer rings.
@@ -104,6 +116,7 @@ impl Gateway {
             calls: Calls::new(),
             chunks: Chunks::new(cut.chunk),
             hints: Hints::default(),
+            under_way: UnderWay::default(),
             buckets: BucketCache::default(),
             budget: Fair::new(config.body_budget_bytes, BODIES_WAITING_MAX),
             places: Fair::new(config.requests_max as u64, 0),
@@ -162,6 +175,7 @@ impl Gateway {
         self.shared.calls.check(is_open);
         self.shared.chunks.check(is_open);
         self.shared.buckets.check();
+        self.shared.under_way.check();
         assert!(self.open.len() <= self.shared.config.requests_max, "requests are bounded");
         for (id, open) in &self.open {
             let (in_hand, held) = (open.work.bytes_in_hand(), self.shared.budget.held_by(*id));
@@ -171,6 +185,17 @@ impl Gateway {
         assert_eq!(self.waiting.len(), self.open.values().filter(waits).count());
         let is_live = matches!(self.session, Session::Live { .. });
         assert!(!is_live || self.waiting.is_empty(), "with a session nobody waits for one");
+    }
+
+    /// The session, and the blobs whose chunks open requests are reading or about to, for an onlooker that
+    /// judges whether one is freed too soon. Reads of very many blobs are left out.
+    #[cfg(feature = "invariants")]
+    pub fn reads(&self) -> (SessionId, BTreeSet<BlobId>) {
+        let named = |open: &Open| match open.work.reading() {
+            Reading::Blobs(blobs) => blobs.into_iter().copied().collect(),
+            Reading::Nothing | Reading::Anything => Vec::new(),
+        };
+        (self.shared.session, self.open.values().flat_map(named).collect())
     }
 
     /// One line for operators and traces.
@@ -217,7 +242,9 @@ impl Gateway {
             self.shared.counts.slowed_down += 1;
             return fx.reply(id, Err(ApiError::SlowDown(reason)));
         }
-        let open = Open { work: Work::Waiting(Box::new(request), None), since: now, timer_at: now };
+        let heard = self.shared.under_way.heard();
+        let work = Work::Waiting(Box::new(request), None);
+        let open = Open { work, heard, since: now, timer_at: now };
         self.shared.timers.arm(now, Timer::Request(id));
         self.open.insert(id, open);
         self.waiting.push_back(id);
@@ -232,13 +259,13 @@ impl Gateway {
     fn begin_waiting(&mut self, now: Instant, fx: &mut Effects) {
         while let Some(id) = self.waiting.pop_front() {
             let Some(open) = self.open.remove(&id) else { continue };
-            let Open { work: Work::Waiting(request, ended), timer_at, .. } = open else {
+            let Open { work: Work::Waiting(request, ended), heard, timer_at, .. } = open else {
                 self.open.insert(id, open);
                 continue;
             };
             let mut cx = Context { id, now, shared: &mut self.shared, fx };
             let work = Work::begin(&mut cx, *request);
-            self.put_back(now, id, timer_at, work, fx);
+            self.put_back(now, id, (heard, timer_at), work, fx);
             if let Some(digest) = ended {
                 self.input(now, id, Input::BodyEnd(digest), fx);
             }
@@ -247,26 +274,26 @@ impl Gateway {
 
     /// Tell a request what happened. Requests that are over are not told.
     fn input(&mut self, now: Instant, id: RequestId, input: Input, fx: &mut Effects) {
-        let Some(Open { work, since, timer_at }) = self.open.remove(&id) else { return };
+        let Some(Open { work, heard, since, timer_at }) = self.open.remove(&id) else { return };
         let is_progress = !matches!(input, Input::Wake)
             && !matches!(input, Input::Written { result: Err(_), .. })
             && !matches!(input, Input::Data { result: Err(_), .. })
             && !matches!(input, Input::Checked { result: Err(ChunkFailure::Silent), .. });
         let mut cx = Context { id, now, shared: &mut self.shared, fx };
         let work = work.on(&mut cx, input);
-        self.put_back(if is_progress { now } else { since }, id, timer_at, work, fx);
+        self.put_back(if is_progress { now } else { since }, id, (heard, timer_at), work, fx);
     }
 
     fn put_back(
         &mut self,
         since: Instant,
         id: RequestId,
-        timer_at: Instant,
+        (heard, timer_at): (LogIndex, Instant),
         work: Option<Work>,
         fx: &mut Effects,
     ) {
         if let Some(work) = work {
-            self.open.insert(id, Open { work, since, timer_at });
+            self.open.insert(id, Open { work, heard, since, timer_at });
             self.rearm(id);
         } else {
             self.shared.timers.disarm(timer_at, Timer::Request(id));
@@ -444,6 +471,11 @@ impl Gateway {
             | Message::ChunkCheck(_)
             | Message::InventoryAsk(_)
             | Message::InventoryAnswer(_)
+            | Message::BlobAsk(_)
+            | Message::BlobAnswer(_)
+            | Message::BlobFree(_)
+            | Message::BlobFreed(_)
+            | Message::BlobsLeft(_)
             | Message::Ping(_)
             | Message::Pong(_) => {}
         }
@@ -489,7 +521,7 @@ impl Gateway {
             let (number, store) = (open.chunk.number, open.store);
             let input = Input::Written { number, store, call, result };
             self.input(now, open.request, input, fx);
-        } else if result.is_err() {
+        } else if result.is_err() && !matches!(open.kind, Kind::Write { wanted: false, .. }) {
             // The third copy of a put that is over.
             self.shared.counts.copies_missing += 1;
             self.shared.hints.missed(open.store, open.chunk);
@@ -536,8 +568,13 @@ impl Gateway {
                 self.read_directory(now, false, fx);
                 self.begin_waiting(now, fx);
             }
-            (Verdict::Live { map }, Session::Live { attempt, id, beat_at, .. }) => {
+            (Verdict::Live { map, applied }, Session::Live { attempt, id, beat_at, .. }) => {
                 self.session = Session::Live { attempt, id, beat_at, beating: false };
+                let Shared { config, map: known, under_way, timers, ids, rng, .. } =
+                    &mut self.shared;
+                let voters = &known.voters;
+                let mut wires = Wires { now, config, voters, ids, timers, rng, fx };
+                under_way.reported(&mut wires, applied);
                 if map > self.shared.map.epoch {
                     self.read_directory(now, false, fx);
                 }
@@ -590,9 +627,21 @@ impl Gateway {
         hints.send(&mut wires, map, |store| chunks.is_healthy(store, now));
         // A beat without an answer is repeated by the calls themselves.
         if !beating {
+            let report = self.session_report();
             let (calls, _, mut wires) = self.shared.wired(now, fx);
-            calls.beat(&mut wires);
+            calls.beat(&mut wires, report);
         }
+    }
+
+    /// What the session has under way.
+    fn session_report(&mut self) -> SessionReport {
+        let Self { open, shared, .. } = self;
+        let Shared { session, next_blob, map, calls, chunks, under_way, .. } = shared;
+        let in_use = calls.blobs().chain(chunks.blobs()).collect();
+        let reads = open.values().map(|open| (open.heard, open.work.reading()));
+        let is_open = |id| open.contains_key(&id);
+        let next = BlobSequence(*next_blob);
+        under_way.report(*session, next, map.epoch, is_open, &in_use, reads)
     }
 
     /// The session is over: nothing of it takes effect any more, but what was in flight may have.
@@ -625,6 +674,7 @@ impl Gateway {
         for (store, chunk) in chunks.clear(&mut wires) {
             self.shared.hints.missed(store, chunk);
         }
+        self.shared.under_way.end_session();
         self.shared.session = SessionId(0);
         self.open_session(now, attempt + 1, false, fx);
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::ranges::Span;
 use crate::hash::Checksum;
-use crate::ids::ChunkId;
+use crate::ids::{BlobId, ChunkId};
 use crate::object::{ObjectRecord, PartRef};
 
 /// Blocks of one chunk, and which of their bytes are wanted.
@@ -78,6 +78,15 @@ impl Pieces {
 }
 
 impl Pieces {
+    /// The blobs that pieces are still to come of.
+    pub(super) fn blobs(&self) -> impl ExactSizeIterator<Item = &BlobId> {
+        let parts: Vec<&BlobId> = match self.is_empty() {
+            true => Vec::new(),
+            false => self.parts.iter().filter_map(|part| Some(&part.blob.as_ref()?.blob)).collect(),
+        };
+        parts.into_iter()
+    }
+
     /// Whether none is to come.
     pub(super) fn is_empty(&self) -> bool {
         self.left == 0 || self.parts.is_empty()

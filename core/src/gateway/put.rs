@@ -350,6 +350,7 @@ impl Put {
             Err(None) => Err(ApiError::NoSuchBucket),
         };
         if let (Ok(_), Stuff::Chunks(stored)) = (&result, &commit.body) {
+            cx.shared.under_way.committed(stored.blob);
             // What is still on its way may fail later, and is hinted then.
             let on_their_way = cx.shared.chunks.writes();
             for (chunk, store) in stored.missing(cx.map()) {
@@ -569,7 +570,8 @@ impl Upload {
 
     /// Send these bytes as a chunk to each zone.
     fn flush(&mut self, cx: &mut Context<'_>, data: Bytes) {
-        let blob = *self.blob.get_or_insert_with(|| cx.new_blob());
+        let owner = || self.head.target(self.bucket);
+        let blob = *self.blob.get_or_insert_with(|| cx.new_blob(owner()));
         let id = ChunkId { blob, number: self.next_chunk };
         self.next_chunk += 1;
         let block = usize::try_from(cx.config().cut.block).expect("a block fits in memory");
@@ -651,6 +653,7 @@ impl Upload {
                 | ChunkError::Io
                 | ChunkError::Damaged
                 | ChunkError::Fenced
+                | ChunkError::Freed
                 | ChunkError::Missing),
             )) => CopyState::Failed(error),
             Err(ChunkFailure::Refused(ChunkError::Overloaded) | ChunkFailure::Silent) => {
@@ -675,7 +678,7 @@ impl Upload {
             for copy in &chunk.copies {
                 match copy.state {
                     CopyState::Stored => {}
-                    CopyState::Sent(call) => cx.shared.chunks.make_late(call),
+                    CopyState::Sent(call) => cx.shared.chunks.make_late(call, true),
                     CopyState::RetryAt(_) | CopyState::LeftOut | CopyState::Failed(_) => {
                         cx.shared.counts.copies_missing += 1;
                     }

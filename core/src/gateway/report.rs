@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::chunks::Chunks;
+use super::under_way::UnderWay;
 use crate::memory::MemoryAccount;
 use crate::object::PARTS_MAX;
 
@@ -10,6 +11,8 @@ const COMMAND_BYTES_MAX: u64 = 24 * PARTS_MAX as u64 + (64 << 10);
 /// A waiting hint, and a bucket in the cache, roughly.
 const HINT_BYTES: u64 = 32;
 const BUCKET_BYTES: u64 = 256;
+/// A blob that is being written, or was left, with its object's key.
+const BLOB_BYTES: u64 = 1280;
 
 /// A gateway at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ impl Gateway {
         account.add("commands", shared.calls.command_bytes(), requests_max * 8 * command_max);
         let hints = shared.hints.waiting() as u64 * HINT_BYTES;
         account.add("hints", hints, shared.hints.waiting_max(stores) as u64 * HINT_BYTES);
+        let blobs = shared.under_way.blobs() as u64 * BLOB_BYTES;
+        account.add("blobs under way", blobs, UnderWay::blobs_max(requests_max) * BLOB_BYTES);
         let (buckets, buckets_max) = shared.buckets.names();
         account.add("buckets", buckets as u64 * BUCKET_BYTES, buckets_max as u64 * BUCKET_BYTES);
         account

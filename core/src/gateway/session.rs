@@ -4,7 +4,7 @@
 //! Idle ──start──▶ Opening ──opened──▶ Live ──fenced──▶ Opening (next nonce)
 //! ```
 
-use crate::ids::{MapEpoch, SessionId};
+use crate::ids::{LogIndex, MapEpoch, SessionId};
 use crate::message::Answer;
 use crate::range::command::Outcome;
 use crate::time::Instant;
@@ -43,6 +43,8 @@ pub(super) enum Verdict {
     Live {
         /// The cluster map's present epoch.
         map: MapEpoch,
+        /// What the leader has applied.
+        applied: LogIndex,
     },
     /// The session is over, or could not be opened under this nonce.
     Over,
@@ -57,7 +59,9 @@ pub(super) fn nonce(first: u128, attempt: u64) -> u128 {
 pub(super) fn judge(result: &Result<Answer, Failure>) -> Verdict {
     match result {
         Ok(Answer::Applied(Outcome::SessionOpened(id))) => Verdict::Opened(*id),
-        Ok(Answer::Beat { live: true, map }) => Verdict::Live { map: *map },
+        Ok(Answer::Beat { live: true, map, applied }) => {
+            Verdict::Live { map: *map, applied: *applied }
+        }
         _ => Verdict::Over,
     }
 }

@@ -341,7 +341,7 @@ fn nonsense_from_stores_is_ignored() {
         let (chunk, store) = (ChunkId::default(), StoreId(9));
         let from = Endpoint::Store(store);
         let to = Endpoint::Gateway(GATEWAY);
-        let result = Ok(Answer::Beat { live: false, map: MapEpoch(1) });
+        let result = Ok(Answer::Beat { live: false, map: MapEpoch(1), applied: LogIndex(0) });
         let answer = RangeAnswer { call, origin: GATEWAY, range: ROOT_RANGE, by: store, result };
         for message in [
             Message::ChunkWritten(ChunkWritten::received(call, chunk, store, Ok(()))),

@@ -8,6 +8,7 @@ use super::get::Get;
 use super::list::List;
 use super::put::{Purpose, Put};
 use super::simple::{KeyCall, RootCall, Simple};
+use crate::ids::BlobId;
 use crate::request::{BodyDigest, Request};
 use crate::time::Instant;
 
@@ -45,7 +46,32 @@ pub(super) enum WaitsFor {
     Client,
 }
 
+/// What a request reads that may be deleted meanwhile.
+#[derive(Debug)]
+pub(super) enum Reading<'a> {
+    /// Nothing.
+    Nothing,
+    /// It is not known, or too much to say: whatever stood when the request began.
+    Anything,
+    /// These blobs.
+    Blobs(Vec<&'a BlobId>),
+}
+
 impl Work {
+    /// What it reads.
+    pub(super) fn reading(&self) -> Reading<'_> {
+        match self {
+            Self::Get(get) => get.reading(),
+            Self::Copy(copy) => copy.reading(),
+            Self::Audit(_) => Reading::Anything,
+            Self::Waiting(..)
+            | Self::Simple(_)
+            | Self::Put(_)
+            | Self::List(_)
+            | Self::DeleteMany(_) => Reading::Nothing,
+        }
+    }
+
     /// Begin a request under a live session; `None` if it has been answered.
     pub(super) fn begin(cx: &mut Context<'_>, request: Request) -> Option<Self> {
         let key = |cx: &mut Context<'_>, path, call| {

@@ -177,7 +177,7 @@ impl<M: Medium> Disk<M> {
         };
         let len = match depth {
             Depth::Blocks => span.len,
-            Depth::Headers if first => span.data_offset - span.offset,
+            Depth::Headers if first => span.header_len(),
             Depth::Headers => 0,
         };
         let mut checked =

@@ -3,12 +3,16 @@
 
 use super::cluster;
 use super::command::Rejection;
-use super::keys::Key;
+use super::keys::{self, Key};
+use super::overlay::{self, Overlay};
 use super::records::{BLOB_STORES_MAX, BlobCount, Garbage};
-use super::state::{RowError, Stop, Txn};
+use super::state::{Damaged, RowError, Stop, Txn};
+use bytes::Bytes;
+
 use crate::codec::Wire;
 use crate::ids::Order;
-use crate::object::{BlobRef, Body, ObjectRecord, PUT_BYTES_MAX, PartRef, Target};
+use crate::object::{BlobRef, Body, ObjectRecord, OwnedBlob, PUT_BYTES_MAX, PartRef, Target};
+use crate::rows::Step;
 
 /// Whether a blob of `length` bytes may be referenced: it is well placed, makes sense, and is not
 /// dead.
@@ -86,7 +90,7 @@ pub(super) fn write_version(
     txn: &mut Txn<'_>,
     target: &Target,
     mut record: ObjectRecord,
-    inline: Option<&bytes::Bytes>,
+    inline: Option<&Bytes>,
 ) {
     let order = record.order;
     let body_key = Key::Body { target: target.clone(), order };
@@ -100,4 +104,100 @@ pub(super) fn write_version(
         txn.rows.put_new(&body_key, super::records::PartList { parts }.to_bytes());
     }
     txn.rows.put_new(&Key::Version { target: target.clone(), order }, record.to_bytes());
+}
+
+/// What a range knows of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobState {
+    /// It is referenced.
+    Referenced,
+    /// It is dead, and a row still says so.
+    Dead,
+    /// Nothing: it was never referenced, or is dead and forgotten.
+    Unknown,
+}
+
+/// What there is of a blob.
+pub(super) fn state_of(rows: &Overlay<'_>, blob: &OwnedBlob) -> Result<BlobState, RowError> {
+    let OwnedBlob { blob, owner } = blob;
+    let target = owner.clone();
+    if rows.get::<BlobCount>(&Key::Blob { target: target.clone(), blob: *blob })?.is_some() {
+        return Ok(BlobState::Referenced);
+    }
+    let dead = rows.get::<Garbage>(&Key::Garbage { target, blob: *blob })?;
+    Ok(if dead.is_some() { BlobState::Dead } else { BlobState::Unknown })
+}
+
+/// A dead blob that is not forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadBlob {
+    /// Where it was referenced.
+    pub owner: Target,
+    /// When its last reference went.
+    pub died: Order,
+    /// What it was.
+    pub blob: BlobRef,
+}
+
+/// Some of the dead blobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadBlobs {
+    /// In the order of their rows' keys.
+    pub found: Vec<DeadBlob>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Bytes>,
+}
+
+/// Some dead blobs, from the place `from` on. Passes at most about `rows_max` rows, forgotten ones too.
+pub(super) fn dead(
+    rows: &Overlay<'_>,
+    from: Option<&Bytes>,
+    rows_max: u32,
+) -> Result<DeadBlobs, RowError> {
+    let mut span = keys::after_objects();
+    if let Some(from) = from {
+        span.start = span.start.max(from.clone());
+    }
+    let mut cursor = rows.cursor(&span);
+    let mut found: Vec<DeadBlob> = Vec::new();
+    let mut at = span.start;
+    loop {
+        let left = rows_max.saturating_sub(cursor.passed()).max(1);
+        let key = match cursor.seek(&at, left) {
+            Ok(Step::Row(key)) => Bytes::copy_from_slice(key),
+            Ok(Step::End) => return Ok(DeadBlobs { found, next: None }),
+            Ok(Step::Spent(key)) => {
+                let next = Some(Bytes::copy_from_slice(key));
+                return Ok(DeadBlobs { found, next });
+            }
+            // What was found so far is not looked for again.
+            Err(_) if !found.is_empty() => return Ok(DeadBlobs { found, next: Some(at) }),
+            Err(miss) => return Err(miss.into()),
+        };
+        let decoded = Key::decode(&key).map_err(|error| Damaged { key: key.clone(), error });
+        if let Key::Garbage { target, .. } = decoded.map_err(RowError::Damaged)? {
+            match cursor.value() {
+                Ok(value) => {
+                    let Garbage { died, blob } = overlay::decode(&key, &value)?;
+                    found.push(DeadBlob { owner: target, died, blob });
+                }
+                Err(_) if !found.is_empty() => return Ok(DeadBlobs { found, next: Some(at) }),
+                Err(miss) => return Err(miss.into()),
+            }
+        }
+        let mut behind = key.to_vec();
+        behind.push(0);
+        at = Bytes::from(behind);
+        if cursor.passed() >= rows_max {
+            return Ok(DeadBlobs { found, next: Some(at) });
+        }
+    }
+}
+
+/// Forget dead blobs.
+pub(super) fn forget(txn: &mut Txn<'_>, blobs: &[OwnedBlob]) -> Result<(), RowError> {
+    for OwnedBlob { blob, owner } in blobs {
+        txn.rows.delete(&Key::Garbage { target: owner.clone(), blob: *blob })?;
+    }
+    Ok(())
 }

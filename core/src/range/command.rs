@@ -4,10 +4,12 @@ use bytes::Bytes;
 
 use crate::cluster::ClusterMap;
 use crate::directory::Directory;
-use crate::ids::{BucketId, CommitSequence, GatewayId, Order, SessionId, StoreId, TenantId};
+use crate::ids::{
+    BlobId, BucketId, CommitSequence, GatewayId, Order, SessionId, StoreId, TenantId,
+};
 use crate::object::{
     Attributes, BlobRef, BucketName, BucketRecord, ChecksumAlgorithm, ETag, NewBody, NewObject,
-    ObjectChecksum, ObjectKey, ObjectRecord, Owner, PartRecord, Target, UploadRecord,
+    ObjectChecksum, ObjectKey, ObjectRecord, OwnedBlob, Owner, PartRecord, Target, UploadRecord,
     WriteConditions,
 };
 use crate::request::{ListEntry, ListedObject, ListedUpload};
@@ -169,6 +171,11 @@ pub enum CommandBody {
         /// The first map.
         map: Box<ClusterMap>,
     },
+    /// Forget that these blobs are dead: nothing is left of them on any store. → `Done`
+    ForgetGarbage {
+        /// Which.
+        blobs: Vec<OwnedBlob>,
+    },
     /// Fill the slot of one store with another, which takes over its place among the voters. Asked
     /// again, it changes nothing. → `Done`
     ReplaceStore {
@@ -180,6 +187,19 @@ pub enum CommandBody {
 }
 
 impl CommandBody {
+    /// The blob that it refers to for the first time, if there is one.
+    pub fn new_blob(&self) -> Option<BlobId> {
+        let body = match self {
+            Self::PutObject { object, .. } | Self::CopyObject { object, .. } => &object.body,
+            Self::PutPart { part, .. } | Self::CopyPart { part, .. } => &part.body,
+            _ => return None,
+        };
+        match body {
+            NewBody::Inline(_) => None,
+            NewBody::Blob(blob) => Some(blob.blob),
+        }
+    }
+
     /// About how many bytes it takes in a log entry, and in memory until then.
     pub fn weight(&self) -> u64 {
         /// What keys, names and attributes come to, roughly.
@@ -192,6 +212,10 @@ impl CommandBody {
                 }
             }
             Self::CompleteUpload { parts, .. } => FRAME + parts.len() as u64 * 24,
+            Self::ForgetGarbage { blobs } => {
+                let keys = blobs.iter().map(|blob| 48 + blob.owner.key.as_str().len() as u64);
+                FRAME + keys.sum::<u64>()
+            }
             _ => FRAME,
         }
     }

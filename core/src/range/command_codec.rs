@@ -13,13 +13,15 @@ use super::sessions::OUTCOMES_PER_SESSION_MAX;
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::ids::CommitSequence;
 use crate::object::{
-    BlobRef, BucketRecord, ETag, NewBody, NewObject, ObjectRecord, PARTS_MAX, PartRecord, TagMatch,
-    UploadRecord, WriteConditions,
+    BlobRef, BucketRecord, ETag, NewBody, NewObject, ObjectRecord, OwnedBlob, PARTS_MAX,
+    PartRecord, TagMatch, UploadRecord, WriteConditions,
 };
 use crate::request::{ListEntry, ListedObject, ListedUpload};
 
 /// Commands of one log entry.
 pub const COMMANDS_PER_BATCH_MAX: usize = 4096;
+/// Dead blobs that one command makes a range forget.
+pub(super) const FORGOTTEN_MAX: usize = 1024;
 /// Tags of one condition.
 pub const CONDITION_TAGS_MAX: usize = 1024;
 /// Entries of one reply; a read that asks for more gets so many.
@@ -47,6 +49,7 @@ wire_enum!(CommandBody, "command" {
     12 => CopyObject { target, conditions, object },
     13 => CopyPart { target, upload, number, part },
     14 => ChangeObject { target, version, conditions, owner, attributes, tags },
+    15 => ForgetGarbage { blobs },
 });
 wire_struct!(NewPart { length, etag, checksum, body });
 wire_struct!(NewObject { length, etag, checksum, owner, attributes, tags, body });
@@ -116,6 +119,7 @@ wire_struct!(AuditRows { rows, next });
 
 listed! {
     Command, "commands", COMMANDS_PER_BATCH_MAX;
+    OwnedBlob, "dead blobs", FORGOTTEN_MAX;
     ETag, "tags of a condition", CONDITION_TAGS_MAX;
     (u16, ETag), "parts to complete", PARTS_MAX as usize;
     (CommitSequence, Outcome), "outcomes", OUTCOMES_PER_SESSION_MAX;

@@ -327,6 +327,11 @@ pub fn all_objects() -> Span {
     span(vec![SPACE_OBJECTS])
 }
 
+/// All rows that outlive objects: dead blobs, and completed uploads.
+pub fn after_objects() -> Span {
+    span(vec![SPACE_AFTER])
+}
+
 /// All rows under object keys of a bucket; not its settings.
 pub fn objects(tenant: TenantId, bucket: BucketId) -> Span {
     prefixed(tenant, bucket, "")

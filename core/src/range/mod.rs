@@ -26,6 +26,7 @@ mod tests;
 mod uploads;
 
 pub use audit::AUDIT_ROWS_MAX;
+pub use blobs::{BlobState, DeadBlob, DeadBlobs};
 pub use command_codec::{COMMANDS_PER_BATCH_MAX, CONDITION_TAGS_MAX, REPLY_ENTRIES_MAX};
 pub(crate) use objects::hold;
 pub use scan::Progress;

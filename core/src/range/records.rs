@@ -11,8 +11,8 @@ use crate::ids::{
 };
 use crate::object::{
     Attributes, BlobRef, Body, BucketName, BucketRecord, ChecksumAlgorithm, ETag, Grant, Lock,
-    ObjectChecksum, ObjectKey, ObjectRecord, Owner, PARTS_MAX, PartRecord, PartRef, Scheme, Target,
-    UploadRecord,
+    ObjectChecksum, ObjectKey, ObjectRecord, OwnedBlob, Owner, PARTS_MAX, PartRecord, PartRef,
+    Scheme, Target, UploadRecord,
 };
 use crate::range::command::Outcome;
 use crate::time::WallTime;
@@ -414,6 +414,7 @@ wire_struct!(Owner { tenant, user });
 wire_struct!(Grant { grantee, permissions });
 wire_struct!(Lock { retain_until, compliance, legal_hold });
 wire_struct!(Target { tenant, bucket, key });
+wire_struct!(OwnedBlob { blob, owner });
 wire_struct!(Attributes {
     content_type,
     content_encoding,

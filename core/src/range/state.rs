@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blobs::{self, BlobState, DeadBlobs};
 use super::command::{Batch, Command, CommandBody, Origin, Outcome, Read, ReadReply, Rejection};
 use super::keys::{self, Key};
 use super::overlay::{Overlay, decode_at};
@@ -14,11 +15,12 @@ use super::sessions::{Admission, SessionTable};
 use super::{audit, buckets, cluster, objects, scan, uploads};
 use crate::cluster::ClusterMap;
 use crate::codec::{DecodeError, Wire};
-use crate::directory::{Directory, SessionsView};
+use crate::directory::{Directory, SessionsView, Standing};
 use crate::hash::{StateHash, ValueHash};
 use crate::ids::{
     BucketId, CommitSequence, GatewayId, LogIndex, MapEpoch, Order, RangeEpoch, RangeId, SessionId,
 };
+use crate::object::OwnedBlob;
 use crate::rows::{Miss, RowWrite, Rows};
 use crate::time::WallTime;
 
@@ -270,6 +272,36 @@ impl Range {
         }
     }
 
+    /// What is known of a blob after the last applied entry.
+    ///
+    /// # Errors
+    /// [`RowError`].
+    pub fn blob_state(&self, rows: &impl Rows, blob: &OwnedBlob) -> Result<BlobState, RowError> {
+        blobs::state_of(&Overlay::new(rows, self.header.tree_hash), blob)
+    }
+
+    /// Dead blobs after the last applied entry, from a place on. Passes at most about `rows_max` rows.
+    ///
+    /// # Errors
+    /// [`RowError`].
+    pub fn dead_blobs(
+        &self,
+        rows: &impl Rows,
+        from: Option<&Bytes>,
+        rows_max: u32,
+    ) -> Result<DeadBlobs, RowError> {
+        blobs::dead(&Overlay::new(rows, self.header.tree_hash), from, rows_max)
+    }
+
+    /// What a session is, after the last applied entry.
+    pub fn session_standing(&self, session: SessionId) -> Standing {
+        match self.sessions.is_live(session) {
+            true => Standing::Live,
+            false if session < self.header.session_next => Standing::Fenced,
+            false => Standing::Unknown,
+        }
+    }
+
     /// Which range.
     pub fn id(&self) -> RangeId {
         self.id
@@ -491,6 +523,10 @@ impl Range {
             }
             CommandBody::AbortUpload { target, upload } => {
                 uploads::abort(txn, order, target, *upload)
+            }
+            CommandBody::ForgetGarbage { blobs } => {
+                blobs::forget(txn, blobs)?;
+                Ok(Outcome::Done)
             }
             CommandBody::FoundCluster { map } => cluster::found(txn, order, map),
             CommandBody::ReplaceStore { old, new } => cluster::replace(txn, order, *old, *new),

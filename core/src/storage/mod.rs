@@ -33,7 +33,7 @@ pub(crate) use room::JournalRoom;
 pub use shelf::{ChunkFault, HeaderFault, Merged, SegmentUse, TableShape, Written};
 pub(crate) use shelf::{CopySpan, digest_of};
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
-pub(crate) use shelf::{Look, Looked};
+pub(crate) use shelf::{Look, Looked, Reclaimed};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -57,6 +57,7 @@ use journal::{Journal, JournalRecovery, Reader};
 use opening::Gathered;
 use parts::Parts;
 use shelf::{Output, ShelfConfig, TableId};
+pub use superblock::ScrubMark;
 use superblock::{CopyFault, Found, Superblock, SuperblockReader, SuperblockWriter};
 
 /// What a store hears from its storage.
@@ -109,6 +110,8 @@ pub(crate) struct Opened {
     pub(crate) ranges: BTreeMap<RangeId, OpenedRange>,
     /// The journal.
     pub(crate) journal: JournalFound,
+    /// How far scrubbing has come.
+    pub(crate) scrub: ScrubMark,
     /// For the log.
     pub(crate) notes: Vec<String>,
 }
@@ -194,6 +197,7 @@ impl Storage {
             tail: superblock::Tail::default(),
             birth: DiskBirth(0),
             founders: [DiskBirth(0); FOUNDERS_MAX],
+            scrub: ScrubMark::default(),
         };
         let (queue, events) = (DiskQueue::default(), VecDeque::new());
         let founder = config.map.voters.contains(&config.store);
@@ -383,9 +387,9 @@ impl Storage {
         parts.shelf.recover_start(gap, &mut io, &mut outputs);
         let taken = parts.take(outputs);
         let ranges = gathered.ranges;
-        let Superblock { birth, founders, .. } = *parts.journal.superblock();
-        let opened =
-            Opened { incarnation, doubted, birth, founders, ranges, journal: found, notes };
+        let Superblock { birth, founders, scrub, .. } = *parts.journal.superblock();
+        let journal = found;
+        let opened = Opened { incarnation, doubted, birth, founders, ranges, journal, scrub, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }
@@ -459,6 +463,11 @@ impl Storage {
         let parts = self.parts();
         let change = |superblock: &mut Superblock| superblock.founders = founders;
         parts.beginning = Some(parts.journal.change_superblock(change));
+    }
+
+    /// Write down how far scrubbing has come. Nobody waits for that to be durable.
+    pub(crate) fn mark_scrubbed(&mut self, mark: ScrubMark) {
+        self.parts().journal.change_superblock(|superblock| superblock.scrub = mark);
     }
 
     /// Put a record into the journal, behind all earlier ones.
@@ -578,20 +587,42 @@ impl Storage {
         self.take(outputs);
     }
 
+    /// Take a chunk out of the index for good; [`StorageEvent::ChunkFreed`] follows.
+    pub(crate) fn free_chunk(&mut self, op: u64, chunk: ChunkId, fx: &mut Effects) {
+        let mut outputs = Vec::new();
+        self.with_parts(fx, |parts, io| parts.shelf.free_chunk(op, chunk, io, &mut outputs));
+        self.take(outputs);
+    }
+
+    /// Go on with giving space back, a bounded piece of it. To be called from time to time.
+    pub(crate) fn housekeep(&mut self, fx: &mut Effects) {
+        let mut outputs = Vec::new();
+        self.with_parts(fx, |parts, io| parts.shelf.housekeep(io, &mut outputs));
+        self.take(outputs);
+    }
+
+    /// Whether giving space back has something to do that no event brings on.
+    pub(crate) fn wants_housekeeping(&self) -> bool {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.wants_housekeeping(),
+            _ => false,
+        }
+    }
+
+    /// What has been given back in this life.
+    pub(crate) fn reclaimed(&self) -> Reclaimed {
+        match &self.phase {
+            Phase::Open(parts) => parts.shelf.reclaimed(),
+            _ => Reclaimed::default(),
+        }
+    }
+
     /// The first chunk of the index at or after `from`.
     ///
     /// # Errors
     /// [`Miss`]: fetch it and ask again.
     pub(crate) fn next_chunk(&mut self, from: ChunkId) -> Result<Option<ChunkId>, Miss> {
         self.parts().shelf.next_chunk(from)
-    }
-
-    /// Whether the chunk index has a chunk.
-    ///
-    /// # Errors
-    /// [`Miss`]: fetch it and ask again.
-    pub(crate) fn has_chunk(&mut self, chunk: ChunkId) -> Result<bool, Miss> {
-        self.parts().shelf.has_chunk(chunk)
     }
 
     /// Whether the chunk index knows all chunks that are there.

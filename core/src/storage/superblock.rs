@@ -20,10 +20,11 @@ use super::durable::Durable;
 use super::io::{Io, SyncTicket};
 use super::layout::{self, JOURNAL_START, SUPERBLOCK_COPIES, superblock_offset};
 use crate::cluster::{FOUNDERS_MAX, Geometry};
-use crate::codec::{DecodeError, Decoder, Encoder};
+use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
-use crate::ids::{ClusterId, DiskBirth, DiskToken, Incarnation, StoreId, ZoneId, counter};
+use crate::ids::{ChunkId, ClusterId, DiskBirth, DiskToken, Incarnation, StoreId, ZoneId, counter};
+use crate::time::WallTime;
 
 /// The newest format that this build reads, and the one that it writes. It stands for the whole
 /// disk: whatever changes journal frames or segments raises it too.
@@ -79,8 +80,14 @@ pub mod field {
     pub const TAIL_RECOVERY: usize = TAIL_PREVIOUS + 8;
     /// Eight bytes.
     pub const TAIL_RECOVERY_START: usize = TAIL_RECOVERY + 8;
+    /// Eight bytes.
+    pub const SCRUB_BEGAN: usize = TAIL_RECOVERY_START + 8;
+    /// Four bytes: 1 if a pass is under way.
+    pub const SCRUBBING: usize = SCRUB_BEGAN + 8;
+    /// Twenty bytes.
+    pub const SCRUB_AT: usize = SCRUBBING + 4;
     /// End of the fields.
-    pub const END: usize = TAIL_RECOVERY_START + 8;
+    pub const END: usize = SCRUB_AT + 20;
 }
 
 /// Bytes of a copy.
@@ -109,6 +116,15 @@ pub struct Tail {
     pub recovery_start: u64,
 }
 
+/// How far scrubbing has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubMark {
+    /// When the last pass began, by the wall clock; 0 if none did.
+    pub began: WallTime,
+    /// All chunks before this one have been read in it; `None`: it has ended.
+    pub at: Option<ChunkId>,
+}
+
 /// What a copy says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Superblock {
@@ -135,6 +151,8 @@ pub struct Superblock {
     pub founders: [DiskBirth; FOUNDERS_MAX],
     /// Where the journal begins.
     pub tail: Tail,
+    /// How far scrubbing has come.
+    pub scrub: ScrubMark,
 }
 
 /// Why a single copy does not count.
@@ -230,7 +248,7 @@ impl Superblock {
         }
         let (sequence, incarnation, prepared) = (0, Incarnation(0), 0);
         let (mark, tail) = (SyncedMark::default(), Tail::default());
-        let (birth, founders) = Default::default();
+        let (birth, founders, scrub) = Default::default();
         Ok(Self {
             cluster,
             store,
@@ -242,6 +260,7 @@ impl Superblock {
             mark,
             birth,
             founders,
+            scrub,
             tail,
         })
     }
@@ -271,6 +290,9 @@ impl Superblock {
         out.u64(self.tail.previous.0);
         out.u64(self.tail.recovery);
         out.u64(self.tail.recovery_start);
+        out.u64(self.scrub.began.as_millis());
+        out.u32(self.scrub.at.is_some().into());
+        self.scrub.at.unwrap_or_default().encode(&mut out);
         assert_eq!(out.len(), field::END);
         out.pad_to(COPY_BYTES);
         let checksum = checksum(copy, out.as_slice());
@@ -325,6 +347,12 @@ impl Superblock {
                 previous: Checksum(input.u64()?),
                 recovery: input.u64()?,
                 recovery_start: input.u64()?,
+            },
+            scrub: {
+                let began = WallTime::from_millis(input.u64()?);
+                let is_under_way = input.u32()? == 1;
+                let at = ChunkId::decode(&mut input)?;
+                ScrubMark { began, at: is_under_way.then_some(at) }
             },
         };
         let Self { prepared, mark, tail, .. } = superblock;

@@ -179,6 +179,7 @@ impl Replica {
         }
         self.machine = Machine::new();
         self.giver.clear(host);
+        self.collector.clear(host);
         if self.raft.base_index() > LogIndex(0) {
             return self.lose_table(now, host, fx);
         }
@@ -267,6 +268,12 @@ impl Replica {
                         host.storage.write_rows(self.id, entry.index, &applied.writes);
                         if sessions_changed(&batch, &applied.outcomes) {
                             self.fencing.sessions_are(now.instant, range);
+                            self.reports.retain(range);
+                        }
+                        for command in &batch.commands {
+                            if let CommandBody::ForgetGarbage { blobs } = &command.body {
+                                self.collector.forgotten(blobs);
+                            }
                         }
                         outcomes = applied.outcomes;
                     }

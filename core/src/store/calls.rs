@@ -18,6 +18,7 @@ use crate::ids::{
     CallId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeId, SessionId, StoreId, Term,
 };
 use crate::message::{Answer, Ask, Message, RangeAnswer, RangeCall, Refusal};
+use crate::range::Range;
 use crate::range::command::{Batch, Command, CommandBody, Origin, Outcome};
 use crate::time::WallTime;
 
@@ -299,6 +300,7 @@ fn room_wanted(command: &Command) -> Room {
     match command.body {
         CommandBody::OpenSession { .. }
         | CommandBody::FenceSession { .. }
+        | CommandBody::ForgetGarbage { .. }
         | CommandBody::FoundCluster { .. }
         | CommandBody::ReplaceStore { .. } => Room::Housekeeping,
         CommandBody::DeleteBucket { .. }
@@ -313,6 +315,11 @@ fn room_wanted(command: &Command) -> Room {
         | CommandBody::PutPart { .. }
         | CommandBody::CopyPart { .. } => Room::Data,
     }
+}
+
+/// What a beat is answered with.
+pub(super) fn beat_answer(live: bool, range: &Range) -> Answer {
+    Answer::Beat { live, map: range.map_epoch(), applied: range.applied() }
 }
 
 /// About how many bytes a command takes in an entry.
@@ -359,17 +366,20 @@ impl Replica {
                 let read = ReadCall::new(waiter, call.session, Some(read));
                 self.ask_read(now, read, host, fx)?;
             }
-            Ask::Beat => match self.machine.range() {
-                Some(range) if range.session_live(call.session) => {
-                    let map = range.map_epoch();
-                    waiter.answer(self.id, Ok(Answer::Beat { live: true, map }), host, fx);
+            Ask::Beat(report) => {
+                self.reports.heard(call.session, *report);
+                match self.machine.range() {
+                    Some(range) if range.session_live(call.session) => {
+                        let answer = beat_answer(true, range);
+                        waiter.answer(self.id, Ok(answer), host, fx);
+                    }
+                    // It may have been opened by an entry that is not applied here yet.
+                    _ => {
+                        let read = ReadCall::new(waiter, call.session, None);
+                        self.ask_read(now, read, host, fx)?;
+                    }
                 }
-                // It may have been opened by an entry that is not applied here yet.
-                _ => {
-                    let read = ReadCall::new(waiter, call.session, None);
-                    self.ask_read(now, read, host, fx)?;
-                }
-            },
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::serving::Host;
 use crate::disk::Room;
 use crate::effects::Effects;
 use crate::hash::Checksum;
-use crate::ids::{CallId, ChunkId, Endpoint};
+use crate::ids::{BlobId, CallId, ChunkId, Endpoint};
 use crate::message::{
     ChunkAsk, ChunkChecked, ChunkData, ChunkError, ChunkPulled, ChunkRead, ChunkWrite,
     ChunkWritten, Message,
@@ -190,6 +190,11 @@ impl Chunks {
         unsound
     }
 
+    /// Whether a chunk of a blob is being written.
+    pub(super) fn is_written(&self, blob: BlobId) -> bool {
+        self.writes.values().any(|write| write.chunk.blob == blob)
+    }
+
     fn next_op(&mut self) -> u64 {
         self.next_op += 1;
         self.next_op
@@ -234,7 +239,7 @@ fn answer_look(
             });
             Message::ChunkChecked(ChunkChecked { call, chunk, store, result })
         }
-        Look::Index | Look::Prove => unreachable!("no peer asks for that"),
+        Look::Index | Look::Owner | Look::Prove => unreachable!("no peer asks for that"),
     };
     host.send(by, message, fx);
 }

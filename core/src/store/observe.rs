@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use crate::consensus::{Entry, HardState, Message, MessageBody};
-use crate::ids::{LogIndex, RangeId, Term};
+use crate::ids::{ChunkId, LogIndex, RangeId, SessionId, Term};
 
 /// Something that a replica did.
 #[derive(Clone, Debug)]
@@ -65,6 +65,13 @@ pub enum Observation {
         token: u64,
         /// The index.
         index: LogIndex,
+    },
+    /// The store frees a chunk.
+    Freed {
+        /// Which.
+        chunk: ChunkId,
+        /// Sessions that the store takes for live: it would still give them the chunk.
+        live: Vec<SessionId>,
     },
     /// It begins to take a state over.
     Takes {

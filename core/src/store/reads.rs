@@ -3,26 +3,42 @@
 
 use std::collections::BTreeMap;
 
-use super::calls::Waiter;
+use super::calls::{Waiter, beat_answer};
 use super::observe::Observation;
 use super::replica::Replica;
 use super::serving::Host;
 use crate::consensus::Output;
-use crate::directory::Directory;
+use crate::directory::{Directory, Standing};
 use crate::effects::{Effects, Now};
-use crate::ids::{LogIndex, RangeId, SessionId};
-use crate::message::{Answer, Refusal};
+use crate::ids::{CallId, LogIndex, RangeId, SessionId, StoreId};
+use crate::message::{Answer, BlobAnswer, BlobAsk, BlobVerdict, BlobVerdicts, Message, Refusal};
+use crate::object::OwnedBlob;
 use crate::range::command::{Read, ReadReply};
-use crate::range::{Progress, Range, RowError};
+use crate::range::{BlobState, Progress, Range, RowError};
 use crate::rows::Miss;
 
-/// A read, or a question whether a session lives.
+/// Who is answered, and what he asks.
+#[derive(Debug)]
+enum Asks {
+    /// A gateway: a read; or, without one, whether its session lives.
+    Gateway { waiter: Waiter, session: SessionId, read: Option<Read> },
+    /// A store: whether blobs are referenced.
+    Store { store: StoreId, call: CallId, blobs: Blobs },
+}
+
+/// Blobs that a store asks about.
+#[derive(Debug)]
+struct Blobs {
+    /// Each, and whether it was known to be closed when the question came.
+    asked: Vec<(OwnedBlob, bool)>,
+    /// What was found of the first of them.
+    states: Vec<BlobState>,
+}
+
+/// A read, a question whether a session lives, or one about blobs.
 #[derive(Debug)]
 pub(super) struct ReadCall {
-    waiter: Waiter,
-    session: SessionId,
-    /// `None` asks only for the session.
-    read: Option<Read>,
+    asks: Asks,
     /// Blocks it had to fetch, pinned until it is answered.
     pins: Vec<Miss>,
     /// What it has found before the last of them was missing.
@@ -31,7 +47,26 @@ pub(super) struct ReadCall {
 
 impl ReadCall {
     pub(super) fn new(waiter: Waiter, session: SessionId, read: Option<Read>) -> Self {
-        Self { waiter, session, read, pins: Vec::new(), progress: Progress::default() }
+        Self::of(Asks::Gateway { waiter, session, read })
+    }
+
+    fn of(asks: Asks) -> Self {
+        Self { asks, pins: Vec::new(), progress: Progress::default() }
+    }
+
+    /// It cannot be answered, or not here.
+    fn refuse(&self, range: RangeId, refusal: Refusal, host: &mut Host, fx: &mut Effects) {
+        match &self.asks {
+            Asks::Gateway { waiter, .. } => waiter.answer(range, Err(refusal), host, fx),
+            Asks::Store { store, call, .. } => {
+                let leader = match refusal {
+                    Refusal::NotLeader { leader } => leader,
+                    _ => None,
+                };
+                let answer = BlobAnswer { call: *call, result: Err(leader) };
+                host.tell(*store, Message::BlobAnswer(answer), fx);
+            }
+        }
     }
 }
 
@@ -64,9 +99,9 @@ impl Reads {
     }
 
     /// Leadership was lost before the round was done.
-    pub(super) fn lost(&mut self, range: RangeId, token: u64, host: &Host, fx: &mut Effects) {
+    pub(super) fn lost(&mut self, range: RangeId, token: u64, host: &mut Host, fx: &mut Effects) {
         let read = self.asked.remove(&token).expect("consensus answers each read once");
-        read.waiter.answer(range, Err(Refusal::Interrupted), host, fx);
+        read.refuse(range, Refusal::Interrupted, host, fx);
     }
 
     /// A block has come.
@@ -82,6 +117,9 @@ impl Reads {
         again.extend(blocked);
         for read in &mut again {
             read.progress = Progress::default();
+            if let Asks::Store { blobs, .. } = &mut read.asks {
+                blobs.states.clear();
+            }
             for pin in read.pins.drain(..) {
                 host.storage.release(pin);
             }
@@ -117,7 +155,6 @@ impl Replica {
     ) -> Result<(), String> {
         self.reads.next_token += 1;
         let token = self.reads.next_token;
-        let waiter = read.waiter;
         self.reads.asked.insert(token, read);
         host.observer.note(self.id, || Observation::ReadAsked { token });
         let mut out = Output::default();
@@ -125,9 +162,10 @@ impl Replica {
             Ok(()) => self.carry_out(now, out, host, fx),
             Err(_) => {
                 host.observer.note(self.id, || Observation::ReadLost { token });
-                self.reads.asked.remove(&token);
                 let leader = self.raft.leader();
-                waiter.answer(self.id, Err(Refusal::NotLeader { leader }), host, fx);
+                if let Some(read) = self.reads.asked.remove(&token) {
+                    read.refuse(self.id, Refusal::NotLeader { leader }, host, fx);
+                }
                 Ok(())
             }
         }
@@ -159,29 +197,114 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         let range = self.machine.range().expect("asked only when it is loaded");
-        let live = range.session_live(read.session);
-        let result = match &read.read {
-            None => Ok(Answer::Beat { live, map: range.map_epoch() }),
-            Some(_) if !live => Err(Refusal::Fenced),
-            Some(asked) => match look(range, asked, &mut read.progress, self.id, host) {
-                Ok(reply) => Ok(Answer::Read(reply)),
-                Err(RowError::Miss(miss)) => {
-                    host.storage.fetch(miss, false, fx);
-                    if matches!(asked, Read::Scan(_) | Read::Uploads { .. } | Read::Audit { .. }) {
-                        // It will want what follows.
-                        host.storage.read_ahead(miss, fx);
-                    }
-                    read.pins.push(miss);
-                    self.reads.blocked.entry(miss).or_default().push(read);
-                    return Ok(());
+        let looked = match &mut read.asks {
+            Asks::Gateway { session, read: None, .. } => {
+                Ok(Ok(beat_answer(range.session_live(*session), range)))
+            }
+            Asks::Gateway { session, .. } if !range.session_live(*session) => {
+                Ok(Err(Refusal::Fenced))
+            }
+            Asks::Gateway { read: Some(asked), .. } => {
+                let reply = look(range, asked, &mut read.progress, self.id, host);
+                reply.map(|reply| Ok(Answer::Read(reply)))
+            }
+            // What it is answered with is put together below.
+            Asks::Store { blobs, .. } => {
+                blobs.look(range, self.id, host).map(|()| Err(Refusal::Interrupted))
+            }
+        };
+        let result = match looked {
+            Ok(result) => result,
+            Err(RowError::Miss(miss)) => {
+                host.storage.fetch(miss, false, fx);
+                if read.goes_through_rows() {
+                    // It will want what follows.
+                    host.storage.read_ahead(miss, fx);
                 }
-                Err(RowError::Damaged(damaged)) => return Err(format!("{}: {damaged}", self.id)),
-            },
+                read.pins.push(miss);
+                self.reads.blocked.entry(miss).or_default().push(read);
+                return Ok(());
+            }
+            Err(RowError::Damaged(damaged)) => return Err(format!("{}: {damaged}", self.id)),
         };
         for pin in read.pins {
             host.storage.release(pin);
         }
-        read.waiter.answer(self.id, result, host, fx);
+        match read.asks {
+            Asks::Gateway { waiter, .. } => waiter.answer(self.id, result, host, fx),
+            Asks::Store { store, call, blobs } => {
+                let directory = range.directory_version();
+                let verdicts = blobs.verdicts(range);
+                let result = Ok(BlobVerdicts { directory, verdicts });
+                host.tell(store, Message::BlobAnswer(BlobAnswer { call, result }), fx);
+            }
+        }
         Ok(())
+    }
+
+    /// A store asks about blobs.
+    ///
+    /// # Errors
+    /// As [`Self::ask_read`].
+    pub(super) fn ask_blobs(
+        &mut self,
+        now: Now,
+        from: StoreId,
+        ask: BlobAsk,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let BlobAsk { call, blobs } = ask;
+        let busy = self.commands.len() + self.reads.len() >= host.config.limits.calls_max;
+        let range = self.machine.range().filter(|_| self.leads() && !busy);
+        let Some(range) = range else {
+            let leader = self.raft.leader().filter(|leader| *leader != host.config.store);
+            let answer = BlobAnswer { call, result: Err(leader) };
+            host.tell(from, Message::BlobAnswer(answer), fx);
+            return Ok(());
+        };
+        // Before the round: what a report says of commands is in the state that is read after it.
+        let closed = |blob: &OwnedBlob| self.reports.is_closed(blob.blob, range);
+        let asked = blobs.into_iter().map(|blob| {
+            let closed = closed(&blob);
+            (blob, closed)
+        });
+        let blobs = Blobs { asked: asked.collect(), states: Vec::new() };
+        let read = ReadCall::of(Asks::Store { store: from, call, blobs });
+        self.ask_read(now, read, host, fx)
+    }
+}
+
+impl ReadCall {
+    /// Whether it reads many rows in their order.
+    fn goes_through_rows(&self) -> bool {
+        let Asks::Gateway { read: Some(read), .. } = &self.asks else { return false };
+        matches!(read, Read::Scan(_) | Read::Uploads { .. } | Read::Audit { .. })
+    }
+}
+
+impl Blobs {
+    /// Find out what they are, as far as rows are in memory.
+    fn look(&mut self, range: &Range, id: RangeId, host: &mut Host) -> Result<(), RowError> {
+        for (blob, _) in &self.asked[self.states.len()..] {
+            self.states.push(range.blob_state(&host.storage.rows(id), blob)?);
+        }
+        Ok(())
+    }
+
+    /// What to say of them.
+    fn verdicts(&self, range: &Range) -> Vec<BlobVerdict> {
+        let verdict = |((blob, closed), state): (&(OwnedBlob, bool), &BlobState)| match state {
+            BlobState::Referenced => BlobVerdict::Live,
+            BlobState::Dead => BlobVerdict::Dead,
+            // Of a session that is over, as this state says, no command comes any more.
+            BlobState::Unknown
+                if *closed || range.session_standing(blob.blob.session) == Standing::Fenced =>
+            {
+                BlobVerdict::Gone
+            }
+            BlobState::Unknown => BlobVerdict::Open,
+        };
+        self.asked.iter().zip(&self.states).map(verdict).collect()
     }
 }

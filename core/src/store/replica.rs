@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::apply::Machine;
 use super::calls::Commands;
+use super::collect::{Collector, Reports};
 use super::fencing::Fencing;
 use super::observe::Observation;
 use super::probe::ReplicaProbe;
@@ -49,6 +50,10 @@ pub(super) struct Replica {
     pub(super) commands: Commands,
     pub(super) reads: Reads,
     pub(super) fencing: Fencing,
+    /// What sessions have told of what they have under way.
+    pub(super) reports: Reports,
+    /// How far this replica, if it leads, has come with having dead blobs freed.
+    pub(super) collector: Collector,
     /// What may be applied: committed, and durable here. A suspect replica, whose log proves nothing
     /// about commits, is told again from the start; what its table held already is skipped.
     pub(super) committed: LogIndex,
@@ -160,6 +165,8 @@ impl Replica {
             commands: Commands::default(),
             reads: Reads::default(),
             fencing: Fencing::default(),
+            reports: Reports::default(),
+            collector: Collector::default(),
             committed: if recovered.suspect == 0 { flushed } else { recovered.base_index },
             held: flushed,
             persists: VecDeque::new(),
@@ -431,6 +438,7 @@ impl Replica {
         }
         self.reads.fetched(miss);
         self.giver.fetched(miss);
+        self.collector.fetched(miss);
         self.taker_fetched(miss);
         Ok(())
     }
@@ -500,6 +508,7 @@ impl Replica {
             host.pulse.applied(took);
         }
         self.answer_reads(host, fx)?;
+        self.collect(now, host, fx)?;
         self.take_on(now, host, fx);
         self.deal_with_failure(now, host, fx)?;
         self.give(now, host, fx)?;
@@ -512,6 +521,7 @@ impl Replica {
     pub(super) fn close(&mut self, host: &mut Host, fx: &mut Effects) {
         self.commands.lose_leadership(self.id, self.raft.leader(), host, fx);
         self.giver.clear(host);
+        self.collector.clear(host);
         self.machine.unpin(host);
         self.drop_taker(host, fx);
     }
@@ -612,6 +622,7 @@ impl Replica {
             self.found_cluster(host);
         } else {
             self.fencing.clear();
+            self.collector.clear(host);
             self.commands.lose_leadership(self.id, self.raft.leader(), host, fx);
         }
     }
@@ -625,6 +636,7 @@ impl Replica {
         [
             backlog,
             self.fencing.next_deadline(),
+            self.collector.next_deadline().filter(|_| self.collects()),
             self.giver.next_deadline(election),
             self.taker_next_deadline(),
         ]

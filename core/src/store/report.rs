@@ -1,7 +1,9 @@
 //! What a store says of itself to operators: plain values.
 
+use super::reclaim::ReclaimReport;
 use super::repair::RepairReport;
 use super::replica::{Replica, UNCOMMITTED_BYTES_MAX};
+use super::scrub::ScrubReport;
 use super::serving::Serving;
 use super::{Life, Store};
 use crate::consensus::{ENTRY_PAYLOAD_BYTES_MAX, Role};
@@ -38,6 +40,10 @@ pub struct StoreReport {
     pub memory: MemoryAccount,
     /// Its chunks; nothing is known, and nothing complete, until it serves.
     pub repair: RepairReport,
+    /// What it has freed, and is asking about.
+    pub reclaim: ReclaimReport,
+    /// How far scrubbing has come.
+    pub scrub: ScrubReport,
 }
 
 /// What a store does.
@@ -128,6 +134,8 @@ impl Store {
             disk: DiskReport::default(),
             memory: MemoryAccount::default(),
             repair: RepairReport::default(),
+            reclaim: ReclaimReport::default(),
+            scrub: ScrubReport::default(),
         };
         match &self.life {
             Life::Serving(serving) => serving.report(report),
@@ -151,6 +159,7 @@ impl Serving {
         account.add("commands waiting", queued, replicas * (limits.call_bytes_max + COMMAND_MAX));
         let (held, held_max) = self.gate.bytes();
         account.add("calls of new sessions", held, held_max);
+        self.reclaim.memory(&mut account);
         account
     }
 
@@ -174,6 +183,8 @@ impl Serving {
             },
             memory: self.memory(),
             repair: self.repair.report(host),
+            reclaim: self.reclaim.report(host),
+            scrub: self.scrub.report(),
             ..report
         }
     }

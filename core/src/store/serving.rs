@@ -1,6 +1,6 @@
 //! A store at work: it hands each event to the part that it concerns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::chunks::Chunks;
 use super::directory::Holder;
@@ -9,8 +9,10 @@ use super::gate::{Gate, GatewayCall};
 use super::hello::{OwnLife, Peers, SetBack};
 use super::observe::{Observation, Observer, needs_durable_state};
 use super::pulse::Pulse;
+use super::reclaim::{RECLAIM_OPS, Reclaim};
 use super::repair::{REPAIR_OPS, Repair};
 use super::replica::Replica;
+use super::scrub::{SCRUB_OP, Scrub};
 use super::truncation::is_long;
 use crate::cluster::{ClusterMap, ROOT_RANGE, StoreConfig};
 use crate::consensus::MessageBody;
@@ -18,10 +20,18 @@ use crate::directory::{Directory, Standing};
 use crate::disk::Room;
 use crate::effects::{Effect, Effects, Now, StoreEvent};
 use crate::ids::{Endpoint, Incarnation, LogIndex, RangeId, StoreId};
-use crate::message::{self, ChunkError, Envelope, Hello, Message, RangeAnswer, RangeCall, Refusal};
+use crate::message::{
+    self, BlobAnswer, ChunkAsk, ChunkError, ChunkPulled, Envelope, Hello, Message, RangeAnswer,
+    RangeCall, Refusal,
+};
 use crate::range::Range;
 use crate::storage::{JournalTicket, Look, Opened, OpenedRange, Record, Storage, StorageEvent};
-use crate::time::{Deadline, Instant, WallTime};
+use crate::time::{Deadline, Duration, Instant, WallTime};
+
+/// Giving space back is looked after so often...
+const HOUSEKEEP_EVERY: Duration = Duration::from_millis(100);
+/// ...or so often, while it has something to do.
+const HOUSEKEEP_SOON: Duration = Duration::from_millis(1);
 
 /// A store at work.
 #[derive(Debug)]
@@ -33,6 +43,10 @@ pub(super) struct Serving {
     dropped: BTreeSet<RangeId>,
     pub(super) gate: Gate,
     pub(super) repair: Repair,
+    pub(super) reclaim: Reclaim,
+    pub(super) scrub: Scrub,
+    /// When giving space back is looked after next.
+    housekeep_at: Instant,
     /// Whether there is a cluster yet, as far as a first voter's disk knows.
     pub(super) founding: Founding,
     /// The disk was set back: the store stops, for this reason, when this is in the journal.
@@ -59,6 +73,8 @@ pub(super) struct Host {
     pub(super) observer: Observer,
     /// Consensus messages of this step, sent together: one message per peer.
     outbox: BTreeMap<StoreId, Vec<(RangeId, crate::consensus::Message)>>,
+    /// What parts of this store say to others of its parts.
+    inbox: VecDeque<Message>,
 }
 
 impl Host {
@@ -79,6 +95,14 @@ impl Host {
     pub(super) fn send(&self, to: Endpoint, message: Message, fx: &mut Effects) {
         let from = Endpoint::Store(self.config.store);
         fx.send(Envelope { from, to, message });
+    }
+
+    /// Send a message to a store, which may be this one: then it is heard in this step.
+    pub(super) fn tell(&mut self, to: StoreId, message: Message, fx: &mut Effects) {
+        match to == self.config.store {
+            true => self.inbox.push_back(message),
+            false => self.send(Endpoint::Store(to), message, fx),
+        }
     }
 
     /// For what there is room, in the journal and on the disk. The quarter of the journal's reserve
@@ -140,6 +164,7 @@ impl Serving {
             pulse: Pulse::default(),
             observer: Observer::default(),
             outbox: BTreeMap::new(),
+            inbox: VecDeque::new(),
             config,
         };
         let mut replicas = BTreeMap::new();
@@ -157,10 +182,20 @@ impl Serving {
             fx.push(Effect::Note(note));
         }
         let gate = Gate::new(host.config.limits.chunk_bytes_max / 4);
-        let (chunks, repair) = (Chunks::default(), Repair::default());
-        let dropped = BTreeSet::new();
-        let mut serving =
-            Self { host, replicas, chunks, dropped, gate, repair, founding, distrust: None };
+        let scrub_every = host.config.timing.scrub_every;
+        let mut serving = Self {
+            host,
+            replicas,
+            chunks: Chunks::default(),
+            dropped: BTreeSet::new(),
+            gate,
+            repair: Repair::default(),
+            reclaim: Reclaim::default(),
+            scrub: Scrub::new(now, opened.scrub, scrub_every),
+            housekeep_at: now.instant,
+            founding,
+            distrust: None,
+        };
         serving.look_for_cluster(now, fx)?;
         serving.beat(now, fx)?;
         serving.end_step(now, fx)?;
@@ -318,15 +353,72 @@ impl Serving {
             }
             self.hear_replicas(now, fx);
             self.repair.drive(now, &mut self.host, fx);
+            let leader = self.replicas.get(&ROOT_RANGE).and_then(|root| root.raft.leader());
+            let parts = (&mut self.repair, &self.chunks);
+            self.reclaim.drive(now, leader, parts, &mut self.host, fx);
+            self.scrub.drive(now, &mut self.host, fx);
+            self.housekeep(now, fx);
             self.host.storage.pump(fx);
-            match self.host.storage.next_event() {
-                Some(event) => self.on_storage(now, event, fx)?,
-                None => break,
+            let own = self.host.config.store;
+            let said = self.host.inbox.pop_front();
+            match (said, self.host.storage.next_event()) {
+                (None, None) => break,
+                (said, event) => {
+                    if let Some(message) = said {
+                        self.on_blobs(now, own, message, fx)?;
+                    }
+                    if let Some(event) = event {
+                        self.on_storage(now, event, fx)?;
+                    }
+                }
             }
         }
         self.drop_retired(fx);
         self.shorten_journal(fx);
         self.host.flush_outbox(now, fx);
+        Ok(())
+    }
+
+    /// See that space is given back.
+    fn housekeep(&mut self, now: Now, fx: &mut Effects) {
+        if self.housekeep_at <= now.instant {
+            self.host.storage.housekeep(fx);
+            let pause = match self.host.storage.wants_housekeeping() {
+                true => HOUSEKEEP_SOON,
+                false => HOUSEKEEP_EVERY,
+            };
+            self.housekeep_at = now.instant + pause;
+        }
+    }
+
+    /// What is said about blobs that may be freed.
+    fn on_blobs(
+        &mut self,
+        now: Now,
+        from: StoreId,
+        message: Message,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        match message {
+            Message::BlobAsk(ask) => match self.replicas.get_mut(&ROOT_RANGE) {
+                Some(replica) => replica.ask_blobs(now, from, ask, &mut self.host, fx)?,
+                None => {
+                    let answer = BlobAnswer { call: ask.call, result: Err(None) };
+                    self.host.tell(from, Message::BlobAnswer(answer), fx);
+                }
+            },
+            Message::BlobAnswer(answer) => {
+                let Self { reclaim, repair, host, .. } = self;
+                reclaim.answered(now, from, answer, repair, host, fx);
+            }
+            Message::BlobFree(free) => self.reclaim.free(now, from, free, &mut self.host, fx),
+            Message::BlobFreed(freed) => {
+                if let Some(replica) = self.replicas.get_mut(&ROOT_RANGE) {
+                    replica.blobs_freed(from, &freed);
+                }
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -389,7 +481,10 @@ impl Serving {
         match self.host.directory.standing(call.session()) {
             Standing::Live => {
                 let replace = match &call {
-                    GatewayCall::Write(write) => self.repair.is_damaged(write.chunk),
+                    GatewayCall::Write(write) => {
+                        self.reclaim.writes(write.chunk.blob, &write.owner);
+                        self.repair.is_damaged(write.chunk)
+                    }
                     GatewayCall::Read(_) => false,
                 };
                 self.chunks.call(from, call, replace, &mut self.host, fx);
@@ -483,12 +578,27 @@ impl Serving {
                     self.take_directory(now, *directory, fx);
                 }
             }
+            Message::ChunkPull(ask) if self.reclaim.has_freed(ask.chunk.blob) => {
+                let ChunkAsk { call, chunk } = ask;
+                let (store, result) = (self.host.config.store, Err(ChunkError::Freed));
+                let pulled = ChunkPulled { call, chunk, store, result };
+                self.host.send(from, Message::ChunkPulled(pulled), fx);
+            }
             Message::ChunkPull(ask) => {
                 self.chunks.look(from, &ask, Look::Copy, &mut self.host, fx);
             }
             Message::ChunkCheck(ask) => {
                 self.chunks.look(from, &ask, Look::Check, &mut self.host, fx);
             }
+            message @ (Message::BlobAsk(_)
+            | Message::BlobAnswer(_)
+            | Message::BlobFree(_)
+            | Message::BlobFreed(_)) => {
+                if let Endpoint::Store(peer) = from {
+                    self.on_blobs(now, peer, message, fx)?;
+                }
+            }
+            Message::BlobsLeft(blobs) => self.reclaim.left(now, blobs),
             Message::ChunkRepair(repair) => self.repair.told(now, from, &repair, &self.host, fx),
             Message::ChunkPulled(pulled) => self.repair.pulled(now, pulled, &mut self.host, fx),
             Message::InventoryAsk(ask) => {
@@ -665,6 +775,8 @@ impl Serving {
                     replica.on_fetched(now, miss, &mut self.host, fx)?;
                 }
                 self.repair.fetched(miss);
+                self.reclaim.fetched(miss);
+                self.scrub.fetched(now, miss);
             }
             StorageEvent::Damaged { range } => {
                 if let Some(replica) = self.replicas.get_mut(&range) {
@@ -695,10 +807,16 @@ impl Serving {
                     self.repair.read_badly(now, chunk);
                 }
             }
-            // Nobody frees chunks yet.
-            StorageEvent::ChunkFreed { .. } => {}
+            StorageEvent::ChunkFreed { op, result } => self.reclaim.freed(now, op, result),
             StorageEvent::ChunkLooked { op, result } if op >= REPAIR_OPS => {
                 self.repair.looked(now, op, result, &mut self.host, fx);
+            }
+            StorageEvent::ChunkLooked { op, result } if op >= RECLAIM_OPS => {
+                self.reclaim.looked(now, op, result);
+            }
+            StorageEvent::ChunkLooked { op: SCRUB_OP, result } => {
+                let parts = (&mut self.repair, &mut self.reclaim);
+                self.scrub.looked(now, result, parts, &mut self.host);
             }
             StorageEvent::ChunkLooked { op, result } => {
                 if let Some(chunk) = self.chunks.looked(op, result, &self.host, fx) {
@@ -720,6 +838,9 @@ impl Serving {
             Some(self.host.directory.next_deadline()),
             self.gate.next_deadline(),
             self.repair.next_deadline(),
+            self.reclaim.next_deadline(),
+            self.scrub.next_deadline(),
+            Some(Deadline { at: self.housekeep_at, reason: "give space back" }),
         ];
         let deadlines = self.replicas.values().map(|replica| replica.next_deadline(&self.host));
         let ping = self.host.pulse.ping_at.map(|at| Deadline { at, reason: "ping" });
@@ -734,6 +855,11 @@ impl Serving {
         self.chunks.check();
         self.gate.check();
         self.repair.check();
+        self.reclaim.check();
+        assert!(
+            self.host.inbox.is_empty(),
+            "what parts say to each other is heard in the same step"
+        );
         self.founding.check(self.replicas.contains_key(&ROOT_RANGE));
         self.host.peers.check();
     }
@@ -741,12 +867,13 @@ impl Serving {
     pub(super) fn status(&self) -> String {
         let replicas: Vec<String> = self.replicas.values().map(Replica::status).collect();
         format!(
-            "{} {}{} {} {} {}",
+            "{} {}{} {} {} {} {}",
             self.host.incarnation,
             self.founding.status(),
             replicas.join(" "),
             self.chunks.status(),
             self.repair.status(&self.host),
+            self.reclaim.status(&self.host),
             self.host.storage.status()
         )
     }

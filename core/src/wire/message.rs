@@ -37,6 +37,11 @@ pub(super) const INVENTORY_ASK: u8 = 18;
 pub(super) const INVENTORY_ANSWER: u8 = 19;
 const SNAPSHOT_ASK: u8 = 20;
 const SNAPSHOT_PAGE: u8 = 21;
+pub(super) const BLOB_ASK: u8 = 22;
+pub(super) const BLOB_ANSWER: u8 = 23;
+pub(super) const BLOB_FREE: u8 = 24;
+pub(super) const BLOB_FREED: u8 = 25;
+pub(super) const BLOBS_LEFT: u8 = 26;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -71,6 +76,11 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
         Message::ChunkChecked(_) => (CHUNK_CHECKED, Bytes::new()),
         Message::InventoryAsk(_) => (INVENTORY_ASK, Bytes::new()),
         Message::InventoryAnswer(_) => (INVENTORY_ANSWER, Bytes::new()),
+        Message::BlobAsk(_) => (BLOB_ASK, Bytes::new()),
+        Message::BlobAnswer(_) => (BLOB_ANSWER, Bytes::new()),
+        Message::BlobFree(_) => (BLOB_FREE, Bytes::new()),
+        Message::BlobFreed(_) => (BLOB_FREED, Bytes::new()),
+        Message::BlobsLeft(_) => (BLOBS_LEFT, Bytes::new()),
         Message::Ping(_) => (PING, Bytes::new()),
         Message::Pong(_) => (PONG, Bytes::new()),
     }
@@ -152,6 +162,11 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
         Message::SnapshotAsk(ask) => super::snapshot::encode_ask(ask, out),
         Message::SnapshotPage(page) => super::snapshot::encode_page(page, out),
         Message::Ping(pulse) | Message::Pong(pulse) => encode_pulse(pulse, out),
+        Message::BlobAsk(_)
+        | Message::BlobAnswer(_)
+        | Message::BlobFree(_)
+        | Message::BlobFreed(_)
+        | Message::BlobsLeft(_) => super::reclaim::encode(message, out),
         repair => super::repair::encode(repair, out),
     }
 }
@@ -242,6 +257,7 @@ pub(super) fn decode(
         SNAPSHOT_PAGE => Message::SnapshotPage(super::snapshot::decode_page(input, bulk)?),
         PING => Message::Ping(decode_pulse(input)?),
         PONG => Message::Pong(decode_pulse(input)?),
+        BLOB_ASK..=BLOBS_LEFT => super::reclaim::decode(kind, input)?,
         kind => super::repair::decode(kind, input, bulk)?,
     })
 }
@@ -280,7 +296,10 @@ fn encode_ask(ask: &Ask, out: &mut Encoder) {
             out.u8(1);
             read.encode(out);
         }
-        Ask::Beat => out.u8(2),
+        Ask::Beat(report) => {
+            out.u8(2);
+            report.encode(out);
+        }
     }
 }
 
@@ -288,7 +307,7 @@ fn decode_ask(input: &mut Decoder<'_>) -> Result<Ask, DecodeError> {
     match input.u8()? {
         0 => Ok(Ask::Command(Box::new(Wire::decode(input)?))),
         1 => Ok(Ask::Read(Wire::decode(input)?)),
-        2 => Ok(Ask::Beat),
+        2 => Ok(Ask::Beat(Wire::decode(input)?)),
         tag => Err(DecodeError::Tag { what: "range call", tag }),
     }
 }
@@ -303,10 +322,11 @@ fn encode_answer(answer: &Answer, out: &mut Encoder) {
             out.u8(1);
             reply.encode(out);
         }
-        Answer::Beat { live, map } => {
+        Answer::Beat { live, map, applied } => {
             out.u8(2);
             live.encode(out);
             map.encode(out);
+            applied.encode(out);
         }
     }
 }
@@ -315,7 +335,11 @@ fn decode_answer(input: &mut Decoder<'_>) -> Result<Answer, DecodeError> {
     match input.u8()? {
         0 => Ok(Answer::Applied(Wire::decode(input)?)),
         1 => Ok(Answer::Read(Wire::decode(input)?)),
-        2 => Ok(Answer::Beat { live: Wire::decode(input)?, map: Wire::decode(input)? }),
+        2 => Ok(Answer::Beat {
+            live: Wire::decode(input)?,
+            map: Wire::decode(input)?,
+            applied: Wire::decode(input)?,
+        }),
         tag => Err(DecodeError::Tag { what: "answer", tag }),
     }
 }
@@ -359,6 +383,7 @@ pub(super) fn encode_chunk_result(result: &Result<(), ChunkError>, out: &mut Enc
         Err(ChunkError::Overloaded) => 5,
         Err(ChunkError::Invalid) => 6,
         Err(ChunkError::Fenced) => 7,
+        Err(ChunkError::Freed) => 8,
     });
 }
 
@@ -374,6 +399,7 @@ pub(super) fn decode_chunk_result(
         5 => Err(ChunkError::Overloaded),
         6 => Err(ChunkError::Invalid),
         7 => Err(ChunkError::Fenced),
+        8 => Err(ChunkError::Freed),
         tag => return Err(DecodeError::Tag { what: "chunk result", tag }),
     })
 }

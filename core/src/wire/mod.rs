@@ -6,6 +6,7 @@
 //! carries. Anything else that is wrong with a frame is a [`DecodeError`], and the link is closed.
 
 mod message;
+mod reclaim;
 mod repair;
 mod snapshot;
 

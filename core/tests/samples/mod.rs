@@ -11,12 +11,13 @@ use trine_core::ids::{
     Term, ZoneId,
 };
 use trine_core::message::{
-    Answer, Ask, Beginning, ChunkAsk, ChunkChecked, ChunkCopy, ChunkData, ChunkError, ChunkPulled,
-    ChunkRead, ChunkRepair, ChunkSummary, ChunkWrite, ChunkWritten, Hello, InventoryAnswer,
-    InventoryAsk, InventoryDigest, InventoryResult, Message, Pulse, RangeAnswer, RangeCall,
-    Refusal, SnapshotAsk, SnapshotGiven, SnapshotId, SnapshotPage, SnapshotWant, StoreMark, Vitals,
+    Answer, Ask, Beginning, BlobAnswer, BlobAsk, BlobFree, BlobFreed, BlobVerdict, BlobVerdicts,
+    ChunkAsk, ChunkChecked, ChunkCopy, ChunkData, ChunkError, ChunkPulled, ChunkRead, ChunkRepair,
+    ChunkSummary, ChunkWrite, ChunkWritten, Hello, InventoryAnswer, InventoryAsk, InventoryDigest,
+    InventoryResult, Message, Pulse, RangeAnswer, RangeCall, Refusal, SessionReport, SnapshotAsk,
+    SnapshotGiven, SnapshotId, SnapshotPage, SnapshotWant, StoreMark, Vitals,
 };
-use trine_core::object::{BucketName, ObjectKey, Target, WriteConditions};
+use trine_core::object::{BucketName, ObjectKey, OwnedBlob, Target, WriteConditions};
 use trine_core::range::command::{
     Command, CommandBody, Origin, Outcome, Read, ReadReply, Rejection, ScanRequest, ScanStart,
 };
@@ -110,10 +111,19 @@ pub(crate) fn samples() -> Vec<(u8, Message)> {
         (3, call(Ask::Command(Box::new(Command { origin, body })))),
         (3, call(Ask::Read(Read::Scan(scan)))),
         (3, call(Ask::Read(Read::Bucket { tenant: TenantId(0), name }))),
-        (3, call(Ask::Beat)),
+        (
+            3,
+            call(Ask::Beat(Box::new(SessionReport {
+                reads_from: LogIndex(7),
+                reading: vec![chunk().blob],
+                next: BlobSequence(9),
+                writing: vec![BlobSequence(4), BlobSequence(8)],
+                map: MapEpoch(1),
+            }))),
+        ),
         (4, answer(Ok(Answer::Applied(Outcome::Rejected(Rejection::PreconditionFailed))))),
         (4, answer(Ok(Answer::Read(ReadReply::NoSuchBucket)))),
-        (4, answer(Ok(Answer::Beat { live: true, map: MapEpoch(1) }))),
+        (4, answer(Ok(Answer::Beat { live: true, map: MapEpoch(1), applied: LogIndex(7) }))),
         (4, answer(Err(Refusal::NotLeader { leader: Some(StoreId(2)) }))),
         (
             5,
@@ -238,6 +248,25 @@ fn repair_samples() -> Vec<(u8, Message)> {
         (19, answer(InventoryResult::Same)),
         (19, answer(InventoryResult::Differs { to, chunks: vec![chunk] })),
         (19, answer(InventoryResult::NotNow)),
+    ]
+    .into_iter()
+    .chain(reclaim_samples())
+    .collect()
+}
+
+/// Of the messages about blobs that may be freed.
+fn reclaim_samples() -> Vec<(u8, Message)> {
+    let (call, blob, directory) = (CallId(1), chunk().blob, LogIndex(77));
+    let owned = || vec![OwnedBlob { blob, owner: target() }];
+    let answer = |result| Message::BlobAnswer(BlobAnswer { call, result });
+    let verdicts = vec![BlobVerdict::Live, BlobVerdict::Open, BlobVerdict::Dead, BlobVerdict::Gone];
+    vec![
+        (22, Message::BlobAsk(BlobAsk { call, blobs: owned() })),
+        (23, answer(Ok(BlobVerdicts { directory, verdicts }))),
+        (23, answer(Err(Some(StoreId(2))))),
+        (24, Message::BlobFree(BlobFree { call, directory, blobs: vec![blob] })),
+        (25, Message::BlobFreed(BlobFreed { call, blobs: vec![blob] })),
+        (26, Message::BlobsLeft(owned())),
     ]
 }
 

@@ -1,17 +1,17 @@
-//! Full redundancy: every chunk of every object that stands has a sound copy on its store in every
-//! zone that stands.
+//! Full redundancy, and no more: every chunk of every object that stands has a sound copy on its store in
+//! every zone that stands; of whatever else was ever written no store has anything any more.
 //!
 //! An auditor asks the stores themselves, over the wire, for the whole of each copy, and compares it
 //! with the bytes that clients wrote. It shares nothing with the repair that it judges but the map:
 //! chunk → store ([`ClusterMap::places`]), which has tests of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use trine_core::cluster::ClusterMap;
 use trine_core::hash::Checksum;
 use trine_core::ids::{CallId, ChunkId, SessionId, StoreId};
-use trine_core::message::{ChunkData, ChunkRead};
+use trine_core::message::{ChunkData, ChunkError, ChunkRead};
 use trine_core::object::Body;
 
 use crate::{MILLISECOND, Nanos};
@@ -46,9 +46,59 @@ pub struct Redundancy {
     calls: BTreeMap<CallId, (ChunkId, StoreId)>,
     asked: u64,
     begun: bool,
+    /// Every chunk that a gateway ever sent to a store.
+    written: BTreeSet<ChunkId>,
+    /// Every chunk that was freed on some store.
+    freed: BTreeSet<ChunkId>,
+    /// Whether those of no object are looked for.
+    leftovers: bool,
 }
 
 impl Redundancy {
+    /// A gateway sends a chunk to a store.
+    pub fn written(&mut self, chunk: ChunkId) {
+        self.written.insert(chunk);
+    }
+
+    /// A store frees a chunk.
+    pub fn freed(&mut self, chunk: ChunkId) {
+        self.freed.insert(chunk);
+    }
+
+    /// A chunk of an object that stands which was freed somewhere, some time: what is dead never comes back to
+    /// life, so that it was alive then.
+    pub fn freed_alive(&self) -> Option<String> {
+        let chunk = self.freed.iter().find(|chunk| self.chunks.contains_key(chunk))?;
+        Some(format!("{chunk} of {} was freed", self.chunks[chunk].object))
+    }
+
+    /// Chunks that were freed.
+    pub fn chunks_freed(&self) -> u64 {
+        self.freed.len() as u64
+    }
+
+    /// Once every copy is there: look for what should be gone, on all stores that stand.
+    pub fn look_for_leftovers(&mut self, stores: &[StoreId]) {
+        if std::mem::replace(&mut self.leftovers, true) {
+            return;
+        }
+        for chunk in self.written.iter().filter(|chunk| !self.chunks.contains_key(chunk)) {
+            for store in stores {
+                self.missing.insert((*chunk, *store), Copy::default());
+            }
+        }
+    }
+
+    /// Whether nothing was found that should be gone.
+    pub fn is_clean(&self) -> bool {
+        self.leftovers && self.missing.is_empty()
+    }
+
+    /// Chunks that are to be gone.
+    pub fn dead(&self) -> usize {
+        self.written.iter().filter(|chunk| !self.chunks.contains_key(chunk)).count()
+    }
+
     /// A client has read the whole of `object`: these are its bytes, and there is where they stand.
     ///
     /// # Errors
@@ -104,7 +154,9 @@ impl Redundancy {
         let missing = &self.missing;
         // What was asked long ago is given up.
         self.calls.retain(|_, copy| missing.get(copy).is_some_and(|copy| !old(copy)));
-        let free = WINDOW.saturating_sub(self.calls.len());
+        // What is gone is answered without bytes.
+        let window = if self.leftovers { 16 * WINDOW } else { WINDOW };
+        let free = window.saturating_sub(self.calls.len());
         let mut questions = Vec::new();
         let due = self.missing.iter_mut().filter(|(_, copy)| old(copy));
         for ((chunk, store), copy) in due.take(free) {
@@ -112,7 +164,7 @@ impl Redundancy {
             let call = CallId(self.asked);
             copy.asked_at = Some(now);
             self.calls.insert(call, (*chunk, *store));
-            let blocks = self.chunks[chunk].blocks();
+            let blocks = self.chunks.get(chunk).map_or(1, Chunk::blocks);
             let read = ChunkRead { call, session, chunk: *chunk, first_block: 0, blocks };
             questions.push((*store, read));
         }
@@ -125,9 +177,11 @@ impl Redundancy {
         if asked != (data.chunk, data.store) {
             return;
         }
-        let verdict = match &data.result {
-            Ok((bytes, checksums)) => self.chunks[&data.chunk].verify(data.chunk, bytes, checksums),
-            Err(error) => Err(format!("{error:?}")),
+        let verdict = match (&data.result, self.chunks.get(&data.chunk)) {
+            (Ok((bytes, checksums)), Some(chunk)) => chunk.verify(data.chunk, bytes, checksums),
+            (Err(ChunkError::Missing), None) => Ok(()),
+            (Ok(_), None) => Err("there, and of no object".to_owned()),
+            (Err(error), _) => Err(format!("{error:?}")),
         };
         match verdict {
             Ok(()) => drop(self.missing.remove(&asked)),
@@ -141,13 +195,16 @@ impl Redundancy {
     pub fn complaint(&self) -> String {
         let lines = self.missing.iter().take(5).map(|((chunk, store), copy)| {
             let wrong = copy.wrong.as_deref().unwrap_or("no answer");
-            format!(
-                "\n    {store} has no sound copy of {chunk} of {}: {wrong}",
-                self.chunks[chunk].object
-            )
+            match self.chunks.get(chunk) {
+                Some(Chunk { object, .. }) => {
+                    format!("\n    {store} has no sound copy of {chunk} of {object}: {wrong}")
+                }
+                None => format!("\n    {store} should have nothing of {chunk}: {wrong}"),
+            }
         });
         let lines: Vec<_> = lines.collect();
-        format!("{} of the copies are not there:{}", self.missing.len(), lines.concat())
+        let what = if self.leftovers { "may not be gone" } else { "are not there" };
+        format!("{} of the copies {what}:{}", self.missing.len(), lines.concat())
     }
 
     /// How many copies are not known to be sound.
@@ -180,7 +237,6 @@ mod tests {
     use super::*;
     use trine_core::cluster::{Slot, ZoneMap};
     use trine_core::ids::{BlobId, BlobSequence, MapEpoch, ZoneId};
-    use trine_core::message::ChunkError;
     use trine_core::object::{BlobRef, PartRef, Scheme};
 
     const BLOB: BlobId = BlobId { session: SessionId(3), sequence: BlobSequence(4) };

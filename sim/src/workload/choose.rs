@@ -29,6 +29,7 @@ impl Workload {
                 let anchor = self.anchor();
                 Some(self.put(anchor, 3_000, Condition::Always, true))
             }
+            Phase::AbortUploads => Some(self.abort_next()),
             Phase::Verify { next } => Some(self.get(next, None, None)),
             Phase::VerifyListing => Some(match &self.clients[client].1 {
                 Script::Listing(query) => list(query.clone()),

@@ -93,6 +93,7 @@ impl Workload {
             }
             // What is refused as nonsense is none: the operator makes no mistakes.
             Intent::ReplaceStore => {}
+            Intent::LastUploads | Intent::LastAbort => self.aborted_next(ending),
             Intent::Copy { source, key, value, condition } => {
                 self.copied((*source, *key), *value, *condition, stamps, ending)?;
             }
@@ -506,6 +507,7 @@ fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
             | Intent::CompleteTooSmall
             | Intent::Complete { .. }
             | Intent::Abort
+            | Intent::LastAbort
     );
     let fits = match error {
         ApiError::NoSuchBucket | ApiError::BucketAlreadyOwnedByYou => passing,

@@ -12,10 +12,10 @@ mod judge;
 pub use judge::Stamps;
 mod upload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use trine_core::ids::{StoreId, TenantId};
+use trine_core::ids::{Order, StoreId, TenantId};
 use trine_core::object::{BucketName, ETag, ObjectKey, Owner};
 use trine_core::request::{ApiError, BucketPath, ByteRange, ObjectPath, Reply, Request};
 
@@ -138,6 +138,10 @@ enum Intent {
         condition: Condition,
     },
     Abort,
+    /// What uploads are left.
+    LastUploads,
+    /// Of one of those.
+    LastAbort,
     /// The operator's.
     ReplaceStore,
 }
@@ -158,7 +162,9 @@ enum Phase {
     PutAnchor,
     /// Everybody does as they like.
     Open,
-    /// Client 0 reads every key...
+    /// Client 0 aborts what is left of uploads, so that it is known what may be left of blobs...
+    AbortUploads,
+    /// ...reads every key...
     Verify {
         next: usize,
     },
@@ -187,6 +193,8 @@ pub struct Workload {
     copies: BTreeMap<ValueId, copy::Asked>,
     /// Whether there are any.
     copying: bool,
+    /// Uploads that are left at the end.
+    uploads_left: VecDeque<(ObjectKey, Order)>,
     late_reads: u32,
     /// The newest tag that anyone saw, by key: for compare-and-set.
     tags: BTreeMap<usize, ETag>,
@@ -218,6 +226,7 @@ impl Workload {
             values_of: BTreeMap::new(),
             copies: BTreeMap::new(),
             copying: swarm.copies,
+            uploads_left: VecDeque::new(),
             late_reads: 0,
             tags: BTreeMap::new(),
             clients: (0..swarm.clients)
@@ -233,7 +242,7 @@ impl Workload {
     pub fn verify(&mut self) {
         self.verifying = true;
         if self.phase == Phase::Open {
-            self.phase = Phase::Verify { next: 0 };
+            self.phase = Phase::AbortUploads;
         }
         for (_, script) in &mut self.clients {
             *script = Script::None;

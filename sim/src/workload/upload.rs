@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use trine_core::ids::Order;
 use trine_core::object::{ETag, PART_BYTES_MIN};
-use trine_core::request::{ListPartsRequest, ListUploadsRequest, PartRequest, Request};
+use trine_core::request::{
+    ApiError, ListEntry, ListPartsRequest, ListUploadsRequest, ObjectPath, PartRequest, Reply,
+    Request,
+};
 
 use super::choose::write_conditions;
-use super::{BUCKET, Intent, Job, Script, Workload, body, bucket};
+use super::{BUCKET, Ending, Intent, Job, Phase, Script, Workload, body, bucket};
 use crate::checkers::register::{Condition, ValueFacts, ValueId};
 use crate::random::Draw;
 
@@ -130,15 +133,8 @@ impl Workload {
                 Job { request: Request::ListParts(list), body: None, intent: Intent::ListParts }
             }
             Step::ListUploads => {
-                let list = ListUploadsRequest {
-                    bucket: bucket(BUCKET),
-                    prefix: self.keys[upload.key].as_str().to_owned(),
-                    delimiter: None,
-                    key_after: None,
-                    upload_after: None,
-                    uploads_max: 1_000,
-                };
-                Job { request: Request::ListUploads(list), body: None, intent: Intent::ListUploads }
+                let request = list_uploads(self.keys[upload.key].as_str());
+                Job { request, body: None, intent: Intent::ListUploads }
             }
             Step::CompleteTooSmall if upload.parts.len() > 1 => {
                 let parts = upload.parts.iter().map(|(number, (etag, _))| (*number, *etag));
@@ -183,4 +179,44 @@ impl Workload {
         };
         Job { request, body: None, intent: Intent::Complete { condition } }
     }
+
+    /// Client 0 aborts the uploads that are left.
+    pub(super) fn abort_next(&self) -> Job {
+        let (request, intent) = match self.uploads_left.front() {
+            None => (list_uploads(""), Intent::LastUploads),
+            Some((key, upload)) => {
+                let path = ObjectPath { bucket: bucket(BUCKET), key: key.clone() };
+                (Request::AbortUpload { path, upload: *upload }, Intent::LastAbort)
+            }
+        };
+        Job { request, body: None, intent }
+    }
+
+    /// What came of that.
+    pub(super) fn aborted_next(&mut self, ending: &Ending) {
+        match &ending.reply {
+            Some(Ok(Reply::Uploads(page))) => {
+                self.uploads_left.extend(page.entries.iter().filter_map(|entry| match entry {
+                    ListEntry::Item(listed) => Some((listed.key.clone(), listed.upload.order)),
+                    ListEntry::Prefix(_) => None,
+                }));
+                if self.uploads_left.is_empty() {
+                    self.phase = Phase::Verify { next: 0 };
+                }
+            }
+            Some(Ok(_) | Err(ApiError::NoSuchUpload)) => drop(self.uploads_left.pop_front()),
+            _ => {}
+        }
+    }
+}
+
+fn list_uploads(prefix: &str) -> Request {
+    Request::ListUploads(ListUploadsRequest {
+        bucket: bucket(BUCKET),
+        prefix: prefix.to_owned(),
+        delimiter: None,
+        key_after: None,
+        upload_after: None,
+        uploads_max: 1_000,
+    })
 }

@@ -1,13 +1,15 @@
 //! The machines of the world, with their clocks and lives; and the seam behind which they stand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trine_core::cluster::{GatewayConfig, StoreConfig};
 use trine_core::consensus::Role;
 use trine_core::disk::Room;
 use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::gateway::Gateway;
-use trine_core::ids::{DiskToken, Endpoint, RangeId, RequestId, StoreId, ZoneId};
+use trine_core::ids::{
+    BlobId, DiskToken, Endpoint, RangeId, RequestId, SessionId, StoreId, ZoneId,
+};
 use trine_core::memory::MemoryAccount;
 use trine_core::message::Envelope;
 use trine_core::store::{Observation, Store};
@@ -76,6 +78,10 @@ pub trait GatewayMachine {
     /// What it holds in memory.
     fn memory(&self) -> MemoryAccount {
         MemoryAccount::default()
+    }
+    /// Its session, and which blobs it is reading.
+    fn reads(&self) -> (SessionId, BTreeSet<BlobId>) {
+        Default::default()
     }
 }
 
@@ -207,6 +213,10 @@ impl GatewayMachine for Gateway {
 
     fn memory(&self) -> MemoryAccount {
         Self::memory(self)
+    }
+
+    fn reads(&self) -> (SessionId, BTreeSet<BlobId>) {
+        self.reads()
     }
 }
 

@@ -28,6 +28,7 @@ use trine_core::disk::{DiskOp, DiskOutput, Room};
 use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint, SessionId, ZoneId};
 use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
+use trine_core::store::Observation;
 
 pub use machine::{GatewayMachine, Maker, MergeView, Real, StoreMachine};
 pub use setup::GEOMETRY;
@@ -106,6 +107,8 @@ pub struct Counts {
     pub gap_max: Nanos,
     /// From the end of all faults until every copy was seen to be there, if that was asked.
     pub redundant_after: Option<Nanos>,
+    /// ...and nothing was left on them of what is dead.
+    pub clean_after: Option<Nanos>,
     /// Merges of runs that stores completed in their last lives, values these moved, and segments
     /// they made free.
     pub merges: [u64; 3],
@@ -355,11 +358,14 @@ impl<M: Maker> World<M> {
                     self.standing_voters().filter(|store| self.is_full(*store)).collect();
                 full.iter().for_each(|store| self.agreement.gone(*store));
                 let agree = self.agreement.settled(self.standing_voters().count() - full.len());
+                if let Some(wrong) = self.workload.redundancy.freed_alive() {
+                    return self.fail(wrong);
+                }
                 if self.swarm.redundancy && self.audit() {
                     let after = self.now - self.healed_at;
-                    self.counts.redundant_after.get_or_insert(after);
+                    self.counts.clean_after.get_or_insert(after);
                 }
-                let whole = !self.swarm.redundancy || self.counts.redundant_after.is_some();
+                let whole = !self.swarm.redundancy || self.counts.clean_after.is_some();
                 if agree && whole && self.merges_rest() {
                     self.part = Part::Over;
                 }
@@ -482,7 +488,13 @@ impl<M: Maker> World<M> {
     fn look_on(&mut self, store: usize) {
         let Side::Store(side) = &mut self.machines[store].side else { return };
         let Some(machine) = &mut side.machine else { return };
-        if let Err(broken) = self.onlooker.step(store, machine.observations()) {
+        let seen = machine.observations();
+        for (_, fact) in &seen {
+            if let Observation::Freed { chunk, live } = fact {
+                self.freed(store, *chunk, live);
+            }
+        }
+        if let Err(broken) = self.onlooker.step(store, seen) {
             self.fail(broken);
         }
     }
@@ -697,6 +709,11 @@ fn weight(message: &Message) -> u64 {
         Message::ChunkChecked(checked) => checked.call.0 << 8 | 17,
         Message::InventoryAsk(ask) => ask.call.0 << 8 | 18,
         Message::InventoryAnswer(answer) => answer.call.0 << 8 | 19,
+        Message::BlobAsk(ask) => ask.call.0 << 8 | 24,
+        Message::BlobAnswer(answer) => answer.call.0 << 8 | 25,
+        Message::BlobFree(free) => free.call.0 << 8 | 26,
+        Message::BlobFreed(freed) => freed.call.0 << 8 | 27,
+        Message::BlobsLeft(blobs) => (blobs.len() as u64) << 8 | 28,
         Message::Ping(pulse) => pulse.sent.as_nanos() << 8 | 6,
         Message::Pong(pulse) => pulse.sent.as_nanos() << 8 | 7,
     }

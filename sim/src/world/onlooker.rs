@@ -289,6 +289,8 @@ impl Watched {
                 Ok(())
             }
             Observation::ReadReady { token, index } => ghost.read_ready(replica, token, index.0),
+            // The auditor's.
+            Observation::Freed { .. } => Ok(()),
             Observation::ReadLost { token } => ghost.read_lost(replica, token),
         }
     }

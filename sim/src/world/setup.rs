@@ -92,6 +92,9 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
     world
 }
 
+/// A run lasts as long as some passes of scrubbing.
+const SCRUB_EVERY: Duration = Duration::from_secs(8);
+
 fn layout(place: usize, swarm: &Swarm, geometry: Geometry) -> Geometry {
     match swarm.small_disk {
         Some((store, capacity)) if store == place => Geometry { capacity, ..geometry },
@@ -108,7 +111,7 @@ fn store<M: Maker>(place: usize, map: &ClusterMap, geometry: Geometry) -> Machin
         map: map.clone(),
         geometry,
         limits: StoreLimits::SIMULATION,
-        timing: StoreTiming::DEFAULT,
+        timing: StoreTiming { scrub_every: SCRUB_EVERY, ..StoreTiming::DEFAULT },
         seed: 0,
     };
     let disk = SimDisk::new(geometry.capacity);

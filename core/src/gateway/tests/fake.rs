@@ -10,7 +10,8 @@ use crate::directory::{Directory, SessionsView};
 use crate::gateway::*;
 use crate::hash::Checksum;
 use crate::ids::{
-    BucketId, ChunkId, ClusterId, CommitSequence, GatewayId, LogIndex, Order, TenantId, ZoneId,
+    BlobId, BucketId, ChunkId, ClusterId, CommitSequence, GatewayId, LogIndex, Order, TenantId,
+    ZoneId,
 };
 use crate::message::{
     Ask, ChunkChecked, ChunkData, ChunkRead, ChunkSummary, ChunkWritten, RangeAnswer, RangeCall,
@@ -92,6 +93,10 @@ pub(super) struct Fake {
     pub(super) uploads: BTreeMap<Order, (UploadRecord, BTreeMap<u16, PartRef>)>,
     pub(super) applied: u64,
     pub(super) scan_rows: usize,
+    /// What the session has told with its beats.
+    pub(super) reports: Vec<SessionReport>,
+    /// Blobs that a store was told of as left.
+    pub(super) left: BTreeSet<(StoreId, BlobId)>,
 }
 
 impl Fake {
@@ -150,6 +155,8 @@ impl Fake {
             uploads: BTreeMap::new(),
             applied: 0,
             scan_rows: 1000,
+            reports: Vec::new(),
+            left: BTreeSet::new(),
         };
         fake.event(GatewayEvent::Start);
         fake.run();
@@ -373,6 +380,10 @@ impl Fake {
                 let (call, chunk) = (read.call, read.chunk);
                 Some(Message::ChunkData(ChunkData { call, chunk, store, result }))
             }
+            Message::BlobsLeft(blobs) => {
+                self.left.extend(blobs.into_iter().map(|blob| (store, blob.blob)));
+                None
+            }
             other => panic!("a store is not sent {other:?}"),
         }
     }
@@ -386,8 +397,10 @@ impl Fake {
             Err(Refusal::NotLeader { leader: Some(self.leader) })
         } else {
             match call.ask {
-                Ask::Beat => {
-                    Ok(Answer::Beat { live: call.session == self.live, map: self.map.epoch })
+                Ask::Beat(report) => {
+                    self.reports.push(*report);
+                    let (live, map) = (call.session == self.live, self.map.epoch);
+                    Ok(Answer::Beat { live, map, applied: LogIndex(self.reports.len() as u64) })
                 }
                 Ask::Read(_) if call.session != self.live => Err(Refusal::Fenced),
                 Ask::Read(read) => Ok(Answer::Read(self.read(read))),

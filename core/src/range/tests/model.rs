@@ -239,6 +239,16 @@ impl Model {
                 }
                 Ok(Outcome::Done)
             }
+            CommandBody::ForgetGarbage { blobs } => {
+                let dead = self.dead_blobs();
+                for OwnedBlob { blob, owner } in blobs {
+                    let place = (owner.bucket.0, owner.key.as_str().to_owned());
+                    if dead.contains(&(place.clone(), *blob)) {
+                        self.ever.remove(&(place, *blob));
+                    }
+                }
+                Ok(Outcome::Done)
+            }
             CommandBody::ReplaceStore { old, new } => self.replace(order, old.0, new.0),
             CommandBody::CreateBucket { name, owner, .. } => {
                 if let Some((_, before)) = self.buckets.get(name.as_str()) {

@@ -9,6 +9,7 @@ use crate::directory::Directory;
 use crate::hash::{StateHash, ValueHash};
 use crate::ids::*;
 use crate::object::*;
+use crate::range::BlobState;
 use crate::range::command::*;
 use crate::range::keys::Key;
 use crate::range::records::{BlobCount, Garbage};
@@ -46,7 +47,7 @@ const DELIMITERS: [Option<&str>; 7] =
     [None, Some("/"), Some("b"), Some("\0"), Some("o/"), Some("語"), Some("+")];
 
 /// What a batch of histories must contain, or the test has lost its reach.
-const MUST_HAPPEN: [&str; 37] = [
+const MUST_HAPPEN: [&str; 38] = [
     "AbortUpload Done",
     "AbortUpload Rejected(NoSuchUpload",
     "ChangeObject Copied",
@@ -62,6 +63,7 @@ const MUST_HAPPEN: [&str; 37] = [
     "CopyObject Copied",
     "CopyObject Rejected(StaleEpoch",
     "CopyPart Copied",
+    "ForgetGarbage Done",
     "CreateBucket Done",
     "CreateBucket Rejected(BucketAlreadyExists",
     "CreateUpload Upload(Order",
@@ -179,7 +181,7 @@ impl World {
         let bucket_name = self.pick(&["one", "two", "six"]);
         self.tags += 1;
         let tag = self.tags;
-        match self.rng.below(111) {
+        match self.rng.below(115) {
             100..=102 => self.map_change(),
             0..=2 => CommandBody::OpenSession {
                 gateway: GatewayId(self.rng.below(3)),
@@ -201,6 +203,7 @@ impl World {
                 if self.rng.chance(1, 3) { copied(put) } else { put }
             }
             103..=110 => self.change(),
+            111..=114 => self.forget(),
             37..=52 => CommandBody::DeleteObject {
                 target: target(bucket, self.key()),
                 conditions: self.conditions(),
@@ -244,6 +247,51 @@ impl World {
                 CommandBody::AbortUpload { target: target(bucket, &key), upload }
             }
         }
+    }
+
+    /// What the range says of blobs is what the model says.
+    fn check_blobs(&mut self) {
+        let (rows_max, mut found, mut from) = (1 + self.rng.below(9), Vec::new(), None);
+        let replica = &self.replicas[0];
+        loop {
+            let rows_max = u32::try_from(rows_max).unwrap();
+            let page = replica.range.dead_blobs(&replica.rows, from.as_ref(), rows_max).unwrap();
+            found.extend(page.found.into_iter().map(|dead| {
+                ((dead.owner.bucket.0, dead.owner.key.as_str().to_owned()), dead.blob.blob)
+            }));
+            match page.next {
+                None => break,
+                next => assert!(core::mem::replace(&mut from, next.clone()) < next),
+            }
+        }
+        assert_eq!(found, self.model.dead_blobs().into_iter().collect::<Vec<_>>());
+        let state = |(bucket, key): &(u64, String), blob| {
+            let owned = OwnedBlob { blob, owner: target(*bucket, key) };
+            replica.range.blob_state(&replica.rows, &owned).unwrap()
+        };
+        for (place, blob) in self.model.live_blobs().into_keys() {
+            assert_eq!(state(&place, blob), BlobState::Referenced);
+            let nowhere = (place.0 + 100, place.1);
+            assert_eq!(state(&nowhere, blob), BlobState::Unknown);
+        }
+        for (place, blob) in self.model.dead_blobs() {
+            assert_eq!(state(&place, blob), BlobState::Dead);
+        }
+    }
+
+    /// Mostly of what is dead, and sometimes of what is not.
+    fn forget(&mut self) -> CommandBody {
+        let mut blobs: Vec<_> = self.model.dead_blobs().into_iter().collect();
+        if self.rng.chance(1, 3) {
+            blobs.extend(self.model.live_blobs().into_keys());
+        }
+        let owned = |((bucket, key), blob): ((u64, String), BlobId)| OwnedBlob {
+            blob,
+            owner: target(bucket, &key),
+        };
+        let take = blobs.len().min(usize::try_from(self.rng.below(4)).unwrap());
+        let blobs = (0..take).map(|_| owned(self.pick(&blobs))).collect();
+        CommandBody::ForgetGarbage { blobs }
     }
 
     /// Mostly of an object that is there, and mostly of the version that is there.
@@ -376,7 +424,7 @@ impl World {
         assert_eq!(found, self.model.live_blobs());
     }
 
-    fn compare_rows(&self) {
+    fn compare_rows(&mut self) {
         let replica = &self.replicas[0];
         let mut hash = StateHash::default();
         let mut counts = BTreeMap::new();
@@ -402,6 +450,7 @@ impl World {
         assert_eq!(hash, replica.range.header.tree_hash, "the hash follows the rows");
         assert_eq!(counts, self.model.live_blobs());
         assert_eq!(dead, self.model.dead_blobs().into_iter().collect::<Vec<_>>());
+        self.check_blobs();
     }
 
     fn compare_objects(&self) {

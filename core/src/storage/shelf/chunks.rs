@@ -8,6 +8,7 @@ use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
 use crate::ids::{CallId, ChunkId};
 use crate::message::{ChunkCopy, ChunkError, ChunkRead, ChunkSummary, ChunkWrite};
+use crate::object::Target;
 use crate::rows::{Miss, Rows};
 
 use super::super::durable::Durable;
@@ -15,25 +16,25 @@ use super::super::io::Io;
 use super::super::segment::allocator::SegmentState;
 use super::super::segment::chunk::ChunkHeader;
 use super::super::segment::chunk_store::{Writing, chunk_key, chunk_of_key};
-use super::super::segment::edit::{ChunkRecord, Edit, TableId};
+use super::super::segment::edit::{ChunkRecord, TableId};
 use super::super::segment::header::{SegmentContent, SegmentHeader};
 use super::super::segment::layout::{SegmentId, sector_span};
 use super::copy::{CopySpan, digest_of};
 use super::recover::Phase;
-use super::{DiskPurpose, EditPurpose, Opening, Output, Shelf, SyncPurpose};
+use super::{DiskPurpose, Opening, Output, Shelf, SyncPurpose};
 
 /// A chunk call that has not reached the disk.
 #[derive(Debug)]
 pub(super) struct Job {
-    op: u64,
-    kind: JobKind,
+    pub(super) op: u64,
+    pub(super) kind: JobKind,
     /// Spans that are pinned for it.
     pub(super) pins: Vec<Miss>,
 }
 
 /// A copy to write.
 #[derive(Debug)]
-struct NewCopy {
+pub(super) struct NewCopy {
     header: ChunkHeader,
     data: Bytes,
     instead: Instead,
@@ -50,8 +51,9 @@ enum Instead {
     Moved(SegmentId, u32),
 }
 
+/// What it is for.
 #[derive(Debug)]
-enum JobKind {
+pub(super) enum JobKind {
     Write(NewCopy),
     Read {
         chunk: ChunkId,
@@ -74,6 +76,8 @@ enum JobKind {
 pub(crate) enum Look {
     /// Whether the index has it.
     Index,
+    /// Read the header alone, to learn whose it is.
+    Owner,
     /// Read header and data, and verify each block.
     Check,
     /// The same, and prove that it is durable.
@@ -87,6 +91,8 @@ pub(crate) enum Look {
 pub(crate) enum Looked {
     /// The index has it.
     Indexed,
+    /// It belongs to this object.
+    Owned(Target),
     /// It verifies.
     Checked(ChunkSummary),
     /// It verifies and is durable.
@@ -188,25 +194,6 @@ impl Shelf {
         self.run_job(Job { op, kind: JobKind::Look { chunk, how }, pins: Vec::new() }, io, out);
     }
 
-    /// Take a chunk out of the index for good; its space is free once nothing else in its segment is
-    /// there. [`Output::ChunkFreed`] follows when that is durable, also if it is not there.
-    /// [`ChunkError::Overloaded`] if it, or another chunk of an open segment, is being written: to be
-    /// asked again.
-    pub(crate) fn free_chunk(
-        &mut self,
-        op: u64,
-        chunk: ChunkId,
-        io: &mut Io<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        if !self.takes_chunk_calls(0) || self.chunk_index_is_busy() {
-            out.push(Output::ChunkFreed { op, result: Err(ChunkError::Overloaded) });
-            return;
-        }
-        self.run_job(Job { op, kind: JobKind::Free { chunk }, pins: Vec::new() }, io, out);
-        self.drive(io, out);
-    }
-
     /// The first chunk of the index at or after `from`.
     ///
     /// # Errors
@@ -214,14 +201,6 @@ impl Shelf {
     pub(crate) fn next_chunk(&self, from: ChunkId) -> Result<Option<ChunkId>, Miss> {
         let row = self.rows(TableId::Chunks).seek(&chunk_key(from), &CHUNK_KEYS_END)?;
         Ok(row.and_then(|row| chunk_of_key(&row.key)))
-    }
-
-    /// Whether the index has a chunk.
-    ///
-    /// # Errors
-    /// [`Miss`]: fetch it and ask again.
-    pub(crate) fn has_chunk(&self, chunk: ChunkId) -> Result<bool, Miss> {
-        Ok(self.rows(TableId::Chunks).get(&chunk_key(chunk))?.is_some())
     }
 
     /// Whether the index knows all chunks that are there: it is not being rebuilt.
@@ -240,7 +219,7 @@ impl Shelf {
         self.chunks.writes_in_hand * 2 * SECTOR
     }
 
-    fn takes_chunk_calls(&self, bytes: u64) -> bool {
+    pub(super) fn takes_chunk_calls(&self, bytes: u64) -> bool {
         matches!(self.phase, Phase::Ready)
             && !self.dead
             && self.chunks.bytes_in_hand + bytes <= self.config.chunk_bytes_max
@@ -312,49 +291,6 @@ impl Shelf {
             },
             JobKind::Count => unreachable!("it went another way above"),
         }
-    }
-
-    /// Free a chunk whose index row, if there is one, is `present`.
-    fn free(
-        &mut self,
-        op: u64,
-        chunk: ChunkId,
-        present: Option<&ChunkRecord>,
-        out: &mut Vec<Output>,
-    ) {
-        let recorded = present.is_none_or(|record| self.record_open(record.segment, out));
-        if self.rebuild.is_some() || !recorded || self.chunks.writing.contains_key(&chunk) {
-            return out.push(Output::ChunkFreed { op, result: Err(ChunkError::Overloaded) });
-        }
-        match present {
-            // That it is gone may be on its way to the journal yet: it is said once more, behind that.
-            None => self.chunks.add_freed(chunk, op),
-            Some(record) => {
-                self.reclaim.removed(chunk, record);
-                self.free_row(op, chunk);
-            }
-        }
-    }
-
-    /// Have the journal know that an open segment need not be scanned; `false` if it must be.
-    fn record_open(&mut self, segment: SegmentId, out: &mut Vec<Output>) -> bool {
-        if !matches!(self.segments.state(segment), Some(SegmentState::Chunks { open: true, .. })) {
-            return true;
-        }
-        // One that is being sealed is closed soon.
-        let Some(through) = self.chunks.recorded(segment) else { return false };
-        if self.recorded.get(&segment) != Some(&through) {
-            let edit = Edit::SegmentRecorded { segment, through };
-            self.journal(&edit, EditPurpose::Recorded(segment, through), out);
-        }
-        true
-    }
-
-    fn free_row(&mut self, op: u64, chunk: ChunkId) {
-        let sequence = self.chunks.sequence();
-        let table = self.tables.entry(TableId::Chunks).or_default();
-        table.active.write(sequence, chunk_key(chunk), None);
-        self.chunks.add_freed(chunk, op);
     }
 
     /// Have a copy moved that was read at this place. Its bytes are in hand already.
@@ -588,7 +524,7 @@ impl Shelf {
         io: &mut Io<'_>,
     ) -> Result<(), ChunkError> {
         let span = self.copy_span(&record).ok_or(ChunkError::Damaged)?;
-        let bytes = span.len;
+        let bytes = if how == Look::Owner { span.header_len() } else { span.len };
         if self.chunks.bytes_in_hand + bytes > self.config.chunk_bytes_max {
             return Err(ChunkError::Overloaded);
         }
@@ -629,6 +565,13 @@ impl Shelf {
                 });
                 out.push(Output::ChunkRead { op, result });
             }
+            What::Whole { chunk, how: Look::Owner, record, span: place } => {
+                let looked = span.and_then(|span| {
+                    let header = self.judge_header(chunk, &record, &place, span);
+                    header.map(|it| Looked::Owned(it.owner)).map_err(|_| ChunkError::Damaged)
+                });
+                self.tell_looked(op, chunk, looked, io, out);
+            }
             What::Whole { chunk, how, record, span: place } => {
                 let copy = span.and_then(|span| {
                     self.judge_copy(chunk, &record, &place, span).map_err(|_| ChunkError::Damaged)
@@ -637,7 +580,7 @@ impl Shelf {
                     (Err(error), _) => Err(error),
                     (Ok(_), Look::Prove) => return self.sync(SyncPurpose::Proven(op), io),
                     (Ok(copy), Look::Copy) => Ok(Looked::Copied(copy)),
-                    (Ok(copy), Look::Check | Look::Index) => {
+                    (Ok(copy), Look::Check | Look::Index | Look::Owner) => {
                         let digest = digest_of(&copy.checksums);
                         Ok(Looked::Checked(ChunkSummary { length: record.length, digest }))
                     }

@@ -31,6 +31,13 @@ pub(crate) struct CopySpan {
     pub(crate) data_offset: u64,
 }
 
+impl CopySpan {
+    /// Bytes of what stands before the data.
+    pub(crate) fn header_len(&self) -> u64 {
+        self.data_offset - self.offset
+    }
+}
+
 /// What is wrong with a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChunkFault {

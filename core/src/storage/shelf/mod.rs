@@ -21,6 +21,7 @@ mod copy;
 mod fetch;
 mod flush;
 mod found;
+mod freeing;
 mod holdings;
 mod ingest;
 mod inspect;
@@ -69,7 +70,7 @@ pub(crate) use ingest::Ingested;
 pub use inspect::{SegmentUse, TableShape};
 use reclaim::Reclaim;
 #[cfg_attr(not(test), allow(unused_imports, reason = "status will tell it"))]
-pub use reclaim::Reclaimed;
+pub(crate) use reclaim::Reclaimed;
 pub(crate) use recover::RecoveredEdit;
 use recover::{Phase, Rebuild};
 use views::Views;

@@ -36,13 +36,13 @@ pub(super) const SCAN_BYTES_MAX: u64 = RECORD_BYTES_MAX;
 
 /// What has been given back since the store was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reclaimed {
+pub(crate) struct Reclaimed {
     /// Segments that held chunks, and are free.
-    pub segments: u64,
+    pub(crate) segments: u64,
     /// Chunks that were moved for it.
-    pub chunks: u64,
+    pub(crate) chunks: u64,
     /// Bytes of theirs.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// What of a segment is in the index.
@@ -220,6 +220,12 @@ impl Shelf {
     /// Go on with work that no event brings on, a bounded piece of it. To be called from time to time.
     pub(crate) fn housekeep(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
         self.drive(io, out);
+    }
+
+    /// Whether there is something to do that no event brings on: counting.
+    pub(crate) fn wants_housekeeping(&self) -> bool {
+        let Reclaim { counted, fetching, .. } = &self.reclaim;
+        *counted != Counted::All && !fetching && self.rebuild.is_none()
     }
 
     /// Whether nothing is left to give back.

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It promises that [`Compare::is_clean`] says yes only if, since the last reason to doubt, a whole
-//! comparison with each peer of the map that stands has found nothing missing. Only what is lacking
-//! here is looked for: each side asks for itself. Memory is bounded by one interval's list.
+//! comparison with each peer of the map that stands has found nothing missing. What is lacking
+//! here is looked for: each side asks for itself. What a peer lacks may be dead: the range is asked. Memory is bounded by one interval's list.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,6 +26,8 @@ use crate::time::{Deadline, Duration, Instant};
 const INTERVAL_ROWS: u32 = 4096;
 /// Rows looked at in one step; then others have their turn.
 pub(super) const SLICE_ROWS: u32 = 128;
+/// Chunks of doubt that wait to be asked about; a comparison waits meanwhile.
+const DOUBTFUL_MAX: usize = 256;
 /// Between two such slices.
 pub(super) const SLICE_PAUSE: Duration = Duration::from_millis(1);
 /// How long a peer may take to answer.
@@ -65,8 +67,8 @@ enum Stage {
     Counting { at: ChunkId, rows: u32, count: u64, digest: InventoryDigest },
     /// The peer counts.
     Asking { call: CallId, to: Option<ChunkId>, until: Instant },
-    /// Looking for what the peer has.
-    LookingUp { listed: VecDeque<ChunkId>, to: Option<ChunkId> },
+    /// Looking for what the peer has and we have not, and the other way round, from `at` on.
+    LookingUp { listed: VecDeque<ChunkId>, to: Option<ChunkId>, at: ChunkId },
     /// The end is reached; some finds are not judged yet.
     Judging,
 }
@@ -79,6 +81,8 @@ pub(super) struct Compare {
     index_incomplete: bool,
     pass: Option<Pass>,
     next_call: u64,
+    /// Chunks that are here, and that a peer which should have them has not.
+    doubtful: VecDeque<ChunkId>,
 }
 
 impl Compare {
@@ -165,10 +169,11 @@ impl Compare {
                 return;
             }
             stage @ Stage::Asking { .. } => stage,
-            Stage::LookingUp { listed, to } => {
-                match look_up(now, &mut pass, listed, queue, blocks, host, fx) {
-                    listed if listed.is_empty() => next_interval(&mut pass.from, to),
-                    listed => Stage::LookingUp { listed, to },
+            Stage::LookingUp { listed, to, at } => {
+                pass.stage = Stage::LookingUp { listed, to, at };
+                match self.look_up(now, &mut pass, (queue, owners), blocks, host, fx) {
+                    true => next_interval(&mut pass.from, to),
+                    false => core::mem::replace(&mut pass.stage, Stage::Judging),
                 }
             }
             Stage::Judging if queue.unjudged() > 0 => Stage::Judging,
@@ -291,10 +296,69 @@ impl Compare {
                         && to.is_none_or(|to| *chunk < to)
                         && owners.are_both(*chunk, pair, host.map())
                 });
-                Stage::LookingUp { listed: chunks.into(), to }
+                Stage::LookingUp { listed: chunks.into(), to, at: pass.from }
             }
         };
         self.pass = Some(pass);
+    }
+
+    /// Compare a slice of what the peer has with what is here. What is not here goes into the queue; what
+    /// only we have is doubtful. Whether the interval is done.
+    fn look_up(
+        &mut self,
+        now: Now,
+        pass: &mut Pass,
+        (queue, owners): (&mut Queue, &mut Owners),
+        blocks: &mut Blocks,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) -> bool {
+        let Stage::LookingUp { listed, to, at } = &mut pass.stage else {
+            unreachable!("called while looking up");
+        };
+        let pair = (host.config.store, pass.peer);
+        for _ in 0..SLICE_ROWS {
+            if !queue.takes_more() || self.doubtful.len() >= DOUBTFUL_MAX {
+                return false;
+            }
+            let ours = match host.storage.next_chunk(*at) {
+                Err(miss) => {
+                    blocks.fetch(miss, host, fx);
+                    pass.waits_for = Some(miss);
+                    return false;
+                }
+                Ok(ours) => ours.filter(|chunk| to.is_none_or(|to| *chunk < to)),
+            };
+            let theirs = listed.front().copied();
+            match (ours, theirs) {
+                (None, None) => return true,
+                (Some(ours), Some(theirs)) if ours == theirs => {
+                    listed.pop_front();
+                }
+                (ours, Some(theirs)) if ours.is_none_or(|ours| theirs < ours) => {
+                    listed.pop_front();
+                    let added = queue.add(now.instant, theirs, Why::Compared, &[pass.peer], None);
+                    assert!(added.is_ok(), "there is room: looked at above");
+                    continue;
+                }
+                (Some(ours), _) if owners.are_both(ours, pair, host.map()) => {
+                    self.doubtful.push_back(ours);
+                }
+                _ => {}
+            }
+            match ours.and_then(|ours| ours.successor()) {
+                Some(next) => *at = next,
+                // Behind the last id there is.
+                None => return true,
+            }
+        }
+        pass.next_slice = now.instant + SLICE_PAUSE;
+        false
+    }
+
+    /// A chunk that only we have.
+    pub(super) fn next_doubt(&mut self) -> Option<ChunkId> {
+        self.doubtful.pop_front()
     }
 
     /// The link to a peer was reset: it will not answer.
@@ -343,6 +407,8 @@ impl Compare {
                 // The queue wakes the store when it has judged.
                 Stage::Judging if queue.unjudged() > 0 => None,
                 Stage::LookingUp { .. } if !queue.takes_more() => None,
+                // Whoever takes the doubts wakes the store.
+                Stage::LookingUp { .. } if self.doubtful.len() >= DOUBTFUL_MAX => None,
                 _ => Some(Deadline { at: pass.next_slice, reason }),
             },
         }
@@ -362,37 +428,4 @@ fn next_interval(from: &mut ChunkId, to: Option<ChunkId>) -> Stage {
         }
         None => Stage::Judging,
     }
-}
-
-/// Look up a slice of what the peer has; what is not here goes into the queue. What is left of it.
-fn look_up(
-    now: Now,
-    pass: &mut Pass,
-    mut listed: VecDeque<ChunkId>,
-    queue: &mut Queue,
-    blocks: &mut Blocks,
-    host: &mut Host,
-    fx: &mut Effects,
-) -> VecDeque<ChunkId> {
-    for _ in 0..SLICE_ROWS {
-        let Some(chunk) = listed.front().copied() else { return listed };
-        if !queue.takes_more() {
-            return listed;
-        }
-        match host.storage.has_chunk(chunk) {
-            Err(miss) => {
-                blocks.fetch(miss, host, fx);
-                pass.waits_for = Some(miss);
-                return listed;
-            }
-            Ok(true) => {}
-            Ok(false) => {
-                let added = queue.add(now.instant, chunk, Why::Compared, &[pass.peer], None);
-                assert!(added.is_ok(), "there is room: looked at above");
-            }
-        }
-        listed.pop_front();
-    }
-    pass.next_slice = now.instant + SLICE_PAUSE;
-    listed
 }

@@ -3,8 +3,8 @@
 //!
 //! It learns of them from gateways ([`ChunkRepair`]), from its own reads that did not verify, and by
 //! comparing inventories: at its start, after a link was down, when the map has changed, after
-//! anything was found missing, and from time to time. Nothing is freed in this stage of Trine, so
-//! that whatever another owner has is to be kept, and no question to the owner range is needed.
+//! anything was found missing, and from time to time. What another owner has may be dead: before a copy is
+//! written here, the range is asked whether its blob is wanted (`store/reclaim/`).
 //!
 //! Promises: a copy counts as repaired only when it is verified and durable; a copy that verifies is
 //! never overwritten; gateways go first; memory is bounded whatever is missing.
@@ -18,16 +18,18 @@ use std::collections::BTreeMap;
 
 use super::serving::Host;
 use crate::effects::{Effects, Now};
-use crate::ids::{CallId, ChunkId, Endpoint, MapEpoch, StoreId};
+use crate::ids::{BlobId, CallId, ChunkId, Endpoint, MapEpoch, StoreId};
 use crate::message::{
-    ChunkError, ChunkPulled, ChunkRepair, ChunkWritten, InventoryAnswer, InventoryAsk, Message,
+    BlobVerdict, ChunkError, ChunkPulled, ChunkRepair, ChunkWritten, InventoryAnswer, InventoryAsk,
+    Message,
 };
+use crate::object::OwnedBlob;
 use crate::rows::Miss;
 use crate::storage::{Durable, Looked};
 use crate::time::{Deadline, Duration};
 use answering::Answering;
 use compare::Compare;
-use owners::Owners;
+pub(super) use owners::Owners;
 use queue::{Judged, Queue, Why};
 
 /// Storage operations from this number on are repair's.
@@ -133,6 +135,38 @@ impl Repair {
                 None => self.compare.doubt(now.instant, None),
             }
         }
+    }
+
+    /// What is to be asked about the blobs of copies that were pulled.
+    pub(super) fn questions(&mut self) -> Vec<OwnedBlob> {
+        core::mem::take(&mut self.queue.to_ask)
+    }
+
+    /// A chunk that is here, and that a peer which should have it has not.
+    pub(super) fn next_doubt(&mut self) -> Option<ChunkId> {
+        self.compare.next_doubt()
+    }
+
+    /// The range has said what a blob is of which a copy was pulled.
+    pub(super) fn judged(
+        &mut self,
+        now: Now,
+        blob: BlobId,
+        verdict: BlobVerdict,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) {
+        match verdict {
+            BlobVerdict::Live | BlobVerdict::Open => self.queue.wanted(now, blob, host, fx),
+            BlobVerdict::Dead | BlobVerdict::Gone => {
+                let _busy = self.queue.forget(blob, host, fx);
+            }
+        }
+    }
+
+    /// A blob is to be freed: no copies of its chunks are made. `true`: one is being written just now.
+    pub(super) fn forget(&mut self, blob: BlobId, host: &Host, fx: &mut Effects) -> bool {
+        self.queue.forget(blob, host, fx)
     }
 
     /// A copy was read here and does not verify.

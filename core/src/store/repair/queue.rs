@@ -1,24 +1,26 @@
 //! Chunks that this store lacks, or may lack, and how each is made good.
 //!
 //! ```text
-//! Waiting ─▶ Looking ─▶ Pulling ─▶ Writing ─▶ done
-//!    ▲          │  sound: done       │ next source, or
-//!    └──────────┴────────────────────┘ wait and try again
+//! Waiting ─▶ Looking ─▶ Pulling ─▶ Asking ─▶ Writing ─▶ done
+//!    ▲          │  sound: done        │ dead: done  │ next source, or
+//!    └──────────┴─────────────────────┴─────────────┘ wait and try again
 //! ```
 //!
 //! Few are in hand at a time, at a bounded rate, and none while gateways have the disk's budget in
 //! use: repair is the background.
 
+use core::ops::RangeInclusive;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::REPAIR_OPS;
 use super::owners::Owners;
 use crate::disk::Room;
 use crate::effects::{Effects, Now};
-use crate::ids::{CallId, ChunkId, Endpoint, StoreId};
+use crate::ids::{BlobId, CallId, ChunkId, Endpoint, StoreId};
 use crate::message::{
     ChunkAsk, ChunkCopy, ChunkError, ChunkPulled, ChunkWrite, ChunkWritten, Message,
 };
+use crate::object::OwnedBlob;
 use crate::storage::{Durable, Look, Looked};
 use crate::store::serving::Host;
 use crate::time::{Deadline, Duration, Instant};
@@ -86,8 +88,24 @@ struct Item {
 enum State {
     Waiting,
     Looking,
-    Pulling { call: CallId, until: Instant, round: Round },
-    Writing { round: Round },
+    Pulling {
+        call: CallId,
+        until: Instant,
+        round: Round,
+    },
+    /// The copy is here; the range is asked whether it is wanted.
+    Asking {
+        copy: Box<ChunkCopy>,
+        round: Round,
+    },
+    Writing {
+        round: Round,
+    },
+}
+
+/// All chunks of a blob.
+fn chunks_of(blob: BlobId) -> RangeInclusive<ChunkId> {
+    ChunkId { blob, number: 0 }..=ChunkId { blob, number: u32::MAX }
 }
 
 /// One round over the sources of a chunk.
@@ -116,6 +134,8 @@ pub(super) struct Queue {
     /// Those that wait, by the time of their next try.
     due: BTreeSet<(Instant, ChunkId)>,
     active: BTreeSet<ChunkId>,
+    /// What is to be asked of the range.
+    pub(super) to_ask: Vec<OwnedBlob>,
     /// Storage's operations of items in hand.
     ops: BTreeMap<u64, ChunkId>,
     next_op: u64,
@@ -345,32 +365,73 @@ impl Queue {
             return;
         }
         match result {
+            Err(ChunkError::Freed) => {
+                // The source knows that the blob is dead.
+                self.finish(chunk, Err(ChunkError::Missing), host, fx);
+            }
             Err(error) => self.source_failed(now, chunk, error, host, fx),
             Ok(copy) => {
-                let replace = item.ours == Ours::Damaged;
                 let State::Pulling { round, .. } =
                     core::mem::replace(&mut item.state, State::Waiting)
                 else {
                     unreachable!("looked at above");
                 };
-                item.state = State::Writing { round };
-                let pace = u64::try_from(copy.data.len()).unwrap_or(u64::MAX);
-                let rate = host.config.timing.repair_bytes_per_second.max(1);
-                let pause = Duration::from_nanos(pace.saturating_mul(1_000_000_000) / rate);
-                self.not_before = self.not_before.max(now.instant) + pause;
-                let op = self.op(chunk);
-                if host.room() < Room::Data {
-                    self.ops.remove(&op);
-                    self.no_room(now, chunk, host, fx);
-                } else {
-                    let ChunkCopy { owner, epoch, block_size, data, checksums } = copy;
-                    let write =
-                        ChunkWrite { call, chunk, owner, epoch, block_size, data, checksums };
-                    // It verifies each block before it keeps any.
-                    host.storage.write_chunk(op, &write, replace, fx);
-                }
+                self.to_ask.push(OwnedBlob { blob: chunk.blob, owner: copy.owner.clone() });
+                item.state = State::Asking { copy: Box::new(copy), round };
             }
         }
+    }
+
+    /// The range wants this blob: the copies that were pulled of it are written.
+    pub(super) fn wanted(&mut self, now: Now, blob: BlobId, host: &mut Host, fx: &mut Effects) {
+        let active = self.active.range(chunks_of(blob)).copied();
+        let asking = active.filter(|chunk| {
+            let item = self.items.get(chunk);
+            item.is_some_and(|item| matches!(item.state, State::Asking { .. }))
+        });
+        let asking: Vec<ChunkId> = asking.collect();
+        for chunk in asking {
+            let Some(item) = self.items.get_mut(&chunk) else { continue };
+            let State::Asking { copy, round } = core::mem::replace(&mut item.state, State::Waiting)
+            else {
+                continue;
+            };
+            let replace = item.ours == Ours::Damaged;
+            item.state = State::Writing { round };
+            let pace = u64::try_from(copy.data.len()).unwrap_or(u64::MAX);
+            let rate = host.config.timing.repair_bytes_per_second.max(1);
+            let pause = Duration::from_nanos(pace.saturating_mul(1_000_000_000) / rate);
+            self.not_before = self.not_before.max(now.instant) + pause;
+            if host.room() < Room::Data {
+                self.no_room(now, chunk, host, fx);
+                continue;
+            }
+            let op = self.op(chunk);
+            let call = CallId(0);
+            let ChunkCopy { owner, epoch, block_size, data, checksums } = *copy;
+            let write = ChunkWrite { call, chunk, owner, epoch, block_size, data, checksums };
+            // It verifies each block before it keeps any.
+            host.storage.write_chunk(op, &write, replace, fx);
+        }
+    }
+
+    /// No copies of a blob are made any more. `true`: one is being written just now.
+    pub(super) fn forget(&mut self, blob: BlobId, host: &Host, fx: &mut Effects) -> bool {
+        let lost: Vec<ChunkId> = self.lost.range(chunks_of(blob)).copied().collect();
+        for chunk in lost {
+            self.lost.remove(&chunk);
+        }
+        let mut busy = false;
+        let items: Vec<ChunkId> =
+            self.items.range(chunks_of(blob)).map(|(chunk, _)| *chunk).collect();
+        for chunk in items {
+            let state = self.items.get(&chunk).map(|item| &item.state);
+            match state {
+                Some(State::Writing { .. }) => busy = true,
+                _ => self.finish(chunk, Err(ChunkError::Missing), host, fx),
+            }
+        }
+        busy
     }
 
     /// A write of a pulled copy has ended.
