@@ -479,3 +479,49 @@ fn a_full_store_is_left_out_and_two_full_ones_are_named() {
     fake.now = fake.now + Duration::from_secs(2);
     assert!(matches!(fake.put("k", &body), Ok(Reply::Put { .. })));
 }
+
+#[test]
+fn beats_tell_what_is_under_way_and_stores_are_told_of_what_was_given_up() {
+    let mut fake = Fake::with_bucket(7);
+    let body = bytes(3 * CUT.chunk as usize);
+    // A put that comes to its end, and one whose client goes away in the middle.
+    fake.put("kept", &body).unwrap();
+    let cut_off = fake.open(put("lost", Some(body.len() as u64)));
+    fake.feed(cut_off, &body[..2 * CUT.chunk as usize]);
+    fake.pass();
+    fake.run();
+    let report = fake.reports.last().expect("it beats").clone();
+    let second = BlobSequence(2);
+    assert_eq!((report.writing.as_slice(), report.next), (&[second][..], BlobSequence(3)));
+    assert!(report.is_closed(BlobSequence(1)) && !report.is_closed(second));
+    assert!(fake.left.is_empty());
+    fake.event(GatewayEvent::Cancel { id: cut_off });
+    for _ in 0..4 {
+        fake.pass();
+        fake.run();
+    }
+    let report = fake.reports.last().unwrap();
+    assert!(report.is_closed(second) && report.reads_from > LogIndex(0), "{report:?}");
+    let blob = BlobId { session: fake.live, sequence: second };
+    let told: Vec<_> = fake.left.iter().copied().collect();
+    assert_eq!(told, [1, 2, 3].map(|store| (StoreId(store), blob)));
+}
+
+#[test]
+fn beats_tell_which_blobs_a_slow_client_still_reads() {
+    let mut fake = Fake::with_bucket(8);
+    let body = bytes(9 * CUT.chunk as usize);
+    fake.put("k", &body).unwrap();
+    let blob = BlobId { session: fake.live, sequence: BlobSequence(1) };
+    let slow = fake.open(get("k", None));
+    fake.run();
+    fake.pass();
+    fake.run();
+    let report = fake.reports.last().unwrap();
+    assert_eq!(report.reading, [blob], "the client has taken nothing yet");
+    assert!(!report.has_done_with(blob, LogIndex(0)));
+    fake.event(GatewayEvent::Cancel { id: slow });
+    fake.pass();
+    fake.run();
+    assert!(fake.reports.last().unwrap().reading.is_empty());
+}

@@ -52,6 +52,9 @@ pub(crate) struct OpenedRange {
     /// During recovery: where the log begins is known. Else the entries so far stand between the tail
     /// and a checkpoint to come, and `base_index` is the one before the first of them.
     pub(crate) begins: bool,
+    /// During recovery: that it begins there is concluded from a state of which nothing before the tail is
+    /// left to tell whether there was a log behind it.
+    pub(crate) concluded: bool,
 }
 
 impl OpenedRange {
@@ -90,7 +93,7 @@ impl OpenedRange {
         }
         self.base_index = index;
         self.base_term = term;
-        self.begins = true;
+        (self.begins, self.concluded) = (true, false);
         self.memberships.retain(|(of, _)| *of > index);
         self.memberships.splice(0..0, membership.map(|membership| (index, membership)));
     }
@@ -120,7 +123,7 @@ impl OpenedRange {
             self.begins_anew_with(index.next());
             self.base_term = term;
             self.memberships.push((index, membership));
-            self.begins = true;
+            (self.begins, self.concluded) = (true, true);
         }
     }
 
@@ -131,7 +134,7 @@ impl OpenedRange {
         (self.base_index, self.base_term) = (first.previous(), Term(0));
         self.last_index = self.base_index;
         // What is before the first entry of all is known.
-        self.begins = first == LogIndex(1);
+        (self.begins, self.concluded) = (first == LogIndex(1), false);
     }
 
     /// An entry; it replaces what is at its index and after.
@@ -279,6 +282,10 @@ impl Gathered {
         let (base, last) = (opened.base_index, opened.last_index);
         let continues = entry.index > base && entry.index <= last.next();
         if !opened.begins && (!continues || entry.index == LogIndex(1)) {
+            opened.begins_anew_with(entry.index);
+        } else if opened.concluded && !continues {
+            // The state was taken for a table that was lost: the log went on, and what of it stood before the
+            // state has been given up since.
             opened.begins_anew_with(entry.index);
         } else if !continues {
             let (index, at) = (entry.index, location.position);

@@ -255,7 +255,7 @@ impl World {
         let replica = &self.replicas[0];
         loop {
             let rows_max = u32::try_from(rows_max).unwrap();
-            let page = replica.range.dead_blobs(&replica.rows, from.as_ref(), rows_max).unwrap();
+            let page = replica.look(|range, rows| range.dead_blobs(rows, from.as_ref(), rows_max));
             found.extend(page.found.into_iter().map(|dead| {
                 ((dead.owner.bucket.0, dead.owner.key.as_str().to_owned()), dead.blob.blob)
             }));
@@ -267,7 +267,7 @@ impl World {
         assert_eq!(found, self.model.dead_blobs().into_iter().collect::<Vec<_>>());
         let state = |(bucket, key): &(u64, String), blob| {
             let owned = OwnedBlob { blob, owner: target(*bucket, key) };
-            replica.range.blob_state(&replica.rows, &owned).unwrap()
+            replica.look(|range, rows| range.blob_state(rows, &owned))
         };
         for (place, blob) in self.model.live_blobs().into_keys() {
             assert_eq!(state(&place, blob), BlobState::Referenced);

@@ -181,9 +181,14 @@ impl Replica {
     }
 
     pub(super) fn read(&self, read: &Read) -> ReadReply {
+        self.look(|range, rows| range.read(rows, read, &mut Progress::default()))
+    }
+
+    /// Look into the rows, again as often as one is missing.
+    pub(super) fn look<T>(&self, look: impl Fn(&Range, &MapRows) -> Result<T, RowError>) -> T {
         loop {
-            match self.range.read(&self.rows, read, &mut Progress::default()) {
-                Ok(reply) => return reply,
+            match look(&self.range, &self.rows) {
+                Ok(found) => return found,
                 Err(RowError::Miss(_)) => {}
                 Err(RowError::Damaged(damaged)) => panic!("{damaged}"),
             }

@@ -358,3 +358,19 @@ fn entries_that_were_written_again_are_the_log_once_their_first_places_are_given
         assert_eq!(log_of(&gathered), (8, 1, vec![(9, 1), (13, 2)], 13));
     }
 }
+
+// A replica whose table was lost took a state of entry 9, and kept its log up to 12. Then the journal's tail went
+// between the two. Seed 0x1ce halted here.
+#[test]
+fn a_state_that_a_longer_log_was_given_up_before_does_not_begin_it() {
+    let mut gathered = gathered_from(4096);
+    gathered.record(installation(), AT, false);
+    gathered.record(entry(13, 2), AT, false);
+    gathered.record(entry(14, 2), AT, false);
+    for record in checkpoint(12, 2) {
+        gathered.record(record, AT, false);
+    }
+    gathered.complete(false);
+    assert_eq!(gathered.unreadable, None);
+    assert_eq!(log_of(&gathered), (12, 2, vec![(13, 2)], 14));
+}
