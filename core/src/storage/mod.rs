@@ -389,7 +389,8 @@ impl Storage {
         let ranges = gathered.ranges;
         let Superblock { birth, founders, scrub, .. } = *parts.journal.superblock();
         let journal = found;
-        let opened = Opened { incarnation, doubted, birth, founders, ranges, journal, scrub, notes };
+        let opened =
+            Opened { incarnation, doubted, birth, founders, ranges, journal, scrub, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }

@@ -22,13 +22,16 @@ impl Class {
 }
 
 /// The connection that a message takes. A message that carries bytes of objects apart from the log
-/// is bulk; all others, and above all what consensus says, are control.
+/// is bulk, and so are long lists of blobs for reclaiming, which nobody waits for; all others, and above all what consensus says, are control.
 pub(crate) fn class_of(message: &Message) -> Class {
     match message {
         Message::ChunkWrite(_)
         | Message::ChunkData(_)
         | Message::ChunkPulled(_)
         | Message::InventoryAnswer(_)
+        | Message::BlobAsk(_)
+        | Message::BlobFree(_)
+        | Message::BlobsLeft(_)
         | Message::SnapshotPage(_) => Class::Bulk,
         Message::Hello(_)
         | Message::Consensus { .. }
@@ -44,6 +47,8 @@ pub(crate) fn class_of(message: &Message) -> Class {
         | Message::ChunkChecked(_)
         | Message::InventoryAsk(_)
         | Message::SnapshotAsk(_)
+        | Message::BlobAnswer(_)
+        | Message::BlobFreed(_)
         | Message::Ping(_)
         | Message::Pong(_) => Class::Control,
     }
@@ -71,6 +76,11 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
         Message::InventoryAnswer(_) => "InventoryAnswer",
         Message::SnapshotAsk(_) => "SnapshotAsk",
         Message::SnapshotPage(_) => "SnapshotPage",
+        Message::BlobAsk(_) => "BlobAsk",
+        Message::BlobAnswer(_) => "BlobAnswer",
+        Message::BlobFree(_) => "BlobFree",
+        Message::BlobFreed(_) => "BlobFreed",
+        Message::BlobsLeft(_) => "BlobsLeft",
         Message::Ping(_) => "Ping",
         Message::Pong(_) => "Pong",
     }
