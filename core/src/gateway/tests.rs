@@ -9,7 +9,7 @@ mod fake;
 use self::fake::*;
 use super::*;
 use crate::cluster::ROOT_RANGE;
-use crate::ids::{BucketId, ChunkId, MapEpoch, Order};
+use crate::ids::{BlobId, BucketId, ChunkId, MapEpoch, Order};
 use crate::message::{ChunkData, ChunkError, ChunkWritten, RangeAnswer};
 use crate::object::{Body, ETag, ObjectKey, Owner as User};
 use crate::range::OUTCOMES_PER_SESSION_MAX;

@@ -159,6 +159,7 @@ impl Serving {
         account.add("commands waiting", queued, replicas * (limits.call_bytes_max + COMMAND_MAX));
         let (held, held_max) = self.gate.bytes();
         account.add("calls of new sessions", held, held_max);
+        self.repair.memory(&mut account);
         self.reclaim.memory(&mut account);
         account
     }

@@ -10,7 +10,8 @@ use trine_core::time::Instant;
 
 use super::memory;
 use super::schema::{
-    DiskStatus, LinkReport, RepairStatus, ReplicaStatus, Room, StoreLife, StoreStatus,
+    DiskStatus, LinkReport, ReclaimStatus, RepairStatus, ReplicaStatus, Room, ScrubStatus,
+    StoreLife, StoreStatus,
 };
 use crate::driver;
 use crate::hosting::{Absent, Place};
@@ -89,6 +90,24 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
         damaged: report.repair.damaged,
         comparing: report.repair.comparing.is_some(),
         complete: report.repair.complete,
+    });
+    let reclaim = &report.reclaim;
+    store.reclaim = Some(ReclaimStatus {
+        blobs: reclaim.blobs,
+        chunks: reclaim.chunks,
+        freeing: reclaim.freeing,
+        in_question: reclaim.in_question,
+        segments: reclaim.segments,
+        moved: reclaim.moved,
+    });
+    let scrub = &report.scrub;
+    store.scrub = Some(ScrubStatus {
+        began_ms: scrub.began.as_millis(),
+        under_way: scrub.at.is_some(),
+        pass_bytes: scrub.pass_bytes,
+        bytes: scrub.bytes,
+        passes: scrub.passes,
+        damaged: scrub.damaged,
     });
     if !report.waits_for.is_empty() {
         let others: Vec<String> = report.waits_for.iter().map(ToString::to_string).collect();

@@ -67,6 +67,10 @@ pub struct StoreStatus {
     pub replicas: Vec<ReplicaStatus>,
     /// What it lacks of the data of its zone; absent if it cannot say.
     pub repair: Option<RepairStatus>,
+    /// What it gives back of what was deleted; absent if it cannot say.
+    pub reclaim: Option<ReclaimStatus>,
+    /// How far it has come with reading all its chunks; absent if it cannot say.
+    pub scrub: Option<ScrubStatus>,
 }
 
 /// How a store is.
@@ -216,6 +220,43 @@ pub struct RepairStatus {
     /// A whole comparison with every other zone has found nothing missing since the last reason to
     /// doubt.
     pub complete: bool,
+}
+
+/// What a store gives back of what was deleted, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReclaimStatus {
+    /// Blobs of which it has freed chunks.
+    pub blobs: u64,
+    /// Chunks that it has freed.
+    pub chunks: u64,
+    /// Blobs that it is freeing.
+    pub freeing: u64,
+    /// Blobs that it is to ask the cluster about.
+    pub in_question: u64,
+    /// Segments of chunks that it has given back.
+    pub segments: u64,
+    /// Chunks that it has moved for that.
+    pub moved: u64,
+}
+
+/// How far a store has come with reading and verifying all its chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScrubStatus {
+    /// When the present pass began, or the last one: milliseconds since 1970, by the store's clock; 0 if
+    /// none did.
+    pub began_ms: u64,
+    /// Whether a pass is under way.
+    pub under_way: bool,
+    /// Bytes read in it since the store's start.
+    pub pass_bytes: u64,
+    /// Bytes read since the store's start.
+    pub bytes: u64,
+    /// Passes that have ended since.
+    pub passes: u64,
+    /// Copies found since that did not verify.
+    pub damaged: u64,
 }
 
 /// A link to another node.

@@ -152,6 +152,23 @@ fn store(out: &mut String, store: &StoreStatus) -> std::fmt::Result {
         Some(Room::Data | Room::Unknown) | None => "",
     };
     writeln!(out, "{full}")?;
+    if let Some(reclaim) = &store.reclaim {
+        writeln!(
+            out,
+            "    reclaimed: {} chunks of {} blobs ({} being freed, {} in question), {} segments given back",
+            reclaim.chunks, reclaim.blobs, reclaim.freeing, reclaim.in_question, reclaim.segments
+        )?;
+    }
+    if let Some(scrub) = &store.scrub {
+        let state = if scrub.under_way { "under way" } else { "at rest" };
+        writeln!(
+            out,
+            "    scrubbing: {state}, {} read in this pass, {} passes since the start, {} damaged copies found",
+            bytes(scrub.pass_bytes),
+            scrub.passes,
+            scrub.damaged
+        )?;
+    }
     if !store.memory.is_empty() {
         writeln!(out, "    memory: {}", kinds(&store.memory))?;
     }

@@ -29,6 +29,8 @@ pub(super) enum Setting {
     Heartbeat,
     ElectionMin,
     ElectionMax,
+    ScrubEvery,
+    RepairRate,
     LinkKeepalive,
     LinkSilence,
     LinkDial,
@@ -52,7 +54,7 @@ pub enum Mode {
 }
 
 impl Setting {
-    pub(super) const ALL: [Self; 31] = [
+    pub(super) const ALL: [Self; 33] = [
         Self::Listen,
         Self::InsecureListen,
         Self::Tls,
@@ -73,6 +75,8 @@ impl Setting {
         Self::Heartbeat,
         Self::ElectionMin,
         Self::ElectionMax,
+        Self::ScrubEvery,
+        Self::RepairRate,
         Self::LinkKeepalive,
         Self::LinkSilence,
         Self::LinkDial,
@@ -109,6 +113,8 @@ impl Setting {
             Self::Heartbeat => "heartbeat",
             Self::ElectionMin => "election_min",
             Self::ElectionMax => "election_max",
+            Self::ScrubEvery => "scrub_every",
+            Self::RepairRate => "repair_rate",
             Self::LinkKeepalive => "link_keepalive",
             Self::LinkSilence => "link_silence",
             Self::LinkDial => "link_dial",
@@ -165,6 +171,8 @@ impl Setting {
             Self::Heartbeat => "25ms",
             Self::ElectionMin => "150ms",
             Self::ElectionMax => "3s",
+            Self::ScrubEvery => "7d",
+            Self::RepairRate => "256MiB",
             Self::LinkKeepalive => "50ms",
             Self::LinkSilence => "300ms",
             Self::LinkDial => "500ms",

@@ -253,6 +253,11 @@ fn store_timing(layers: &Layers) -> Result<StoreTiming, ConfigError> {
         heartbeat: duration(layers, Setting::Heartbeat)?,
         election_min: duration(layers, Setting::ElectionMin)?,
         election_max: duration(layers, Setting::ElectionMax)?,
+        scrub_every: layers.word(Setting::ScrubEvery).parse(plan::parse_period, PERIOD_EXPECTED)?,
+        repair_bytes_per_second: layers.word(Setting::RepairRate).parse(
+            |text| parse_bytes(text).filter(|bytes| *bytes > 0),
+            "bytes per second, a whole number with a unit of MiB, GiB or TiB",
+        )?,
         ..StoreTiming::DEFAULT
     };
     if timing.election_min < timing.heartbeat * 3 {
@@ -264,6 +269,10 @@ fn store_timing(layers: &Layers) -> Result<StoreTiming, ConfigError> {
     }
     Ok(timing)
 }
+
+/// How a period is said.
+const PERIOD_EXPECTED: &str =
+    "a whole number with a unit of s, h or d, such as 12h or 7d, up to 365d";
 
 fn duration(layers: &Layers, setting: Setting) -> Result<Duration, ConfigError> {
     let expected = "a whole number with a unit, such as 50ms or 2s, up to 60s";

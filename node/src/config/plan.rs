@@ -203,6 +203,21 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     (1..=60_000).contains(&millis).then(|| Duration::from_millis(millis))
 }
 
+/// A period: seconds, hours or days.
+pub(super) fn parse_period(text: &str) -> Option<Duration> {
+    const YEAR: u64 = 365 * 24 * 3600;
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (count, unit) = text.split_at(digits);
+    let each = match unit.trim() {
+        "s" => 1,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return None,
+    };
+    let seconds = count.parse::<u64>().ok()?.checked_mul(each)?;
+    (1..=YEAR).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
 fn spec(path: &Path, entry: NodeEntry) -> Result<NodeSpec, ConfigError> {
     let NodeEntry { name, id, zone, peer, s3, data, stores } = entry;
     let place = |key: &str| format!("{}: node {name:?}: {key}", name_of(path));

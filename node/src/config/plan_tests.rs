@@ -91,7 +91,7 @@ fn the_defaults_are_those_of_the_machines() {
 #[test]
 fn times_are_taken() {
     let text = format!(
-        "heartbeat = \"40ms\"\nelection_min = \"1s\"\nelection_max = \"9s\"\n\
+        "scrub_every = \"12h\"\nrepair_rate = \"10MiB\"\nheartbeat = \"40ms\"\nelection_min = \"1s\"\nelection_max = \"9s\"\n\
          link_keepalive = \"20ms\"\nlink_silence = \"2s\"\nlink_dial = \"3s\"\n{}",
         good()
     );
@@ -99,6 +99,8 @@ fn times_are_taken() {
     assert_eq!(config.timing.heartbeat, Duration::from_millis(40));
     assert_eq!(config.timing.election_min, Duration::from_secs(1));
     assert_eq!(config.timing.election_max, Duration::from_secs(9));
+    assert_eq!(config.timing.scrub_every, Duration::from_secs(12 * 3600));
+    assert_eq!(config.timing.repair_bytes_per_second, 10 << 20);
     let links = config.node.unwrap().links;
     assert_eq!(
         (links.keepalive, links.silence),
@@ -182,6 +184,9 @@ fn each_contradiction_is_told_with_a_way_out() {
         ("cluster = ", "link_silence = \"100ms\"\ncluster = ", "three times link_keepalive"),
         ("cluster = ", "link_silence = \"100\"\ncluster = ", "a whole number with a unit"),
         ("cluster = ", "election_min = \"60ms\"\ncluster = ", "three times heartbeat"),
+        ("cluster = ", "scrub_every = \"0d\"\ncluster = ", "unit of s, h or d"),
+        ("cluster = ", "scrub_every = \"90 min\"\ncluster = ", "unit of s, h or d"),
+        ("cluster = ", "repair_rate = \"0MiB\"\ncluster = ", "bytes per second"),
         ("cluster = ", "election_max = \"80ms\"\ncluster = ", "at least election_min"),
     ];
     for (there, instead, said) in cases {

@@ -22,17 +22,16 @@ impl Class {
 }
 
 /// The connection that a message takes. A message that carries bytes of objects apart from the log
-/// is bulk, and so are long lists of blobs for reclaiming, which nobody waits for; all others, and above all what consensus says, are control.
+/// is bulk; all others, and above all what consensus says, are control.
 pub(crate) fn class_of(message: &Message) -> Class {
     match message {
         Message::ChunkWrite(_)
         | Message::ChunkData(_)
         | Message::ChunkPulled(_)
         | Message::InventoryAnswer(_)
-        | Message::BlobAsk(_)
-        | Message::BlobFree(_)
-        | Message::BlobsLeft(_)
-        | Message::SnapshotPage(_) => Class::Bulk,
+        | Message::SnapshotPage(_)
+        // Behind the chunks that it is about.
+        | Message::BlobsLeft(_) => Class::Bulk,
         Message::Hello(_)
         | Message::Consensus { .. }
         | Message::RangeCall(_)
@@ -47,7 +46,9 @@ pub(crate) fn class_of(message: &Message) -> Class {
         | Message::ChunkChecked(_)
         | Message::InventoryAsk(_)
         | Message::SnapshotAsk(_)
+        | Message::BlobAsk(_)
         | Message::BlobAnswer(_)
+        | Message::BlobFree(_)
         | Message::BlobFreed(_)
         | Message::Ping(_)
         | Message::Pong(_) => Class::Control,

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use super::serving::Host;
 use crate::effects::{Effects, Now};
 use crate::ids::{BlobId, CallId, ChunkId, Endpoint, MapEpoch, StoreId};
+use crate::memory::MemoryAccount;
 use crate::message::{
     BlobVerdict, ChunkError, ChunkPulled, ChunkRepair, ChunkWritten, InventoryAnswer, InventoryAsk,
     Message,
@@ -266,6 +267,12 @@ impl Repair {
             self.compare.link_down(now.instant, peer);
             self.queue.link_down(now, peer, host, fx);
         }
+    }
+
+    /// Bytes in memory of copies that were pulled and not judged yet, and how many there may be.
+    pub(super) fn memory(&self, account: &mut MemoryAccount) {
+        let (bytes, most) = self.queue.copies_bytes();
+        account.add("copies in question", bytes, most);
     }
 
     /// How whole the store's chunks are.

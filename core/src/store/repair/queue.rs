@@ -24,6 +24,7 @@ use crate::object::OwnedBlob;
 use crate::storage::{Durable, Look, Looked};
 use crate::store::serving::Host;
 use crate::time::{Deadline, Duration, Instant};
+use crate::wire::BULK_BYTES_MAX;
 
 /// Chunks that are known to be in question; beyond it new ones are turned away, and a comparison has
 /// to find them again.
@@ -598,6 +599,16 @@ impl Queue {
     /// Whether a comparison may go on to add chunks.
     pub(super) fn takes_more(&self) -> bool {
         self.items.len() + crate::message::INVENTORY_IDS_MAX <= ITEMS_MAX / 2
+    }
+
+    /// Bytes of copies that were pulled and not judged yet, and how many there may be.
+    pub(super) fn copies_bytes(&self) -> (u64, u64) {
+        let items = self.active.iter().filter_map(|chunk| self.items.get(chunk));
+        let bytes = items.map(|item| match &item.state {
+            State::Asking { copy, .. } => copy.data.len() as u64,
+            _ => 0,
+        });
+        (bytes.sum(), ACTIVE_MAX as u64 * BULK_BYTES_MAX as u64)
     }
 
     /// Chunks of comparisons of which it is not known yet whether they are missing.
