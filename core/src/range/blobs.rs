@@ -148,7 +148,8 @@ pub struct DeadBlobs {
     pub next: Option<Bytes>,
 }
 
-/// Some dead blobs, from the place `from` on. Passes at most about `rows_max` rows, forgotten ones too.
+/// Some dead blobs, `rows_max` at most, from the place `from` on. Passes at most about as many rows, forgotten
+/// ones too.
 pub(super) fn dead(
     rows: &Overlay<'_>,
     from: Option<&Bytes>,
@@ -188,7 +189,8 @@ pub(super) fn dead(
         let mut behind = key.to_vec();
         behind.push(0);
         at = Bytes::from(behind);
-        if cursor.passed() >= rows_max {
+        // The cursor has not passed the row that it is at: who asks has room for no more than it asks for.
+        if cursor.passed() >= rows_max || found.len() >= rows_max as usize {
             return Ok(DeadBlobs { found, next: Some(at) });
         }
     }

@@ -256,6 +256,8 @@ impl World {
         loop {
             let rows_max = u32::try_from(rows_max).unwrap();
             let page = replica.look(|range, rows| range.dead_blobs(rows, from.as_ref(), rows_max));
+            // The leader asks for as many as fit a message.
+            assert!(page.found.len() <= rows_max as usize, "{rows_max} were asked for");
             found.extend(page.found.into_iter().map(|dead| {
                 ((dead.owner.bucket.0, dead.owner.key.as_str().to_owned()), dead.blob.blob)
             }));
