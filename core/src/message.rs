@@ -167,7 +167,7 @@ pub enum Beginning {
 }
 
 /// How far a life of a store is known to have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreMark {
     /// Which life.
     pub incarnation: Incarnation,

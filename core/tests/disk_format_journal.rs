@@ -7,13 +7,17 @@ use trine_core::codec::Encoder;
 use trine_core::consensus::{Entry, EntryKind};
 use trine_core::hash::Checksum;
 use trine_core::ids::{
-    ClusterId, DiskBirth, Incarnation, LogIndex, RangeId, StoreId, Term, ZoneId,
+    ChunkId, ClusterId, DiskBirth, Incarnation, LogIndex, RangeId, StoreId, Term, ZoneId,
 };
+use trine_core::message::StoreMark;
 use trine_core::storage::journal::{
     self, FrameHeader, Identity, Record, frame_field, record_field,
 };
 use trine_core::storage::layout;
-use trine_core::storage::superblock::{Superblock, SyncedMark, Tail, field};
+use trine_core::storage::superblock::{
+    PEERS_MAX, PeerMark, ScrubMark, Superblock, SyncedMark, Tail, field,
+};
+use trine_core::time::WallTime;
 
 const DOC: &str = include_str!("../../docs/disk-format.md");
 
@@ -71,6 +75,7 @@ fn superblock_table_says_what_the_code_does() {
         ("scrub_began", field::SCRUB_BEGAN),
         ("scrubbing", field::SCRUBBING),
         ("scrub_at", field::SCRUB_AT),
+        ("peers", field::PEERS),
     ];
     check("superblock", &fields, field::END);
 }
@@ -150,6 +155,14 @@ fn superblock_fields_stand_at_their_offsets() {
             recovery: 0x5554,
             recovery_start: 0x4000,
         },
+        scrub: ScrubMark { began: WallTime::from_millis(0xbbbb), at: Some(ChunkId::default()) },
+        peers: {
+            let mark =
+                StoreMark { incarnation: Incarnation(0xdddd), nonce: 0xeeee, synced: 0xffff };
+            let mut peers = [PeerMark::default(); PEERS_MAX];
+            peers[1] = PeerMark { store: StoreId(0xcccc), mark };
+            peers
+        },
     };
     let bytes = superblock.encode(1);
     assert_eq!(bytes.len(), 4096);
@@ -168,11 +181,15 @@ fn superblock_fields_stand_at_their_offsets() {
     assert_eq!(u64_at(&bytes, field::TAIL_PREVIOUS), 0x7777);
     assert_eq!(u64_at(&bytes, field::TAIL_RECOVERY), 0x5554);
     assert_eq!(u64_at(&bytes, field::TAIL_RECOVERY_START), 0x4000);
-    assert_eq!(
-        u64_at(&bytes, field::CHECKSUM),
-        4_764_971_852_061_205_038,
-        "a written disk stays readable"
-    );
+    assert_eq!(u64_at(&bytes, field::SCRUB_BEGAN), 0xbbbb);
+    assert_eq!(bytes[field::SCRUBBING..][..4], [1, 0, 0, 0]);
+    let second = [0, 8, 16, 24].map(|at| u64_at(&bytes, field::PEERS + 32 + at));
+    assert_eq!(second, [0xcccc, 0xdddd, 0xeeee, 0xffff]);
+    // A written disk stays readable, also one from before scrubbing and marks of peers.
+    assert_eq!(u64_at(&bytes, field::CHECKSUM), 6_766_564_050_623_029_387);
+    let (scrub, peers) = (ScrubMark::default(), [PeerMark::default(); PEERS_MAX]);
+    let earlier = Superblock { scrub, peers, ..superblock }.encode(1);
+    assert_eq!(u64_at(&earlier, field::CHECKSUM), 4_764_971_852_061_205_038);
     assert_eq!(Superblock::decode(1, &bytes), Ok(superblock));
     assert!(Superblock::decode(2, &bytes).is_err(), "a copy in another copy's place");
 

@@ -273,6 +273,18 @@ fn a_disk_set_back_by_several_lives_is_noticed_and_healed() {
     assert!(cluster.report(2).incarnation > Incarnation(6), "above all that was heard of it");
 }
 
+/// They have written down what they heard of it.
+#[test]
+fn a_disk_that_was_set_back_is_noticed_by_peers_that_were_started_since() {
+    let (mut cluster, image, session) = with_an_old_image(2);
+    cluster.stop(StoreId(2));
+    for _ in 0..2 {
+        [1, 3].into_iter().for_each(|id| cluster.start(StoreId(id)));
+        cluster.run(Duration::from_secs(3));
+    }
+    is_noticed(&mut cluster, 2, image, session);
+}
+
 #[test]
 fn an_emptied_disk_under_an_old_identity_is_noticed_and_filled() {
     let (mut cluster, _, session) = with_an_old_image(1);

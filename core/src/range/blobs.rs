@@ -148,11 +148,12 @@ pub struct DeadBlobs {
     pub next: Option<Bytes>,
 }
 
-/// Some dead blobs, `rows_max` at most, from the place `from` on. Passes at most about as many rows, forgotten
-/// ones too.
+/// At most `limit` dead blobs, from the place `from` on. Passes about `rows_max` rows at most, forgotten ones
+/// too.
 pub(super) fn dead(
     rows: &Overlay<'_>,
     from: Option<&Bytes>,
+    limit: usize,
     rows_max: u32,
 ) -> Result<DeadBlobs, RowError> {
     let mut span = keys::after_objects();
@@ -189,8 +190,7 @@ pub(super) fn dead(
         let mut behind = key.to_vec();
         behind.push(0);
         at = Bytes::from(behind);
-        // The cursor has not passed the row that it is at: who asks has room for no more than it asks for.
-        if cursor.passed() >= rows_max || found.len() >= rows_max as usize {
+        if cursor.passed() >= rows_max || found.len() >= limit {
             return Ok(DeadBlobs { found, next: Some(at) });
         }
     }

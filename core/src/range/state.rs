@@ -280,7 +280,8 @@ impl Range {
         blobs::state_of(&Overlay::new(rows, self.header.tree_hash), blob)
     }
 
-    /// Dead blobs after the last applied entry, from a place on. Passes at most about `rows_max` rows.
+    /// At most `limit` dead blobs after the last applied entry, from a place on. Passes about `rows_max` rows
+    /// at most.
     ///
     /// # Errors
     /// [`RowError`].
@@ -288,9 +289,10 @@ impl Range {
         &self,
         rows: &impl Rows,
         from: Option<&Bytes>,
+        limit: usize,
         rows_max: u32,
     ) -> Result<DeadBlobs, RowError> {
-        blobs::dead(&Overlay::new(rows, self.header.tree_hash), from, rows_max)
+        blobs::dead(&Overlay::new(rows, self.header.tree_hash), from, limit, rows_max)
     }
 
     /// What a session is, after the last applied entry.

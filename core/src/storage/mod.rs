@@ -57,8 +57,8 @@ use journal::{Journal, JournalRecovery, Reader};
 use opening::Gathered;
 use parts::Parts;
 use shelf::{Output, ShelfConfig, TableId};
-pub use superblock::ScrubMark;
 use superblock::{CopyFault, Found, Superblock, SuperblockReader, SuperblockWriter};
+pub use superblock::{PEERS_MAX, PeerMark, ScrubMark};
 
 /// What a store hears from its storage.
 #[derive(Debug)]
@@ -112,6 +112,8 @@ pub(crate) struct Opened {
     pub(crate) journal: JournalFound,
     /// How far scrubbing has come.
     pub(crate) scrub: ScrubMark,
+    /// How far peers were heard to be in earlier lives.
+    pub(crate) peers: [PeerMark; PEERS_MAX],
     /// For the log.
     pub(crate) notes: Vec<String>,
 }
@@ -198,6 +200,7 @@ impl Storage {
             birth: DiskBirth(0),
             founders: [DiskBirth(0); FOUNDERS_MAX],
             scrub: ScrubMark::default(),
+            peers: [PeerMark::default(); PEERS_MAX],
         };
         let (queue, events) = (DiskQueue::default(), VecDeque::new());
         let founder = config.map.voters.contains(&config.store);
@@ -387,10 +390,10 @@ impl Storage {
         parts.shelf.recover_start(gap, &mut io, &mut outputs);
         let taken = parts.take(outputs);
         let ranges = gathered.ranges;
-        let Superblock { birth, founders, scrub, .. } = *parts.journal.superblock();
+        let Superblock { birth, founders, scrub, peers, .. } = *parts.journal.superblock();
         let journal = found;
         let opened =
-            Opened { incarnation, doubted, birth, founders, ranges, journal, scrub, notes };
+            Opened { incarnation, doubted, birth, founders, ranges, journal, scrub, peers, notes };
         self.phase = Phase::Shelf { parts, opened };
         self.after(taken);
     }
@@ -469,6 +472,11 @@ impl Storage {
     /// Write down how far scrubbing has come. Nobody waits for that to be durable.
     pub(crate) fn mark_scrubbed(&mut self, mark: ScrubMark) {
         self.parts().journal.change_superblock(|superblock| superblock.scrub = mark);
+    }
+
+    /// Write down how far peers were heard to be. Nobody waits for that to be durable.
+    pub(crate) fn remember_peers(&mut self, peers: [PeerMark; PEERS_MAX]) {
+        self.parts().journal.change_superblock(|superblock| superblock.peers = peers);
     }
 
     /// Put a record into the journal, behind all earlier ones.

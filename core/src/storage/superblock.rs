@@ -24,6 +24,7 @@ use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
 use crate::ids::{ChunkId, ClusterId, DiskBirth, DiskToken, Incarnation, StoreId, ZoneId, counter};
+use crate::message::StoreMark;
 use crate::time::WallTime;
 
 /// The newest format that this build reads, and the one that it writes. It stands for the whole
@@ -86,8 +87,10 @@ pub mod field {
     pub const SCRUBBING: usize = SCRUB_BEGAN + 8;
     /// Twenty bytes.
     pub const SCRUB_AT: usize = SCRUBBING + 4;
+    /// Thirty-two times 32 bytes: store, incarnation, nonce, synced position; zeros for none.
+    pub const PEERS: usize = SCRUB_AT + 20;
     /// End of the fields.
-    pub const END: usize = SCRUB_AT + 20;
+    pub const END: usize = PEERS + 32 * super::PEERS_MAX;
 }
 
 /// Bytes of a copy.
@@ -114,6 +117,19 @@ pub struct Tail {
     pub recovery: u64,
     /// Where that recovery had cut the journal.
     pub recovery_start: u64,
+}
+
+/// Peers whose marks a disk keeps; more are known only as long as the store runs.
+pub const PEERS_MAX: usize = 32;
+
+/// How far a peer was heard to be, so that it is noticed if its disk is set back, also by a store that was
+/// started since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerMark {
+    /// Which; 0 for none.
+    pub store: StoreId,
+    /// The furthest that was heard of it when this was written.
+    pub mark: StoreMark,
 }
 
 /// How far scrubbing has come.
@@ -153,6 +169,8 @@ pub struct Superblock {
     pub tail: Tail,
     /// How far scrubbing has come.
     pub scrub: ScrubMark,
+    /// How far peers were heard to be.
+    pub peers: [PeerMark; PEERS_MAX],
 }
 
 /// Why a single copy does not count.
@@ -248,7 +266,7 @@ impl Superblock {
         }
         let (sequence, incarnation, prepared) = (0, Incarnation(0), 0);
         let (mark, tail) = (SyncedMark::default(), Tail::default());
-        let (birth, founders, scrub) = Default::default();
+        let (birth, founders, scrub, peers) = Default::default();
         Ok(Self {
             cluster,
             store,
@@ -261,6 +279,7 @@ impl Superblock {
             birth,
             founders,
             scrub,
+            peers,
             tail,
         })
     }
@@ -293,6 +312,10 @@ impl Superblock {
         out.u64(self.scrub.began.as_millis());
         out.u32(self.scrub.at.is_some().into());
         self.scrub.at.unwrap_or_default().encode(&mut out);
+        for PeerMark { store, mark } in &self.peers {
+            store.encode(&mut out);
+            mark.encode(&mut out);
+        }
         assert_eq!(out.len(), field::END);
         out.pad_to(COPY_BYTES);
         let checksum = checksum(copy, out.as_slice());
@@ -353,6 +376,14 @@ impl Superblock {
                 let is_under_way = input.u32()? == 1;
                 let at = ChunkId::decode(&mut input)?;
                 ScrubMark { began, at: is_under_way.then_some(at) }
+            },
+            peers: {
+                let mut peers = [PeerMark::default(); PEERS_MAX];
+                for peer in &mut peers {
+                    let store = StoreId::decode(&mut input)?;
+                    *peer = PeerMark { store, mark: StoreMark::decode(&mut input)? };
+                }
+                peers
             },
         };
         let Self { prepared, mark, tail, .. } = superblock;

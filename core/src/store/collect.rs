@@ -184,7 +184,9 @@ impl Replica {
         }
         let Some(range) = self.machine.range() else { return Ok(()) };
         let from = self.collector.from.clone();
-        let found = range.dead_blobs(&host.storage.rows(self.id), from.as_ref(), ROWS_PER_STEP);
+        let rows = host.storage.rows(self.id);
+        let found = range.dead_blobs(&rows, from.as_ref(), BLOBS_FREED_MAX, ROWS_PER_STEP);
+        drop(rows);
         let dead = match found {
             Ok(dead) => dead,
             Err(RowError::Miss(miss)) => {
@@ -230,7 +232,7 @@ impl Replica {
         if batch.blobs.is_empty() {
             return Ok(());
         }
-        assert!(batch.blobs.len() <= BLOBS_FREED_MAX, "as many rows are passed in a step at most");
+        assert!(batch.blobs.len() <= BLOBS_FREED_MAX, "no more are asked for");
         self.collector.next_call += 1;
         let call = CallId(host.incarnation.0 << 32 | self.collector.next_call & 0xffff_ffff);
         self.collector.in_hand.extend(batch.blobs.keys());

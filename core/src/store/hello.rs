@@ -11,6 +11,7 @@ use crate::cluster::{ClusterMap, StoreConfig};
 use crate::ids::{Endpoint, Incarnation, StoreId};
 use crate::message::{Beginning, Hello, StoreMark};
 use crate::rng::Rng;
+use crate::storage::{PEERS_MAX as MARKS_MAX, PeerMark};
 use crate::time::{Deadline, Duration, Instant};
 
 /// The protocol version that hellos announce.
@@ -19,6 +20,8 @@ pub(crate) const PROTOCOL: u16 = 1;
 const REPEAT_AFTER: Duration = Duration::from_millis(50);
 /// Between two rounds of hellos to everybody.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// How far a peer has come in the same life is written down so often.
+const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// No store is started so often: segments have room for no more.
 const INCARNATIONS_MAX: u64 = 1 << 31;
 /// Stores that are remembered; more than any map has. Others are not listened to.
@@ -76,11 +79,55 @@ pub(super) struct Peers {
     known: BTreeMap<Endpoint, Peer>,
     next_round: Instant,
     rng: Rng,
+    /// What of it is written down, and since when.
+    written: [PeerMark; MARKS_MAX],
+    written_at: Instant,
 }
 
 impl Peers {
-    pub(super) fn new(own: OwnLife, now: Instant, seed: u64) -> Self {
-        Self { own, known: BTreeMap::new(), next_round: now, rng: Rng::new(seed) }
+    /// `remembered`: what earlier lives have written down.
+    pub(super) fn new(
+        own: OwnLife,
+        remembered: [PeerMark; MARKS_MAX],
+        now: Instant,
+        seed: u64,
+    ) -> Self {
+        let marks = remembered.iter().filter(|peer| peer.store != StoreId(0));
+        let known = |peer: &PeerMark| {
+            let known = Peer { mark: Some(peer.mark), ..Peer::default() };
+            (Endpoint::Store(peer.store), known)
+        };
+        Self {
+            own,
+            known: marks.map(known).collect(),
+            next_round: now,
+            rng: Rng::new(seed),
+            written: remembered,
+            written_at: now,
+        }
+    }
+
+    /// What is to be written down now: another life of a peer at once, how far it has come since now and then.
+    pub(super) fn to_write(
+        &mut self,
+        now: Instant,
+        map: &ClusterMap,
+    ) -> Option<[PeerMark; MARKS_MAX]> {
+        let mut stores: Vec<StoreId> = map.stores().map(|(_, store)| store).collect();
+        stores.sort_by_key(|store| (!map.voters.contains(store), *store));
+        let marks = stores.into_iter().filter_map(|store| {
+            let mark = self.known.get(&Endpoint::Store(store))?.mark?;
+            Some(PeerMark { store, mark })
+        });
+        let mut wanted = [PeerMark::default(); MARKS_MAX];
+        wanted.iter_mut().zip(marks).for_each(|(place, mark)| *place = mark);
+        let life = |peer: &PeerMark| (peer.store, peer.mark.incarnation, peer.mark.nonce);
+        let same_lives = wanted.iter().map(life).eq(self.written.iter().map(life));
+        if wanted == self.written || (same_lives && now < self.written_at + WRITE_EVERY) {
+            return None;
+        }
+        (self.written, self.written_at) = (wanted, now);
+        Some(wanted)
     }
 
     /// The hello for a peer, to be sent now.

@@ -159,7 +159,7 @@ impl Serving {
             doubted: opened.doubted > Incarnation(0),
             storage,
             peer_clocks: BTreeMap::new(),
-            peers: Peers::new(own, now.instant, config.seed ^ 1),
+            peers: Peers::new(own, opened.peers, now.instant, config.seed ^ 1),
             directory: Holder::new(config.map.clone(), now.instant, config.seed ^ 2),
             pulse: Pulse::default(),
             observer: Observer::default(),
@@ -721,6 +721,14 @@ impl Serving {
             let ticket = self.host.storage.distrust(above);
             self.distrust = Some((ticket, reason));
             return Ok(());
+        }
+        // What two blank disks remember of each other is of no account.
+        let Host { peers, directory, storage, .. } = &mut self.host;
+        if heard.accepted
+            && !blank
+            && let Some(marks) = peers.to_write(now.instant, directory.map())
+        {
+            storage.remember_peers(marks);
         }
         if let (true, Endpoint::Store(peer)) = (heard.accepted, from) {
             self.founding.hear(peer, &hello.beginning);

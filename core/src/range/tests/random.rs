@@ -252,12 +252,13 @@ impl World {
     /// What the range says of blobs is what the model says.
     fn check_blobs(&mut self) {
         let (rows_max, mut found, mut from) = (1 + self.rng.below(9), Vec::new(), None);
-        let replica = &self.replicas[0];
         loop {
             let rows_max = u32::try_from(rows_max).unwrap();
-            let page = replica.look(|range, rows| range.dead_blobs(rows, from.as_ref(), rows_max));
-            // The leader asks for as many as fit a message.
-            assert!(page.found.len() <= rows_max as usize, "{rows_max} were asked for");
+            let limit = usize::try_from(1 + self.rng.below(5)).unwrap();
+            let replica = &self.replicas[0];
+            let page =
+                replica.look(|range, rows| range.dead_blobs(rows, from.as_ref(), limit, rows_max));
+            assert!(page.found.len() <= limit);
             found.extend(page.found.into_iter().map(|dead| {
                 ((dead.owner.bucket.0, dead.owner.key.as_str().to_owned()), dead.blob.blob)
             }));
@@ -267,6 +268,7 @@ impl World {
             }
         }
         assert_eq!(found, self.model.dead_blobs().into_iter().collect::<Vec<_>>());
+        let replica = &self.replicas[0];
         let state = |(bucket, key): &(u64, String), blob| {
             let owned = OwnedBlob { blob, owner: target(*bucket, key) };
             replica.look(|range, rows| range.blob_state(rows, &owned))
