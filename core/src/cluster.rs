@@ -8,6 +8,13 @@ use crate::time::Duration;
 /// stage of Trine; everything is range-addressed all the same. 0 stands for "no range" in the journal.
 pub const ROOT_RANGE: RangeId = RangeId(1);
 
+/// The largest weight of a slot: enough to name disks by their GiB.
+pub const WEIGHT_MAX: u32 = 1 << 24;
+/// Slots of a zone. They are never given up, also when their stores are drained.
+pub const SLOTS_MAX: usize = 4096;
+/// Layouts that may wait for their proof; further changes of slots or weights are refused so long.
+pub const UNPROVEN_MAX: usize = 8;
+
 /// Voters that a cluster begins with, at most: one of each zone.
 pub const FOUNDERS_MAX: usize = 3;
 
@@ -26,6 +33,18 @@ pub struct ClusterMap {
     pub retired: Vec<StoreId>,
     /// Where each of them stood. Shorter than `retired` if the map is of an older format.
     pub retired_zones: Vec<ZoneId>,
+    /// What the slots of zones were before, oldest first, until all owners by the present map are
+    /// known to have everything: so long the former owners keep it, and are asked for it.
+    pub unproven: Vec<Layout>,
+}
+
+/// The slots of a zone up to a change of the map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The last epoch at which the zone had these slots and weights.
+    pub epoch: MapEpoch,
+    /// They, with the stores that fill them now.
+    pub zone: ZoneMap,
 }
 
 impl ClusterMap {
@@ -35,8 +54,8 @@ impl ClusterMap {
     pub fn bootstrap(groups: u32, zones: Vec<ZoneMap>) -> Self {
         let voters = zones.iter().filter_map(|zone| zone.slots.first()).map(|slot| slot.store);
         let voters = voters.collect();
-        let (retired, retired_zones) = Default::default();
-        Self { epoch: MapEpoch(1), groups, voters, zones, retired, retired_zones }
+        let (retired, retired_zones, unproven) = Default::default();
+        Self { epoch: MapEpoch(1), groups, voters, zones, retired, retired_zones, unproven }
     }
 
     /// The zone of a store, which may be retired; `None` if it is not known.
@@ -49,6 +68,17 @@ impl ClusterMap {
     pub fn stores(&self) -> impl Iterator<Item = (ZoneId, StoreId)> {
         self.zones.iter().flat_map(|zone| zone.slots.iter().map(|slot| (zone.zone, slot.store)))
     }
+
+    /// The stores to which the present map gives chunks, with their zones.
+    pub fn keepers(&self) -> impl Iterator<Item = (ZoneId, StoreId)> {
+        self.zones.iter().flat_map(|zone| zone.keepers().map(|store| (zone.zone, store)))
+    }
+
+    /// Names the layouts that chunks are kept by: they are the same while this is. A proof leaves the
+    /// epoch as it is and drops former layouts.
+    pub fn layouts(&self) -> (MapEpoch, usize) {
+        (self.epoch, self.unproven.len())
+    }
 }
 
 /// The slots of a zone.
@@ -58,6 +88,13 @@ pub struct ZoneMap {
     pub zone: ZoneId,
     /// Its slots; the place in the list is the slot's index, which never changes.
     pub slots: Vec<Slot>,
+}
+
+impl ZoneMap {
+    /// The stores to which these slots give chunks.
+    pub fn keepers(&self) -> impl Iterator<Item = StoreId> {
+        self.slots.iter().filter(|slot| slot.weight > 0).map(|slot| slot.store)
+    }
 }
 
 /// A place for a store.

@@ -1,6 +1,6 @@
 //! What every store and gateway knows of the root range: the cluster map and which sessions live.
 
-use crate::cluster::{ClusterMap, Slot, ZoneMap};
+use crate::cluster::{ClusterMap, Layout, Slot, UNPROVEN_MAX, ZoneMap};
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::ids::{LogIndex, SessionId, StoreId, ZoneId};
 
@@ -11,7 +11,7 @@ const STORES_MAX: usize = 65_536;
 /// Live sessions.
 const SESSIONS_MAX: usize = 65_536;
 /// The form of a map in log entries, rows and messages.
-const MAP_VERSION: u8 = 2;
+const MAP_VERSION: u8 = 3;
 /// The form of a directory in messages.
 const DIRECTORY_VERSION: u8 = 1;
 
@@ -99,6 +99,7 @@ impl Wire for ClusterMap {
         out.list(&self.voters);
         out.list(&self.retired);
         out.list(&self.retired_zones);
+        out.list(&self.unproven);
     }
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
@@ -120,7 +121,15 @@ impl Wire for ClusterMap {
         if retired_zones.len() > retired.len() {
             return Err(DecodeError::Invalid { what: "zones of retired stores" });
         }
-        Ok(Self { epoch, groups, zones, voters, retired, retired_zones })
+        let unproven: Vec<Layout> = match version {
+            1 | 2 => Vec::new(),
+            _ => input.list("former layouts", UNPROVEN_MAX)?,
+        };
+        let ordered = unproven.is_sorted_by(|a, b| a.epoch < b.epoch);
+        if !ordered || unproven.last().is_some_and(|last| last.epoch >= epoch) {
+            return Err(DecodeError::Invalid { what: "epochs of former layouts" });
+        }
+        Ok(Self { epoch, groups, zones, voters, retired, retired_zones, unproven })
     }
 }
 
@@ -132,6 +141,17 @@ impl Wire for ZoneMap {
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self { zone: Wire::decode(input)?, slots: input.list("slots", STORES_MAX)? })
+    }
+}
+
+impl Wire for Layout {
+    fn encode(&self, out: &mut Encoder) {
+        self.epoch.encode(out);
+        self.zone.encode(out);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { epoch: Wire::decode(input)?, zone: Wire::decode(input)? })
     }
 }
 
@@ -164,6 +184,10 @@ mod tests {
             voters: vec![StoreId(1), StoreId(2), StoreId(7)],
             retired: vec![StoreId(3)],
             retired_zones: vec![ZoneId(1)],
+            unproven: vec![
+                Layout { epoch: MapEpoch(2), zone: zone(0, &[1]) },
+                Layout { epoch: MapEpoch(3), zone: zone(2, &[]) },
+            ],
         };
         let live = vec![SessionId(5), SessionId(8)];
         let sessions = SessionsView { floor: SessionId(4), next: SessionId(9), live };
@@ -180,14 +204,34 @@ mod tests {
     }
 
     #[test]
-    fn a_map_of_the_first_format_is_read() {
-        let map = directory().map;
+    fn maps_of_older_formats_are_read() {
+        let map = ClusterMap { unproven: Vec::new(), ..directory().map };
         let mut bytes = map.to_bytes().to_vec();
-        // It has no zones of retired stores: a count and one byte less.
+        // The second has no former layouts: a count less.
+        bytes.truncate(bytes.len() - 4);
+        bytes[0] = 2;
+        assert_eq!(ClusterMap::from_bytes(&bytes.clone().into()), Ok(map.clone()));
+        // The first has no zones of retired stores either: a count and one byte less.
         bytes.truncate(bytes.len() - 5);
         bytes[0] = 1;
         let first = ClusterMap { retired_zones: Vec::new(), ..map };
         assert_eq!(ClusterMap::from_bytes(&bytes.into()), Ok(first));
+    }
+
+    #[test]
+    fn former_layouts_come_in_order_and_before_the_map() {
+        let map = directory().map;
+        let epochs = |epochs: [u64; 2]| {
+            let mut map = map.clone();
+            for (layout, epoch) in map.unproven.iter_mut().zip(epochs) {
+                layout.epoch = MapEpoch(epoch);
+            }
+            ClusterMap::from_bytes(&map.to_bytes())
+        };
+        assert!(epochs([1, 3]).is_ok());
+        for bad in [[2, 2], [3, 2], [2, 4], [2, 9]] {
+            assert!(epochs(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -101,6 +101,12 @@ pub enum Message {
     BlobFreed(BlobFreed),
     /// A gateway has given up writing these blobs.
     BlobsLeft(Vec<OwnedBlob>),
+    /// The sender has compared with all owners, present and former, by the map of this epoch: it has all
+    /// chunks that it keeps by that map and that were committed before it. To voters of the root range.
+    MapProven {
+        /// Which map.
+        epoch: MapEpoch,
+    },
     /// A store asks another for a sign of life.
     Ping(Pulse),
     /// Here it is.
@@ -578,6 +584,9 @@ pub struct BlobVerdicts {
     /// Of the directory: whoever goes by these verdicts must know of at least that one, so that it refuses
     /// the sessions that they take for fenced.
     pub directory: LogIndex,
+    /// The epoch of the cluster map, if it is proven and every live session goes by it: then a copy on a store
+    /// that does not keep it by that map may go. Else 0.
+    pub settled: MapEpoch,
     /// In the order of the question.
     pub verdicts: Vec<BlobVerdict>,
 }

@@ -8,7 +8,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::cluster::{ClusterMap, Slot, ZoneMap};
+use crate::cluster::{ClusterMap, Layout, Slot, ZoneMap};
 use crate::ids::{ChunkId, GroupId, StoreId, ZoneId};
 
 /// Bits behind the point of [`log2_fixed`].
@@ -52,6 +52,29 @@ impl ClusterMap {
     /// The stores that keep a chunk.
     pub fn places(&self, chunk: ChunkId) -> Vec<Place> {
         self.group_places(self.group_of(chunk))
+    }
+
+    /// The stores that kept a group by a layout that is not proven to be superseded, and do not by the
+    /// present one: the newest first. They still have what they had then.
+    pub fn group_former_places(&self, group: GroupId) -> Vec<Place> {
+        let present = self.group_places(group);
+        let mut former: Vec<Place> = Vec::new();
+        for Layout { zone, .. } in self.unproven.iter().rev() {
+            let Some(slot) = zone.slot_of(group) else { continue };
+            let place = Place { zone: zone.zone, store: slot.store };
+            if !present.contains(&place) && !former.contains(&place) {
+                former.push(place);
+            }
+        }
+        former
+    }
+
+    /// The stores that kept a chunk: see [`ClusterMap::group_former_places`].
+    pub fn former_places(&self, chunk: ChunkId) -> Vec<Place> {
+        match self.unproven.is_empty() {
+            true => Vec::new(),
+            false => self.group_former_places(self.group_of(chunk)),
+        }
     }
 }
 
@@ -185,6 +208,35 @@ mod tests {
         }
         let expected = GROUPS as usize * 3 / 4;
         assert!(moved.abs_diff(expected) < expected / 10, "{moved} of {expected}");
+    }
+
+    /// Weights of zone 1 change twice: what each layout gave is found, present owners left out.
+    #[test]
+    fn former_places_are_those_of_unproven_layouts() {
+        let (first, second, third) = (map(&[1, 1]), map(&[1, 1, 2]), map(&[0, 1, 2]));
+        let mut now = first.clone();
+        now.zones[1] = third.zones[1].clone();
+        assert!(now.group_former_places(GroupId(3)).is_empty());
+        let layout = |epoch, map: &ClusterMap| Layout {
+            epoch: crate::ids::MapEpoch(epoch),
+            zone: map.zones[1].clone(),
+        };
+        now.unproven = vec![layout(1, &first), layout(2, &second)];
+        let mut most = 0;
+        for group in (0..GROUPS).map(GroupId) {
+            let owner = |map: &ClusterMap| map.group_places(group)[1];
+            let mut expected = vec![owner(&second), owner(&first)];
+            expected.dedup();
+            expected.retain(|place| *place != owner(&third));
+            assert_eq!(now.group_former_places(group), expected, "{group:?}");
+            most = most.max(expected.len());
+            let others = |map: &ClusterMap| {
+                let places = map.group_places(group);
+                (places[0], places[2])
+            };
+            assert_eq!(others(&now), others(&first));
+        }
+        assert!(most > 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use crate::directory::Directory;
-use crate::ids::{ChunkId, Order, StoreId, TenantId};
+use crate::ids::{ChunkId, Order, StoreId, TenantId, ZoneId};
 use crate::object::{
     Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, ObjectChecksum, ObjectKey,
     ObjectRecord, Owner, PartRecord, TagMatch, UploadRecord, WriteConditions,
@@ -318,6 +318,24 @@ pub enum Request {
         /// A store that never was in the cluster map.
         new: StoreId,
     },
+    /// Of operators: give a zone one more slot, and the store that fills it → [`Reply::Done`]. Asked
+    /// again, it changes nothing.
+    AddStore {
+        /// Which zone.
+        zone: ZoneId,
+        /// A store that never was in the cluster map.
+        store: StoreId,
+        /// Its share, relative to others of its zone: 1 to [`WEIGHT_MAX`](crate::cluster::WEIGHT_MAX).
+        weight: u32,
+    },
+    /// Of operators: change the share of a store; 0 drains it → [`Reply::Done`]. Asked again, it changes
+    /// nothing.
+    SetWeight {
+        /// Which store.
+        store: StoreId,
+        /// Its share, at most [`WEIGHT_MAX`](crate::cluster::WEIGHT_MAX).
+        weight: u32,
+    },
     /// Of operators: the cluster map and the live sessions → [`Reply::Directory`].
     Directory,
     /// Of operators: read and verify every copy of every chunk of a page of objects, and compare the
@@ -336,7 +354,11 @@ impl Request {
     pub fn tenant(&self) -> Option<TenantId> {
         let bucket = match self {
             Self::ListBuckets { tenant } => return Some(*tenant),
-            Self::ReplaceStore { .. } | Self::Directory | Self::Audit { .. } => return None,
+            Self::ReplaceStore { .. }
+            | Self::AddStore { .. }
+            | Self::SetWeight { .. }
+            | Self::Directory
+            | Self::Audit { .. } => return None,
             Self::CreateBucket { bucket, .. }
             | Self::DeleteBucket { bucket }
             | Self::HeadBucket { bucket }

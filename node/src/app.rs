@@ -370,7 +370,7 @@ async fn node<R: Runtime>(
         let geometry = plan.geometry_of(store.id(), replaces).unwrap_or(config.geometry);
         let absent = match store.state {
             _ if data.is_lost(store) => Some(Absent::Lost),
-            KeptState::BeingMade if store.replaces().is_some() => Some(Absent::Waits),
+            KeptState::BeingMade if store.came_later() => Some(Absent::Waits),
             KeptState::ToBePlaced => Some(Absent::Waits),
             KeptState::BeingMade | KeptState::Made | KeptState::Replaced => None,
         };

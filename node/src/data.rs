@@ -28,7 +28,7 @@ use crate::runtime::Runtime;
 pub mod node;
 pub mod offline;
 
-pub use node::{KeptState, KeptStore, NodeDirectory};
+pub use node::{Added, KeptState, KeptStore, NodeDirectory};
 
 /// The version of `cluster.toml` that this build reads and writes.
 const VERSION: u32 = 1;

@@ -150,6 +150,74 @@ fn a_replacement_that_cannot_go_on_holds_up_no_other() {
     assert_eq!(status["map"]["zones"]["b"], serde_json::json!([1002, 2002]));
 }
 
+/// Data of a zone moves to a store that is added, and away from one that is drained, while clients read and
+/// write; the new store is there again after a restart.
+#[test]
+fn a_store_is_added_and_another_drained() {
+    let mut cluster = Cluster::start();
+    let mut client = cluster.client(0);
+    assert_eq!(client.request("PUT", "/demo", b"").unwrap().status, 200);
+    let body = |number: u8| vec![number; 300 << 10];
+    let put = |client: &mut support::s3::Client, number: u8| {
+        let status = client.request("PUT", &format!("/demo/{number}"), &body(number)).unwrap();
+        assert_eq!(status.status, 200);
+    };
+    (0..30).for_each(|number| put(&mut client, number));
+    cluster.wait_status(0, "whole", full);
+
+    // At another node, with a capacity of its own.
+    let args = ["store", "add", "--node", "b1", "--weight", "3", "--capacity", "2GiB", "--wait"];
+    let output = cluster.admin(0, &args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{}", cluster.logs());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("store 1002 at node b1 is added"), "{said}");
+    let file = cluster.data(1).join("store-1002");
+    assert_eq!(fs::metadata(&file).unwrap().len(), 2 << 30);
+    let status = cluster.wait_status(2, "whole", full);
+    assert_eq!(status["map"]["zones"]["b"], serde_json::json!([2, 1002]));
+    assert_eq!(status["map"]["weights"]["1002"], 3);
+    assert_eq!(status["map"]["former"], serde_json::json!([]));
+    let repaired = |status: &serde_json::Value| status["stores"][3]["repair"]["repaired"].as_u64();
+    assert!(repaired(&status).is_some_and(|count| count > 5), "{status:#}");
+    let same = ["store", "add", "--node", "b1", "--weight", "3", "--capacity", "2GiB", "--new"];
+    let again = cluster.admin(2, &[&same[..], &["1002"]].concat());
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+
+    // A restart finds it, though the configuration does not name it.
+    cluster.kill(1);
+    cluster.spawn(1);
+    cluster.wait_ready(1);
+    (30..40).for_each(|number| put(&mut client, number));
+    cluster.wait_status(1, "whole after a restart", full);
+
+    let output = cluster.admin(2, &["store", "drain", "2", "--wait"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{}", cluster.logs());
+    let text = String::from_utf8(cluster.admin(0, &["status"]).stdout).unwrap();
+    assert!(text.contains("drained") && text.contains("weight 3"), "{text}");
+    for (args, said) in [
+        (&["store", "drain", "1002"][..], "no other store of its zone takes data"),
+        (&["store", "weight", "7", "2"], "fills no slot"),
+        (&["store", "weight", "2", "99999999"], "a weight is at most"),
+        (&["store", "add", "--node", "x"], "there is no node \"x\" (there are: a1, b1, c1)"),
+        (&["store", "add", "--node", "a1", "--weight", "0"], "has a weight from 1"),
+        (&["store", "add", "--node", "a1", "--capacity", "7"], "from 1GiB to"),
+        (&["store", "add", "--node", "a1", "--new", "2"], "store-2"),
+    ] {
+        let output = cluster.admin(0, args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        assert!(error.contains(said), "{args:?}: {error}");
+    }
+    for number in 0..40 {
+        let got = client.request("GET", &format!("/demo/{number}"), b"").unwrap();
+        assert_eq!(got.body, body(number), "{number}");
+    }
+    let audit = cluster.admin(1, &["audit"]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_with_a_reason() {
     let mut cluster = Cluster::start();

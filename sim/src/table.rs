@@ -29,6 +29,7 @@ pub(crate) struct Table {
     gaps: Vec<Nanos>,
     redundant_after: Vec<Nanos>,
     clean_after: Vec<Nanos>,
+    proven_after: Vec<Nanos>,
     merges: [u64; 3],
     hits: Hits,
     enabled: Vec<u64>,
@@ -60,6 +61,7 @@ impl Table {
         }
         self.redundant_after.extend(report.counts.redundant_after);
         self.clean_after.extend(report.counts.clean_after);
+        self.proven_after.extend(report.counts.proven_after);
         self.enabled.resize(FaultKind::ALL.len(), 0);
         for (count, kind) in self.enabled.iter_mut().zip(FaultKind::ALL) {
             *count += u64::from(report.swarm.knob(*kind) != Frequency::Off);
@@ -132,6 +134,11 @@ impl Table {
             line("  after faults, p99", after_ms(99));
             line("  after faults, worst", after_ms(100));
         }
+        let mut proven = self.proven_after.clone();
+        proven.sort_unstable();
+        let worst = proven.last().unwrap_or(&0) / MILLISECOND;
+        line("map changes proven: runs", proven.len().to_string());
+        line("  after faults, worst", format!("{worst} ms"));
         for (name, count) in
             ["merges of runs", "  values moved", "  segments freed"].into_iter().zip(self.merges)
         {

@@ -586,3 +586,132 @@ fn one_full_zone_refuses_nothing() {
         assert_clean(&report);
     }
 }
+
+/// A store is added, or drained: at once, whatever the episode's end says.
+fn moves(at: Nanos, kind: FaultKind, store: usize) -> Episode {
+    Episode { variant: 1, ..episode(at, SECOND, kind, Victim::Store(store)) }
+}
+
+/// One store in each zone at first, and one that can be added.
+fn growing(duration: Nanos) -> Swarm {
+    let mut swarm = busy(duration);
+    (swarm.spares, swarm.cold_keys, swarm.body_max) = (3, 60, 70_000);
+    swarm
+}
+
+/// So many stores were added and drained; all copies were in their places in the end, and the map proven.
+fn assert_moved(report: &Report, added: u64, drained: u64) {
+    assert_clean(report);
+    let of = |kind| report.counts.hits.of(kind);
+    assert_eq!((of(FaultKind::StoreAdded), of(FaultKind::StoreDrained)), (added, drained));
+    assert!(report.counts.redundant_after.is_some() && report.counts.proven_after.is_some());
+}
+
+#[test]
+fn a_store_is_added_to_each_zone_in_turn_under_load() {
+    for seed in 0..3 {
+        let add = |n: usize| moves((2 + 3 * n as u64) * SECOND, FaultKind::StoreAdded, 3 + n);
+        let plan = (0..3).map(add).collect();
+        let swarm = growing(12 * SECOND);
+        let report = run(Real, Setup { seed, swarm, plan, geometry: GEOMETRY }, None, World::run);
+        assert_moved(&report, 3, 0);
+    }
+}
+
+/// All at once, so that no zone's present owner has a chunk; and each first store is drained at once,
+/// so that all chunks of all zones move.
+#[test]
+fn all_data_of_all_zones_moves_at_once_under_load() {
+    for seed in 0..3 {
+        let add = |n: usize| moves((4_000 + n as u64) * MILLISECOND, FaultKind::StoreAdded, 3 + n);
+        let drain = |n: usize| moves((4_010 + n as u64) * MILLISECOND, FaultKind::StoreDrained, n);
+        let plan = (0..3).map(add).chain((0..3).map(drain)).collect();
+        let swarm = growing(12 * SECOND);
+        let report = run(Real, Setup { seed, swarm, plan, geometry: GEOMETRY }, None, World::run);
+        assert_moved(&report, 3, 3);
+    }
+}
+
+/// Two stores in each zone, of which the second ones, that do not vote, soon have everything. They are
+/// drained, and the third ones that come go away again and again before they have got anything: as long as
+/// they have not compared with the former owners, the move is not over. The world takes drained stores
+/// away when it is.
+#[test]
+fn former_owners_count_until_the_new_ones_have_everything() {
+    for seed in 0..3 {
+        let add = |n: usize| moves((8_000 + n as u64) * MILLISECOND, FaultKind::StoreAdded, 6 + n);
+        let drain =
+            |at: u64, n: usize| moves((at + n as u64) * MILLISECOND, FaultKind::StoreDrained, n);
+        // Each stays away for a while, but for the moments between two kills.
+        let kill = |n: usize, k: u64| {
+            let at = (8_050 + n as u64 + k * 550) * MILLISECOND;
+            episode(at, 500 * MILLISECOND, FaultKind::StoreKilled, Victim::Store(6 + n))
+        };
+        let mut plan: Vec<Episode> =
+            (0..3).map(|n| drain(1_500, n)).chain((0..3).map(add)).collect();
+        plan.extend((3..6).map(|n| drain(8_100, n)));
+        plan.extend((0..3).flat_map(|n| (0..11).map(move |k| kill(n, k))));
+        plan.sort_by_key(|episode| episode.at);
+        let mut swarm = growing(14 * SECOND);
+        swarm.stores_per_zone = 2;
+        let report = run(Real, Setup { seed, swarm, plan, geometry: GEOMETRY }, None, World::run);
+        assert_moved(&report, 3, 6);
+    }
+}
+
+#[test]
+fn a_store_is_drained_under_load() {
+    for (seed, store) in (0..).zip(0..3) {
+        let mut swarm = growing(9 * SECOND);
+        (swarm.spares, swarm.stores_per_zone) = (0, 2);
+        let plan = vec![moves(3 * SECOND, FaultKind::StoreDrained, store)];
+        let report = run(Real, Setup { seed, swarm, plan, geometry: GEOMETRY }, None, World::run);
+        assert_moved(&report, 0, 1);
+    }
+}
+
+/// Each zone dies while data of one moves, whichever of them it is: right after the change, when its new
+/// owners have little or nothing. All is read on, and the move ends when the zone is back.
+#[test]
+fn a_zone_dies_while_data_moves() {
+    for grows in 0..3 {
+        for dies in 0..3_u8 {
+            let mut swarm = growing(10 * SECOND);
+            swarm.flavour = Flavour::Mixed;
+            let plan = vec![
+                moves(3_000 * MILLISECOND, FaultKind::StoreAdded, 3 + grows),
+                moves(3_050 * MILLISECOND, FaultKind::StoreDrained, grows),
+                episode(
+                    3_100 * MILLISECOND,
+                    4 * SECOND,
+                    FaultKind::ZonePowerLoss,
+                    Victim::Zone(dies),
+                ),
+            ];
+            let seed = grows as u64 * 3 + u64::from(dies);
+            let setup = Setup { seed, swarm, plan, geometry: GEOMETRY };
+            let report = run(Real, setup, None, World::run);
+            assert_moved(&report, 1, 1);
+            assert_hit(&report, FaultKind::ZonePowerLoss);
+        }
+    }
+}
+
+/// A former owner is lost for ever while what it had moves, and its place filled anew: the other zones
+/// have all of it, and the proof waits for nobody who is gone.
+#[test]
+fn a_former_owner_is_replaced_while_data_moves() {
+    for zone in 0..3 {
+        let mut swarm = growing(12 * SECOND);
+        swarm.weak_zone = u8::try_from(zone).expect("there are three zones");
+        let plan = vec![
+            moves(3_000 * MILLISECOND, FaultKind::StoreAdded, 3 + zone),
+            moves(3_050 * MILLISECOND, FaultKind::StoreDrained, zone),
+            episode(3_100 * MILLISECOND, SECOND, FaultKind::StoreWiped, Victim::Store(zone)),
+        ];
+        let setup = Setup { seed: zone as u64, swarm, plan, geometry: GEOMETRY };
+        let report = run(Real, setup, None, World::run);
+        assert_moved(&report, 1, 1);
+        assert_hit(&report, FaultKind::StoreWiped);
+    }
+}

@@ -1,7 +1,8 @@
 //! From a range's answers to what a client is told.
 
 use super::calls::Failure;
-use crate::ids::StoreId;
+use crate::cluster::{SLOTS_MAX, UNPROVEN_MAX, WEIGHT_MAX};
+use crate::ids::{StoreId, ZoneId};
 use crate::message::Answer;
 use crate::range::command::{Outcome, ReadReply, Rejection};
 use crate::request::{ApiError, Reply};
@@ -39,9 +40,8 @@ pub(super) fn replaced(
     new: StoreId,
     result: Result<Answer, Failure>,
 ) -> Result<Reply, ApiError> {
-    let reason = match result {
-        Ok(Answer::Applied(Outcome::Done)) => return Ok(Reply::Done),
-        Ok(Answer::Applied(Outcome::Rejected(rejection))) => match rejection {
+    map_changed(result, |rejection| {
+        Some(match rejection {
             Rejection::NoSuchStore => format!("{old} fills no slot of the cluster map"),
             Rejection::StoreRetired => format!(
                 "{old} was replaced by another store than {new}, or {new} was itself replaced; an \
@@ -49,12 +49,75 @@ pub(super) fn replaced(
             ),
             Rejection::StoreInUse => format!("{new} fills a slot of the cluster map already"),
             Rejection::Malformed => format!("{new} cannot be the identity of a store"),
-            rejection => return Err(rejected(rejection)),
-        },
-        Ok(_) => return Err(unexpected()),
-        Err(failure) => return Err(failed(failure)),
-    };
-    Err(ApiError::InvalidArgument(reason))
+            _ => return None,
+        })
+    })
+}
+
+/// What came of a new slot.
+pub(super) fn added(
+    zone: ZoneId,
+    store: StoreId,
+    result: Result<Answer, Failure>,
+) -> Result<Reply, ApiError> {
+    map_changed(result, |rejection| {
+        Some(match rejection {
+            Rejection::NoSuchZone => format!("the cluster map has no {zone}"),
+            Rejection::StoreRetired => {
+                format!("{store} was replaced; an identity is used once")
+            }
+            Rejection::StoreInUse => format!(
+                "{store} fills a slot of the cluster map already, in another zone or with another \
+                 weight"
+            ),
+            Rejection::TooManySlots => {
+                format!("{zone} has {SLOTS_MAX} slots, and slots are never given up")
+            }
+            Rejection::Malformed => format!("{store} cannot be the identity of a store"),
+            other => return moving(other),
+        })
+    })
+}
+
+/// What came of another weight.
+pub(super) fn weighed(store: StoreId, result: Result<Answer, Failure>) -> Result<Reply, ApiError> {
+    map_changed(result, |rejection| {
+        Some(match rejection {
+            Rejection::NoSuchStore => format!("{store} fills no slot of the cluster map"),
+            Rejection::LastOfZone => {
+                format!("no other store of its zone takes data that {store} could give up")
+            }
+            other => return moving(other),
+        })
+    })
+}
+
+/// Why data is not moved.
+fn moving(rejection: &Rejection) -> Option<String> {
+    match rejection {
+        Rejection::BadWeight => Some(format!(
+            "a weight is at most {WEIGHT_MAX}; a store that is added has at least 1, and 0 drains one"
+        )),
+        Rejection::Unproven => Some(format!(
+            "{UNPROVEN_MAX} changes of the map are under way: a further one can begin when not all \
+             of their data is still moving"
+        )),
+        _ => None,
+    }
+}
+
+fn map_changed(
+    result: Result<Answer, Failure>,
+    why: impl Fn(&Rejection) -> Option<String>,
+) -> Result<Reply, ApiError> {
+    match result {
+        Ok(Answer::Applied(Outcome::Done)) => Ok(Reply::Done),
+        Ok(Answer::Applied(Outcome::Rejected(rejection))) => {
+            Err(why(&rejection).map_or_else(|| rejected(rejection), ApiError::InvalidArgument))
+        }
+        Ok(_) => Err(unexpected()),
+        Err(failure) => Err(failed(failure)),
+    }
 }
 
 /// There is no room for the body, and too many wait for it already.
@@ -101,7 +164,12 @@ pub(super) fn rejected(rejection: Rejection) -> ApiError {
         | Rejection::OtherVersion
         | Rejection::NoSuchStore
         | Rejection::StoreRetired
-        | Rejection::StoreInUse => {
+        | Rejection::StoreInUse
+        | Rejection::NoSuchZone
+        | Rejection::BadWeight
+        | Rejection::LastOfZone
+        | Rejection::TooManySlots
+        | Rejection::Unproven => {
             ApiError::Internal("the range refused a field of the command".to_owned())
         }
     }

@@ -25,11 +25,18 @@ use crate::request::{ApiError, BodyDigest, Reply};
 use crate::rng::Rng;
 use crate::time::Instant;
 
-/// Gives each message to be answered its id.
+/// Gives each message to be answered its id. A life begins somewhere of its own: answers to calls of an
+/// earlier one may come late, and must not fit.
 #[derive(Debug, Default)]
 pub(super) struct CallIds(u64);
 
 impl CallIds {
+    /// For the life with this nonce. So few bits that the counter stays within its bound.
+    pub(super) fn of_life(nonce: u128) -> Self {
+        const FIRST_MAX: u128 = (1 << 61) - 1;
+        Self(u64::try_from(nonce & FIRST_MAX).expect("masked to fewer bits"))
+    }
+
     pub(super) fn next(&mut self) -> CallId {
         self.0 += 1;
         CallId(self.0)

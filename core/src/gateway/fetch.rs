@@ -37,8 +37,11 @@ pub(super) struct Fetches {
 #[derive(Debug)]
 struct Fetch {
     piece: Piece,
-    /// In the order in which they are asked.
+    /// In the order in which they are asked: those that keep the chunk, then those that did by a former
+    /// layout of the map.
     stores: Vec<StoreId>,
+    /// So many of them keep the chunk.
+    owners: usize,
     /// How many of them have been asked in this round.
     asked: usize,
     calls: Vec<CallId>,
@@ -136,18 +139,17 @@ impl Fetches {
                 let verified = fetch.piece.verified(&bytes, &checksums);
                 if verified.is_none() {
                     cx.shared.counts.copies_damaged += 1;
-                    fetch.bad.push(store);
+                    fetch.is_bad(store);
                 }
                 verified
             }
             Err(ChunkFailure::Refused(ChunkError::Damaged)) => {
                 cx.shared.counts.copies_damaged += 1;
-                fetch.bad.push(store);
+                fetch.is_bad(store);
                 None
             }
             Err(ChunkFailure::Refused(ChunkError::Missing)) => {
-                cx.shared.counts.copies_missing += 1;
-                fetch.bad.push(store);
+                cx.shared.counts.copies_missing += u64::from(fetch.is_bad(store));
                 None
             }
             Err(_) => {
@@ -192,8 +194,10 @@ impl Fetches {
 
 impl Fetch {
     fn new(cx: &Context<'_>, piece: Piece) -> Self {
+        let (stores, owners) = order(cx, &piece);
         Self {
-            stores: order(cx, &piece),
+            stores,
+            owners,
             piece,
             asked: 0,
             calls: Vec::new(),
@@ -203,6 +207,16 @@ impl Fetch {
             rounds: 0,
             ready: None,
         }
+    }
+
+    /// The copy of a store is missing or damaged. Whether it should be there: a former owner keeps what it
+    /// had, and needs no more.
+    fn is_bad(&mut self, store: StoreId) -> bool {
+        let owns = self.stores.iter().take(self.owners).any(|owner| *owner == store);
+        if owns {
+            self.bad.push(store);
+        }
+        owns
     }
 
     fn has_next(&self) -> bool {
@@ -223,7 +237,7 @@ impl Fetch {
 
     /// All stores failed: after a while they are asked again.
     fn new_round(&mut self, cx: &mut Context<'_>) {
-        self.stores = order(cx, &self.piece);
+        (self.stores, self.owners) = order(cx, &self.piece);
         self.asked = 0;
         self.bad.clear();
         self.next_at = cx.now + backoff(&mut cx.shared.rng, self.rounds);
@@ -231,8 +245,9 @@ impl Fetch {
     }
 }
 
-/// The own zone first; without one, by turns; stores that failed of late last.
-fn order(cx: &Context<'_>, piece: &Piece) -> Vec<StoreId> {
+/// The own zone first; without one, by turns; stores that failed of late last. Then those that kept the
+/// chunk by a former layout, as long as those that do now may not have it yet. And how many do now.
+fn order(cx: &Context<'_>, piece: &Piece) -> (Vec<StoreId>, usize) {
     let map = cx.map();
     let mut places: Vec<Place> = map.places(piece.chunk);
     if !places.is_empty() {
@@ -243,5 +258,6 @@ fn order(cx: &Context<'_>, piece: &Piece) -> Vec<StoreId> {
         let is_sick = !cx.shared.chunks.is_healthy(place.store, cx.now);
         (is_sick, Some(place.zone) != cx.config().zone)
     });
-    places.into_iter().map(|place| place.store).collect()
+    let (owners, former) = (places.len(), map.former_places(piece.chunk));
+    (places.into_iter().chain(former).map(|place| place.store).collect(), owners)
 }

@@ -40,7 +40,8 @@ impl Hints {
             for chunk in waiting.drain(..count) {
                 let places = map.places(chunk);
                 if places.iter().any(|place| place.store == *store) {
-                    let others = places.iter().map(|place| place.store);
+                    let former = map.former_places(chunk);
+                    let others = places.iter().chain(&former).map(|place| place.store);
                     let sources = others.filter(|other| other != store).collect();
                     hint(wires, *store, chunk, sources);
                 }

@@ -121,7 +121,7 @@ impl Gateway {
             budget: Fair::new(config.body_budget_bytes, BODIES_WAITING_MAX),
             places: Fair::new(config.requests_max as u64, 0),
             timers: Timers::default(),
-            ids: CallIds::default(),
+            ids: CallIds::of_life(config.nonce),
             rng: Rng::new(config.seed),
             counts: Counts::default(),
             map: config.map.clone(),
@@ -476,6 +476,7 @@ impl Gateway {
             | Message::BlobFree(_)
             | Message::BlobFreed(_)
             | Message::BlobsLeft(_)
+            | Message::MapProven { .. }
             | Message::Ping(_)
             | Message::Pong(_) => {}
         }

@@ -12,7 +12,7 @@ use super::calls::Failure;
 use super::conditions;
 use super::context::{Context, Input};
 use super::ranges;
-use crate::ids::{BucketId, Order, StoreId, TenantId};
+use crate::ids::{BucketId, Order, StoreId, TenantId, ZoneId};
 use crate::message::Answer;
 use crate::object::{
     Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, ObjectKey, ObjectRecord, Owner,
@@ -52,6 +52,8 @@ pub(super) enum RootCall {
     Head { bucket: BucketPath },
     List { tenant: TenantId, found: Vec<BucketRecord> },
     ReplaceStore { old: StoreId, new: StoreId },
+    AddStore { zone: ZoneId, store: StoreId, weight: u32 },
+    SetWeight { store: StoreId, weight: u32 },
     Directory,
 }
 
@@ -232,6 +234,13 @@ impl RootCall {
             Self::ReplaceStore { old, new } => {
                 cx.command(0, CommandBody::ReplaceStore { old: *old, new: *new });
             }
+            Self::AddStore { zone, store, weight } => {
+                let (zone, store, weight) = (*zone, *store, *weight);
+                cx.command(0, CommandBody::AddStore { zone, store, weight });
+            }
+            Self::SetWeight { store, weight } => {
+                cx.command(0, CommandBody::SetWeight { store: *store, weight: *weight });
+            }
             Self::Directory => cx.read(0, Read::Directory),
         }
     }
@@ -240,6 +249,8 @@ impl RootCall {
         let reply = match self {
             Self::Create { .. } => answers::command(result),
             Self::ReplaceStore { old, new } => answers::replaced(old, new, result).map_err(Some),
+            Self::AddStore { zone, store, .. } => answers::added(zone, store, result).map_err(Some),
+            Self::SetWeight { store, .. } => answers::weighed(store, result).map_err(Some),
             Self::Delete { bucket } => {
                 cx.shared.buckets.forget(&bucket);
                 answers::command(result)

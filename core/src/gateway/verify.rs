@@ -1,8 +1,8 @@
 //! Chunks of a put under a cluster map that changed while it ran.
 //!
 //! A copy counts while the store that acknowledged it owns the chunk. Where fewer than two such copies
-//! are left, the owners that lack it are asked to fetch it from those that have it; when two zones have
-//! every chunk again, the put is committed under the new map. The client notices nothing.
+//! are left, the owners that lack it are asked to fetch it from those that have it, or may as former
+//! owners; when two zones have every chunk again, the put is committed under the new map. The client notices nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -161,6 +161,10 @@ impl Verify {
             let mut sources: Vec<StoreId> =
                 stored.holders.get(number).into_iter().flatten().copied().collect();
             sources.sort_by_key(|store| !owns(store));
+            let former = map.former_places(stored.chunk(*number)).into_iter();
+            let others: Vec<StoreId> =
+                former.map(|place| place.store).filter(|store| !sources.contains(store)).collect();
+            sources.extend(others);
             sources.truncate(REPAIR_SOURCES_MAX);
             for store in stored.lacking(map, *number) {
                 let (call, sources) = (CallId(0), sources.clone());

@@ -115,6 +115,10 @@ impl Work {
                 key(cx, path, KeyCall::CompleteUpload { upload, parts, conditions })
             }
             Request::ReplaceStore { old, new } => root(cx, RootCall::ReplaceStore { old, new }),
+            Request::AddStore { zone, store, weight } => {
+                root(cx, RootCall::AddStore { zone, store, weight })
+            }
+            Request::SetWeight { store, weight } => root(cx, RootCall::SetWeight { store, weight }),
             Request::Audit { after, limit } => {
                 Audit::new(cx, after.as_ref(), limit).map(Box::new).map(Self::Audit)
             }

@@ -1,4 +1,11 @@
-//! The cluster map: founded once, changed by replacing stores.
+//! The cluster map: founded once, changed by replacing, adding and draining stores.
+//!
+//! A change of slots or weights gives chunks to stores that do not have them yet. From its entry on
+//! blobs are refused that were placed under an older map; whoever takes over begins only when it has
+//! heard of the new map, so that it misses nothing that was committed before. Until all owners have said
+//! that they lack nothing (`ProveMap`), the map names the zone's former slots: their stores keep what
+//! they had, and are asked for it. So each committed chunk is at every moment where two zones
+//! acknowledged it, or, after a proof, in all zones; and changes in several zones at once do no harm.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +13,7 @@ use super::command::{Outcome, Rejection};
 use super::keys::Key;
 use super::records::Replaced;
 use super::state::{Stop, Txn};
-use crate::cluster::ClusterMap;
+use crate::cluster::{ClusterMap, Layout, SLOTS_MAX, Slot, UNPROVEN_MAX, WEIGHT_MAX, ZoneMap};
 use crate::ids::{MapEpoch, Order, StoreId, ZoneId};
 use crate::object::BlobRef;
 
@@ -60,6 +67,97 @@ pub(super) fn replace(
     Ok(Outcome::Done)
 }
 
+/// Give a zone one more slot.
+pub(super) fn add(
+    txn: &mut Txn<'_>,
+    order: Order,
+    zone: ZoneId,
+    new: Slot,
+) -> Result<Outcome, Stop> {
+    let map = txn.map.clone().ok_or(Rejection::NoSuchZone)?;
+    if new.store == StoreId(0) {
+        return Err(Rejection::Malformed.into());
+    }
+    if new.weight == 0 || new.weight > WEIGHT_MAX {
+        return Err(Rejection::BadWeight.into());
+    }
+    let in_zone = map.zones.iter().find(|of| of.zone == zone).ok_or(Rejection::NoSuchZone)?;
+    let slots = &in_zone.slots;
+    if slots.contains(&new) {
+        return Ok(Outcome::Done);
+    }
+    if map.stores().any(|(_, store)| store == new.store) {
+        return Err(Rejection::StoreInUse.into());
+    }
+    if map.retired.contains(&new.store) {
+        return Err(Rejection::StoreRetired.into());
+    }
+    if slots.len() >= SLOTS_MAX {
+        return Err(Rejection::TooManySlots.into());
+    }
+    move_data(txn, order, &map, zone, |slots| slots.push(new))
+}
+
+/// Change the weight of a store's slot.
+pub(super) fn set_weight(
+    txn: &mut Txn<'_>,
+    order: Order,
+    store: StoreId,
+    weight: u32,
+) -> Result<Outcome, Stop> {
+    let map = txn.map.clone().ok_or(Rejection::NoSuchStore)?;
+    if weight > WEIGHT_MAX {
+        return Err(Rejection::BadWeight.into());
+    }
+    let stands_in = |zone: &&ZoneMap| zone.slots.iter().any(|slot| slot.store == store);
+    let zone = map.zones.iter().find(stands_in).ok_or(Rejection::NoSuchStore)?;
+    if zone.slots.contains(&Slot { store, weight }) {
+        return Ok(Outcome::Done);
+    }
+    if weight == 0 && !zone.keepers().any(|other| other != store) {
+        return Err(Rejection::LastOfZone.into());
+    }
+    move_data(txn, order, &map, zone.zone, |slots| {
+        slots.iter_mut().filter(|slot| slot.store == store).for_each(|slot| slot.weight = weight);
+    })
+}
+
+/// All owners by the map of `epoch` have what there was: what was before it counts no more.
+pub(super) fn prove(txn: &mut Txn<'_>, order: Order, epoch: MapEpoch) -> Result<Outcome, Stop> {
+    let map = txn.map.clone().ok_or(Rejection::Malformed)?;
+    if epoch > map.epoch {
+        return Err(Rejection::Malformed.into());
+    }
+    if map.unproven.iter().any(|layout| layout.epoch < epoch) {
+        let mut map = ClusterMap::clone(&map);
+        map.unproven.retain(|layout| layout.epoch >= epoch);
+        txn.set_map(order.index, map)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Change a zone's slots, and remember what they were.
+fn move_data(
+    txn: &mut Txn<'_>,
+    order: Order,
+    map: &ClusterMap,
+    zone: ZoneId,
+    change: impl FnOnce(&mut Vec<Slot>),
+) -> Result<Outcome, Stop> {
+    if map.unproven.len() >= UNPROVEN_MAX {
+        return Err(Rejection::Unproven.into());
+    }
+    let mut map = map.clone();
+    let present = map.zones.iter_mut().find(|of| of.zone == zone).ok_or(Rejection::NoSuchZone)?;
+    let former = present.clone();
+    change(&mut present.slots);
+    map.unproven.push(Layout { epoch: map.epoch, zone: former });
+    map.epoch = MapEpoch(map.epoch.0 + 1);
+    txn.header.epoch_floor = map.epoch;
+    txn.set_map(order.index, map)?;
+    Ok(Outcome::Done)
+}
+
 /// Whether stores of two zones that fill a slot of the present map have acknowledged a blob. Its
 /// list names stores of all its chunks together; that each chunk is safe is the gateway's word, given
 /// for the map of the blob's epoch.
@@ -76,8 +174,10 @@ pub(super) fn is_acknowledged(txn: &Txn<'_>, blob: &BlobRef) -> bool {
 fn replaced(map: &ClusterMap, old: StoreId, new: StoreId) -> ClusterMap {
     let zone = map.zone_of(old);
     let mut map = map.clone();
-    let slots = map.zones.iter_mut().flat_map(|zone| &mut zone.slots).map(|slot| &mut slot.store);
-    for store in slots.chain(&mut map.voters) {
+    // What the old one had by a former layout is lost with it; the slot stays a former owner's.
+    let former = map.unproven.iter_mut().map(|layout| &mut layout.zone);
+    let slots = map.zones.iter_mut().chain(former).flat_map(|zone| &mut zone.slots);
+    for store in slots.map(|slot| &mut slot.store).chain(&mut map.voters) {
         if *store == old {
             *store = new;
         }
@@ -106,4 +206,5 @@ fn makes_sense(map: &ClusterMap) -> bool {
         && !map.voters.is_empty()
         && voters.len() == map.voters.len()
         && !map.retired.iter().any(|store| stores.contains(store))
+        && map.unproven.is_empty()
 }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::cluster::ClusterMap;
 use crate::directory::Directory;
 use crate::ids::{
-    BlobId, BucketId, CommitSequence, GatewayId, Order, SessionId, StoreId, TenantId,
+    BlobId, BucketId, CommitSequence, GatewayId, MapEpoch, Order, SessionId, StoreId, TenantId,
+    ZoneId,
 };
 use crate::object::{
     Attributes, BlobRef, BucketName, BucketRecord, ChecksumAlgorithm, ETag, NewBody, NewObject,
@@ -184,6 +185,30 @@ pub enum CommandBody {
         /// A store that is not in the map and never was.
         new: StoreId,
     },
+    /// Give a zone one more slot, and the store that fills it. What moves to it stays where it is too,
+    /// until the map is proven. Asked again, it changes nothing. → `Done`
+    AddStore {
+        /// Which zone.
+        zone: ZoneId,
+        /// A store that is not in the map and never was.
+        store: StoreId,
+        /// Its share, relative to others of its zone: 1 to [`WEIGHT_MAX`](crate::cluster::WEIGHT_MAX).
+        weight: u32,
+    },
+    /// Change the share of a store. 0 drains it: it takes nothing, and what it has moves to others of its
+    /// zone. Asked again, it changes nothing. → `Done`
+    SetWeight {
+        /// Which store.
+        store: StoreId,
+        /// Its share, at most [`WEIGHT_MAX`](crate::cluster::WEIGHT_MAX).
+        weight: u32,
+    },
+    /// All owners by the map of an epoch have what there was when it came: layouts before it count no
+    /// more. → `Done`
+    ProveMap {
+        /// Which epoch; the present one or an older.
+        epoch: MapEpoch,
+    },
 }
 
 impl CommandBody {
@@ -321,6 +346,16 @@ pub enum Rejection {
     StoreRetired,
     /// The new store fills a slot already.
     StoreInUse,
+    /// The map has no such zone.
+    NoSuchZone,
+    /// The weight is out of its bounds.
+    BadWeight,
+    /// No other store of the zone has a weight: its data could go nowhere.
+    LastOfZone,
+    /// The zone has as many slots as it may ever have.
+    TooManySlots,
+    /// As many changes as may be under way are: their data is still moving.
+    Unproven,
     /// The object is another version than the command means, or gone.
     OtherVersion,
 }

@@ -50,6 +50,9 @@ wire_enum!(CommandBody, "command" {
     13 => CopyPart { target, upload, number, part },
     14 => ChangeObject { target, version, conditions, owner, attributes, tags },
     15 => ForgetGarbage { blobs },
+    16 => AddStore { zone, store, weight },
+    17 => SetWeight { store, weight },
+    18 => ProveMap { epoch },
 });
 wire_struct!(NewPart { length, etag, checksum, body });
 wire_struct!(NewObject { length, etag, checksum, owner, attributes, tags, body });
@@ -83,6 +86,11 @@ wire_enum!(Rejection, "rejection" {
     15 => StoreRetired,
     16 => StoreInUse,
     17 => OtherVersion,
+    18 => NoSuchZone,
+    19 => BadWeight,
+    20 => LastOfZone,
+    21 => TooManySlots,
+    22 => Unproven,
 });
 wire_enum!(Read, "read" {
     0 => Bucket { tenant, name },

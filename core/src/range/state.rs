@@ -13,7 +13,7 @@ use super::records::{Header, SessionRecord};
 use super::scan::Progress;
 use super::sessions::{Admission, SessionTable};
 use super::{audit, buckets, cluster, objects, scan, uploads};
-use crate::cluster::ClusterMap;
+use crate::cluster::{ClusterMap, Slot};
 use crate::codec::{DecodeError, Wire};
 use crate::directory::{Directory, SessionsView, Standing};
 use crate::hash::{StateHash, ValueHash};
@@ -532,6 +532,13 @@ impl Range {
             }
             CommandBody::FoundCluster { map } => cluster::found(txn, order, map),
             CommandBody::ReplaceStore { old, new } => cluster::replace(txn, order, *old, *new),
+            CommandBody::AddStore { zone, store, weight } => {
+                cluster::add(txn, order, *zone, Slot { store: *store, weight: *weight })
+            }
+            CommandBody::SetWeight { store, weight } => {
+                cluster::set_weight(txn, order, *store, *weight)
+            }
+            CommandBody::ProveMap { epoch } => cluster::prove(txn, order, *epoch),
         }
     }
 }

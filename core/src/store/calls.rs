@@ -302,7 +302,10 @@ fn room_wanted(command: &Command) -> Room {
         | CommandBody::FenceSession { .. }
         | CommandBody::ForgetGarbage { .. }
         | CommandBody::FoundCluster { .. }
-        | CommandBody::ReplaceStore { .. } => Room::Housekeeping,
+        | CommandBody::ReplaceStore { .. }
+        | CommandBody::AddStore { .. }
+        | CommandBody::SetWeight { .. }
+        | CommandBody::ProveMap { .. } => Room::Housekeeping,
         CommandBody::DeleteBucket { .. }
         | CommandBody::DeleteObject { .. }
         | CommandBody::CompleteUpload { .. }

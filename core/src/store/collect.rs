@@ -21,7 +21,7 @@ use super::replica::Replica;
 use super::serving::Host;
 use crate::directory::Standing;
 use crate::effects::{Effects, Now};
-use crate::ids::{BlobId, CallId, ChunkId, LogIndex, SessionId, StoreId, ZoneId};
+use crate::ids::{BlobId, CallId, ChunkId, LogIndex, MapEpoch, SessionId, StoreId, ZoneId};
 use crate::message::{BLOBS_FREED_MAX, BlobFree, BlobFreed, Message, SessionReport};
 use crate::object::OwnedBlob;
 use crate::range::command::CommandBody;
@@ -70,6 +70,16 @@ impl Reports {
                 self.0.get(&blob.session).is_some_and(|report| report.is_closed(blob.sequence))
             }
         }
+    }
+
+    /// The epoch of the map, if it is proven and every live session goes by it; else 0.
+    pub(super) fn settled(&self, range: &Range) -> MapEpoch {
+        let Some(map) = range.map().filter(|map| map.unproven.is_empty()) else {
+            return MapEpoch(0);
+        };
+        let goes_by_it = |session| self.0.get(&session).is_some_and(|told| told.map >= map.epoch);
+        let all = range.live_sessions().all(|(session, _)| goes_by_it(session));
+        if all { map.epoch } else { MapEpoch(0) }
     }
 
     /// Whether no session reads a dead blob, or will.
@@ -141,7 +151,7 @@ impl Collector {
         let mut stores = BTreeSet::new();
         for number in 0..u32::try_from(chunks).unwrap_or(u32::MAX) {
             let chunk = ChunkId { blob: dead.blob.blob, number };
-            stores.extend(self.owners.of(chunk, host.map()).iter().map(|place| place.store));
+            stores.extend(self.owners.of(chunk, host.map()).stores());
         }
         stores
     }

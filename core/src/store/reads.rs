@@ -234,8 +234,8 @@ impl Replica {
             Asks::Gateway { waiter, .. } => waiter.answer(self.id, result, host, fx),
             Asks::Store { store, call, blobs } => {
                 let directory = range.directory_version();
-                let verdicts = blobs.verdicts(range);
-                let result = Ok(BlobVerdicts { directory, verdicts });
+                let (settled, verdicts) = (self.reports.settled(range), blobs.verdicts(range));
+                let result = Ok(BlobVerdicts { directory, settled, verdicts });
                 host.tell(store, Message::BlobAnswer(BlobAnswer { call, result }), fx);
             }
         }

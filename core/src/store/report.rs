@@ -30,6 +30,8 @@ pub struct StoreReport {
     pub directory: LogIndex,
     /// The epoch of the map that it goes by.
     pub map_epoch: MapEpoch,
+    /// How many former layouts of that map are not proven to be superseded.
+    pub unproven: usize,
     /// First voters without whose word the cluster does not begin; none once it has begun.
     pub waits_for: Vec<StoreId>,
     /// Its replicas.
@@ -129,6 +131,7 @@ impl Store {
             incarnation: Incarnation(0),
             directory: LogIndex(0),
             map_epoch: self.config.map.epoch,
+            unproven: self.config.map.unproven.len(),
             waits_for: Vec::new(),
             ranges: Vec::new(),
             disk: DiskReport::default(),
@@ -171,6 +174,7 @@ impl Serving {
             incarnation: host.incarnation,
             directory: host.directory.version(),
             map_epoch: host.map().epoch,
+            unproven: host.map().unproven.len(),
             waits_for: self.founding.waits_for(),
             ranges: self.replicas.values().map(Replica::report).collect(),
             disk: DiskReport {

@@ -114,7 +114,7 @@ impl Scrub {
             self.state = State::Seeking;
             self.pass_began = now.instant;
             self.mark = ScrubMark { began: now.wall, at: Some(ChunkId::default()) };
-            self.report.pass_bytes = 0;
+            (self.report.pass_bytes, self.asked) = (0, None);
             self.write_mark(now, host);
         }
         if self.state != State::Seeking {

@@ -42,6 +42,7 @@ pub(super) const BLOB_ANSWER: u8 = 23;
 pub(super) const BLOB_FREE: u8 = 24;
 pub(super) const BLOB_FREED: u8 = 25;
 pub(super) const BLOBS_LEFT: u8 = 26;
+pub(super) const MAP_PROVEN: u8 = 27;
 
 /// The kind byte of a message, and its bulk.
 pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
@@ -81,6 +82,7 @@ pub(super) fn kind_and_bulk(message: &Message) -> (u8, Bytes) {
         Message::BlobFree(_) => (BLOB_FREE, Bytes::new()),
         Message::BlobFreed(_) => (BLOB_FREED, Bytes::new()),
         Message::BlobsLeft(_) => (BLOBS_LEFT, Bytes::new()),
+        Message::MapProven { .. } => (MAP_PROVEN, Bytes::new()),
         Message::Ping(_) => (PING, Bytes::new()),
         Message::Pong(_) => (PONG, Bytes::new()),
     }

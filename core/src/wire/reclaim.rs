@@ -21,6 +21,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
                 Ok(verdicts) => {
                     out.u8(0);
                     verdicts.directory.encode(out);
+                    verdicts.settled.encode(out);
                     out.list(&verdicts.verdicts);
                 }
                 Err(leader) => {
@@ -55,6 +56,7 @@ pub(super) fn decode(kind: u8, input: &mut Decoder<'_>) -> Result<Message, Decod
             result: match input.u8()? {
                 0 => Ok(BlobVerdicts {
                     directory: Wire::decode(input)?,
+                    settled: Wire::decode(input)?,
                     verdicts: input.list("verdicts", BLOBS_ASKED_MAX)?,
                 }),
                 1 => Err(Wire::decode(input)?),

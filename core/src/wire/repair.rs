@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::message::{
     BLOCKS_MAX, CHUNK_CHECK, CHUNK_CHECKED, CHUNK_PULL, CHUNK_PULLED, CHUNK_REPAIR,
-    DIRECTORY_ANSWER, DIRECTORY_ASK, INVENTORY_ANSWER, INVENTORY_ASK, decode_chunk_result,
-    encode_chunk_result,
+    DIRECTORY_ANSWER, DIRECTORY_ASK, INVENTORY_ANSWER, INVENTORY_ASK, MAP_PROVEN,
+    decode_chunk_result, encode_chunk_result,
 };
 use crate::cluster::FOUNDERS_MAX;
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
@@ -60,6 +60,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
                 summary.digest.encode(out);
             }
         }
+        Message::MapProven { epoch } => epoch.encode(out),
         Message::InventoryAsk(ask) => {
             ask.call.encode(out);
             ask.epoch.encode(out);
@@ -98,6 +99,7 @@ pub(super) fn decode(
             1 => Some(Box::new(Directory::decode(input)?)),
             tag => return Err(DecodeError::Tag { what: "directory answer", tag }),
         }),
+        MAP_PROVEN => Message::MapProven { epoch: Wire::decode(input)? },
         CHUNK_PULL => Message::ChunkPull(decode_ask(input)?),
         CHUNK_CHECK => Message::ChunkCheck(decode_ask(input)?),
         CHUNK_PULLED => {

@@ -1,7 +1,7 @@
 //! At least one message of each kind.
 
 use bytes::Bytes;
-use trine_core::cluster::{ClusterMap, Slot, ZoneMap};
+use trine_core::cluster::{ClusterMap, Layout, Slot, ZoneMap};
 use trine_core::consensus::{Entry, EntryKind, Message as Raft, MessageBody};
 use trine_core::directory::{Directory, SessionsView};
 use trine_core::hash::Checksum;
@@ -203,9 +203,11 @@ fn repair_samples() -> Vec<(u8, Message)> {
     let ask = ChunkAsk { call, chunk };
     let slot = |store| vec![Slot { store: StoreId(store), weight: 1 }];
     let zone = |zone: u8| ZoneMap { zone: ZoneId(zone), slots: slot(u64::from(zone)) };
+    let former = Layout { epoch: MapEpoch(3), zone: zone(1) };
+    let map = ClusterMap::bootstrap(64, (0..3).map(zone).collect());
     let directory = Directory {
         version: LogIndex(77),
-        map: ClusterMap::bootstrap(64, (0..3).map(zone).collect()),
+        map: ClusterMap { epoch: MapEpoch(4), unproven: vec![former], ..map },
         sessions: SessionsView {
             floor: SessionId(2),
             next: SessionId(9),
@@ -226,6 +228,7 @@ fn repair_samples() -> Vec<(u8, Message)> {
     let to = chunk.successor();
     vec![
         (11, Message::DirectoryAsk { have: LogIndex(5) }),
+        (27, Message::MapProven { epoch: MapEpoch(3) }),
         (12, Message::DirectoryAnswer(Some(Box::new(directory)))),
         (12, Message::DirectoryAnswer(None)),
         (13, Message::ChunkPull(ask.clone())),
@@ -262,7 +265,7 @@ fn reclaim_samples() -> Vec<(u8, Message)> {
     let verdicts = vec![BlobVerdict::Live, BlobVerdict::Open, BlobVerdict::Dead, BlobVerdict::Gone];
     vec![
         (22, Message::BlobAsk(BlobAsk { call, blobs: owned() })),
-        (23, answer(Ok(BlobVerdicts { directory, verdicts }))),
+        (23, answer(Ok(BlobVerdicts { directory, settled: MapEpoch(3), verdicts }))),
         (23, answer(Err(Some(StoreId(2))))),
         (24, Message::BlobFree(BlobFree { call, directory, blobs: vec![blob] })),
         (25, Message::BlobFreed(BlobFreed { call, blobs: vec![blob] })),

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, ClientError};
-use super::schema::{AuditPage, ClusterStatus, Done, Replace, Replaced};
+use super::schema::{Add, Added, AuditPage, ClusterStatus, Done, Replace, Replaced};
 use super::{socket, text};
-use crate::config::{AdminCli, AdminCommand, StoreCommand, ZoneCommand};
+use crate::config::{
+    AdminCli, AdminCommand, CAPACITY_EXPECTED, StoreCommand, ZoneCommand, parse_capacity,
+};
 
 /// The exit code of an audit that found something.
 const FOUND: u8 = 2;
@@ -70,27 +72,56 @@ async fn zone(client: &Client, command: ZoneCommand) -> Result<ExitCode, Command
 }
 
 async fn store(client: &Client, command: StoreCommand) -> Result<ExitCode, CommandError> {
-    let StoreCommand::Replace { old, new, node, path, wait, force } = command;
-    let old = store_id(&old)?;
-    let new = new.as_deref().map(store_id).transpose()?;
-    let path = match path {
-        None => None,
-        Some(path) => {
-            let text = path.to_str().ok_or_else(|| CommandError::NotUtf8(path.clone()))?;
-            Some(text.to_owned())
+    let (text, wait) = match command {
+        StoreCommand::Replace { old, new, node, path, wait, force } => {
+            let old = store_id(&old)?;
+            let new = new.as_deref().map(store_id).transpose()?;
+            let replace = Replace { old, new, node, path: utf8(path)?, force, capacity: None };
+            let replaced: Replaced = client.post("/v1/store/replace", &replace).await?;
+            let text = format!(
+                "store {} at node {} has the place of store {}, and is given what it should have",
+                replaced.new, replaced.node, replaced.old
+            );
+            (text, wait)
+        }
+        StoreCommand::Add { node, weight, capacity, new, path, wait } => {
+            let new = new.as_deref().map(store_id).transpose()?;
+            let bytes = |text: String| parse_capacity(&text).ok_or(CommandError::NoCapacity(text));
+            let capacity = capacity.map(bytes).transpose()?;
+            let add = Add { node, new, path: utf8(path)?, weight, capacity };
+            let added: Added = client.post("/v1/store/add", &add).await?;
+            let text = format!(
+                "store {} at node {} is added, and is given its share of the zone's data",
+                added.new, added.node
+            );
+            (text, wait)
+        }
+        StoreCommand::Drain { store, wait } => (weigh(client, &store, 0).await?, wait),
+        StoreCommand::Weight { store, weight, wait } => {
+            (weigh(client, &store, weight).await?, wait)
         }
     };
-    let replace = Replace { old, new, node, path, force, capacity: None };
-    let replaced: Replaced = client.post("/v1/store/replace", &replace).await?;
-    print(&format!(
-        "store {} at node {} has the place of store {}, and is given what it should have\n",
-        replaced.new, replaced.node, replaced.old
-    ));
+    print(&format!("{text}\n"));
     if wait {
         wait_whole(client).await?;
         print("redundancy is full\n");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn weigh(client: &Client, store: &str, weight: u32) -> Result<String, CommandError> {
+    let body = serde_json::json!({ "store": store_id(store)?, "weight": weight });
+    let done: Done = client.post("/v1/store/weight", &body).await?;
+    Ok(done.text)
+}
+
+/// A path as JSON has it.
+fn utf8(path: Option<PathBuf>) -> Result<Option<String>, CommandError> {
+    let text = |path: PathBuf| match path.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(CommandError::NotUtf8(path)),
+    };
+    path.map(text).transpose()
 }
 
 /// Show what is missing until nothing is.
@@ -253,6 +284,8 @@ pub enum CommandError {
     Client(ClientError),
     /// What was given as a store is none.
     NoStore(String),
+    /// What was given as a capacity is none.
+    NoCapacity(String),
     /// A path that JSON cannot carry.
     NotUtf8(PathBuf),
 }
@@ -269,6 +302,9 @@ impl fmt::Display for CommandError {
             Self::Client(error) => error.fmt(f),
             Self::NoStore(text) => {
                 write!(f, "{text:?} is no store: give its number, such as 7 or store-7")
+            }
+            Self::NoCapacity(text) => {
+                write!(f, "--capacity is {text:?}: {CAPACITY_EXPECTED}")
             }
             Self::NotUtf8(path) => write!(f, "{} is not valid UTF-8", path.display()),
         }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use trine_core::cluster::ClusterMap;
-use trine_core::ids::StoreId;
+use trine_core::cluster::{ClusterMap, Layout, ZoneMap};
+use trine_core::ids::{StoreId, ZoneId};
 use trine_core::request::{ApiError, Reply, Request};
 use trine_s3::front::{Front, FrontReply};
 
-use super::schema::MapStatus;
+use super::schema::{FormerLayout, MapStatus};
 
 /// Why a request of an operator was not answered as it should be.
 #[derive(Debug)]
@@ -67,7 +67,32 @@ pub(super) async fn read(front: &Front) -> Result<MapStatus, String> {
 /// # Errors
 /// [`AskError`].
 pub(super) async fn replace(front: &Front, old: StoreId, new: StoreId) -> Result<(), AskError> {
-    match ask(front, Request::ReplaceStore { old, new }).await? {
+    done(ask(front, Request::ReplaceStore { old, new }).await?)
+}
+
+/// Give a store a place of its own, or find that it has it.
+///
+/// # Errors
+/// [`AskError`].
+pub(super) async fn add(
+    front: &Front,
+    zone: ZoneId,
+    store: StoreId,
+    weight: u32,
+) -> Result<(), AskError> {
+    done(ask(front, Request::AddStore { zone, store, weight }).await?)
+}
+
+/// Give a store this share, or find that it has it.
+///
+/// # Errors
+/// [`AskError`].
+pub(super) async fn weigh(front: &Front, store: StoreId, weight: u32) -> Result<(), AskError> {
+    done(ask(front, Request::SetWeight { store, weight }).await?)
+}
+
+fn done(reply: Reply) -> Result<(), AskError> {
+    match reply {
         Reply::Done => Ok(()),
         other => Err(AskError::Unknown(format!("the gateway answered something else: {other:?}"))),
     }
@@ -75,7 +100,7 @@ pub(super) async fn replace(front: &Front, old: StoreId, new: StoreId) -> Result
 
 /// A map, for JSON.
 pub(super) fn of_map(map: &ClusterMap) -> MapStatus {
-    let zone = |zone: &trine_core::cluster::ZoneMap| {
+    let zone = |zone: &ZoneMap| {
         let stores = zone.slots.iter().map(|slot| slot.store.0).collect();
         (zone.zone.letter().to_string(), stores)
     };
@@ -84,5 +109,20 @@ pub(super) fn of_map(map: &ClusterMap) -> MapStatus {
         zones: map.zones.iter().map(zone).collect::<BTreeMap<_, _>>(),
         voters: map.voters.iter().map(|store| store.0).collect(),
         retired: map.retired.iter().map(|store| store.0).collect(),
+        weights: map.zones.iter().flat_map(weights).collect(),
+        former: map.unproven.iter().map(former).collect(),
+    }
+}
+
+fn weights(zone: &ZoneMap) -> impl Iterator<Item = (u64, u32)> {
+    zone.slots.iter().map(|slot| (slot.store.0, slot.weight))
+}
+
+fn former(layout: &Layout) -> FormerLayout {
+    let Layout { epoch, zone } = layout;
+    FormerLayout {
+        epoch: epoch.0,
+        zone: zone.zone.letter().to_string(),
+        weights: weights(zone).collect(),
     }
 }

@@ -35,6 +35,7 @@ use crate::hosting::Hosting;
 use crate::runtime::Runtime;
 use crate::transport::{NodeId, PeerCall};
 
+mod add;
 mod audit;
 pub mod client;
 pub mod command;
@@ -50,7 +51,9 @@ mod text;
 mod turns;
 mod zone;
 
-use schema::{Ask, ClusterStatus, Done, MapStatus, NodeReport, NodeStatus, Refusal, Replaced};
+use schema::{
+    Added, Ask, ClusterStatus, Done, MapStatus, NodeReport, NodeStatus, Refusal, Replaced,
+};
 pub(crate) use server::Server;
 pub(crate) use turns::Turns;
 
@@ -127,8 +130,12 @@ impl<R: Runtime> Admin<R> {
             Ask::Status => json(&self.status().await?),
             Ask::Node => json(&self.own_report().await?),
             Ask::Audit { after } => json(&self.audit_page(after).await?),
-            Ask::ZoneStop { .. } | Ask::ZoneStart { .. } | Ask::Replace(_) => self.act(ask).await,
-            Ask::Stores { .. } | Ask::ReplaceHere(_) => {
+            Ask::ZoneStop { .. }
+            | Ask::ZoneStart { .. }
+            | Ask::Replace(_)
+            | Ask::Add(_)
+            | Ask::Weight { .. } => self.act(ask).await,
+            Ask::Stores { .. } | Ask::ReplaceHere(_) | Ask::AddHere(_) => {
                 Err(Refused::new("only nodes ask this of each other"))
             }
         }
@@ -145,6 +152,8 @@ impl<R: Runtime> Admin<R> {
                 Ask::ZoneStop { zone, force } => admin.zone_stop(&zone, force).await.map(Act::Done),
                 Ask::ZoneStart { zone } => admin.zone_start(&zone).await.map(Act::Done),
                 Ask::Replace(replace) => admin.replace(replace).await.map(Act::Replaced),
+                Ask::Add(add) => admin.add(add).await.map(Act::Added),
+                Ask::Weight { store, weight } => admin.weigh(store, weight).await.map(Act::Done),
                 ask => Err(Refused(format!("this changes nothing: {ask:?}"))),
             };
             if let Err(Err(refused)) = sender.send(done) {
@@ -155,6 +164,7 @@ impl<R: Runtime> Admin<R> {
         match answer.await.map_err(|_| about_to_end())?? {
             Act::Done(done) => json(&done),
             Act::Replaced(replaced) => json(&replaced),
+            Act::Added(added) => json(&added),
         }
     }
 
@@ -192,10 +202,13 @@ impl<R: Runtime> Admin<R> {
             Ask::Node => json(&self.own_report().await?),
             Ask::Stores { start } => json(&self.own_stores(start).await?),
             Ask::ReplaceHere(replace) => json(&self.replace_here(&replace).await?),
+            Ask::AddHere(add) => json(&self.add_here(&add).await?),
             Ask::Status
             | Ask::ZoneStop { .. }
             | Ask::ZoneStart { .. }
             | Ask::Replace(_)
+            | Ask::Add(_)
+            | Ask::Weight { .. }
             | Ask::Audit { .. } => Err(Refused::new("this is asked on the admin socket only")),
         }
     }
@@ -390,6 +403,7 @@ impl<R: Runtime> Admin<R> {
 enum Act {
     Done(Done),
     Replaced(Replaced),
+    Added(Added),
 }
 
 fn node_status(spec: &NodeSpec) -> NodeStatus {

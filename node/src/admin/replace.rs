@@ -12,7 +12,7 @@
 //! once it has it, the old one never comes back.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ impl<R: Runtime> Admin<R> {
 
     /// What each node that answers says of itself. Those that do not are asked again for a while: the link to
     /// one of them may be new, or this process, and what they say decides whether a store is given up.
-    async fn reports(self: &Arc<Self>) -> Result<Vec<(String, NodeReport)>, Refused> {
+    pub(super) async fn reports(self: &Arc<Self>) -> Result<Vec<(String, NodeReport)>, Refused> {
         let until = self.runtime.now() + ANSWERS_MAX;
         let mut answers = self.gather().await?;
         while answers.iter().any(|answer| answer.report.is_err()) && self.runtime.now() < until {
@@ -123,7 +123,7 @@ impl<R: Runtime> Admin<R> {
                 self.begin(data, ask).await?
             }
         };
-        self.go_on(data, old, new, ask.capacity).await?;
+        self.go_on(data, new, ask.capacity).await?;
         Ok(Replaced { old: old.0, new: new.0, node: plan.own().name.clone() })
     }
 
@@ -135,18 +135,19 @@ impl<R: Runtime> Admin<R> {
         loop {
             let (_, waiting) = self.with_files(data.clone().lock_owned().await, waiting).await;
             let mut stuck = false;
-            for (old, new) in waiting {
-                let error = match self.go_on(data.clone().lock_owned().await, old, new, None).await
-                {
+            for new in waiting {
+                let error = match self.go_on(data.clone().lock_owned().await, new, None).await {
                     Ok(()) => {
-                        tracing::info!("{new} has taken the place of {old}");
+                        tracing::info!("{new} has its place in the cluster's map");
                         continue;
                     }
                     Err(error) => error.to_string(),
                 };
                 stuck = true;
                 if said.get(&new) != Some(&error) {
-                    tracing::warn!("{new} is to take the place of {old}, and waits: {error}");
+                    tracing::warn!(
+                        "{new} is to have a place in the cluster's map, and waits: {error}"
+                    );
                     said.insert(new, error);
                 }
             }
@@ -172,21 +173,7 @@ impl<R: Runtime> Admin<R> {
     async fn begin(&self, data: Data, ask: &Replace) -> Result<(Data, StoreId), Refused> {
         let new = ask.new.filter(|new| *new != 0).map(StoreId);
         let new = new.ok_or_else(|| Refused::new("the new store needs an id from 1"))?;
-        if self.hosting.places().len() > STORES_MAX {
-            return Err(Refused::new(format!(
-                "this node has {STORES_MAX} stores already, which is the most: say another of its zone \
-                 with --node"
-            )));
-        }
-        let path = ask.path.as_ref().map(|path| resolved(None, Path::new(path)));
-        if let Some(path) = &path
-            && is_own_file(Some(data.path()), &resolved(Some(data.path()), path))
-        {
-            return Err(Refused::new(format!(
-                "--path is {}, which trine uses for something else: choose another",
-                path.display()
-            )));
-        }
+        let path = self.new_path(&data, ask.path.as_ref())?;
         let old = StoreId(ask.old);
         let begin = move |data: &mut NodeDirectory| data.begin_replacement(old, new, path);
         let (data, begun) = self.with_files(data, begin).await;
@@ -194,12 +181,35 @@ impl<R: Runtime> Admin<R> {
         Ok((data, new))
     }
 
+    /// The file of a new store of this node, if the operator chose it.
+    pub(super) fn new_path(
+        &self,
+        data: &Data,
+        path: Option<&String>,
+    ) -> Result<Option<PathBuf>, Refused> {
+        if self.hosting.places().len() > STORES_MAX {
+            return Err(Refused::new(format!(
+                "this node has {STORES_MAX} stores already, which is the most: say another of its zone \
+                 with --node"
+            )));
+        }
+        let path = path.map(|path| resolved(None, Path::new(path)));
+        match path {
+            Some(path) if is_own_file(Some(data.path()), &resolved(Some(data.path()), &path)) => {
+                Err(Refused::new(format!(
+                    "--path is {}, which trine uses for something else: choose another",
+                    path.display()
+                )))
+            }
+            path => Ok(path),
+        }
+    }
+
     /// All that is left to do, from wherever it stands. `capacity`: what whoever asked knows of the old
     /// store.
-    async fn go_on(
+    pub(super) async fn go_on(
         &self,
         data: Data,
-        old: StoreId,
         new: StoreId,
         capacity: Option<u64>,
     ) -> Result<(), Refused> {
@@ -208,6 +218,11 @@ impl<R: Runtime> Admin<R> {
         };
         let kept = data.store(new).cloned();
         let kept = kept.ok_or_else(|| Refused::new(format!("{new} is not of this node")))?;
+        let (old, added) = (kept.replaces(), kept.added());
+        if old.is_none() && added.is_none() {
+            return Err(Refused::new(format!("the cluster began with {new}")));
+        }
+        let capacity = added.and_then(|added| added.capacity).or(capacity);
         if kept.state == KeptState::Made {
             let places = self.hosting.places();
             if places.get(&new).is_some_and(|place| place.absent == Some(Absent::Waits)) {
@@ -235,20 +250,34 @@ impl<R: Runtime> Admin<R> {
         let part = self.hosting.open(&self.handle, new).await.map_err(Refused::new)?;
         let (data, made) = self.with_files(data, move |data| data.made(new)).await;
         made.map_err(Refused::new)?;
-        match directory::replace(&self.front, old, new).await {
+        let asked = match (old, added) {
+            (Some(old), _) => directory::replace(&self.front, old, new).await,
+            (None, added) => {
+                let weight = added.map_or(1, |added| added.weight);
+                directory::add(&self.front, zone, new, weight).await
+            }
+        };
+        let place = match old {
+            Some(old) => format!("the place of {old}"),
+            None => format!("a place in {zone}"),
+        };
+        match asked {
             Ok(()) => {}
             Err(AskError::Refused(error)) => {
                 // Nobody has heard of it: its file, empty as it is, is left for the operator.
                 let (_, given_up) = self.with_files(data, move |data| data.give_up(new)).await;
                 given_up.map_err(Refused::new)?;
                 self.hosting.forget(new);
-                return Err(Refused::new(format!("{old} is not replaced by {new}: {error}")));
+                return Err(Refused::new(format!("{new} does not get {place}: {error}")));
             }
             Err(AskError::Unknown(error)) => {
+                let again = match old {
+                    Some(_) => "Give the same command again",
+                    None => "Give the same command again, with --new",
+                };
                 return Err(Refused::new(format!(
-                    "{new} is made at node {:?}, and may not have the place of {old} yet: {error}. \
-                     Give the same command again; its node goes on by itself when it is started \
-                     again",
+                    "{new} is made at node {:?}, and may not have {place} yet: {error}. {again}; its \
+                     node goes on by itself when it is started again",
                     plan.own().name
                 )));
             }
@@ -261,7 +290,7 @@ impl<R: Runtime> Admin<R> {
         // The new one first: a disk that hangs may never let the old one end.
         self.handle.start_store(part).await.map_err(Refused::new)?;
         self.hosting.set_absent(new, None);
-        if self.hosting.places().contains_key(&old) {
+        if let Some(old) = old.filter(|old| self.hosting.places().contains_key(old)) {
             // Nobody is to start it again, whatever comes of its stop.
             self.hosting.forget(old);
             self.hosting.stop(&self.handle, old).await.map_err(Refused::new)?;
@@ -271,7 +300,7 @@ impl<R: Runtime> Admin<R> {
 }
 
 /// The data directory, for as long as a step takes.
-type Data = OwnedMutexGuard<NodeDirectory>;
+pub(super) type Data = OwnedMutexGuard<NodeDirectory>;
 
 /// Whether a store is being replaced here.
 enum Begun {
@@ -295,27 +324,33 @@ fn begun(data: &mut NodeDirectory, old: StoreId) -> Begun {
     }
 }
 
-/// Replacements that can go on by themselves: the old store and the new one.
-fn waiting(data: &mut NodeDirectory) -> Vec<(StoreId, StoreId)> {
+/// New stores that can go on by themselves to their places.
+fn waiting(data: &mut NodeDirectory) -> Vec<StoreId> {
     let waits = |store: &&KeptStore| {
-        matches!(store.state, KeptState::BeingMade | KeptState::ToBePlaced) && !data.is_lost(store)
+        let waits = matches!(store.state, KeptState::BeingMade | KeptState::ToBePlaced);
+        waits && store.came_later() && !data.is_lost(store)
     };
-    let pair = |store: &KeptStore| Some((store.replaces()?, store.id()));
-    data.stores().iter().filter(waits).filter_map(pair).collect()
+    data.stores().iter().filter(waits).map(KeptStore::id).collect()
 }
 
-/// Replacements of this node that are not done.
+/// Replacements and additions of this node that are not done.
 pub(super) fn under_way(data: &NodeDirectory) -> Vec<Replacing> {
     let replacing = data.stores().iter().filter_map(|store| {
         let step = match store.state {
             KeptState::BeingMade => "its file is to be made",
+            KeptState::ToBePlaced if data.is_lost(store) && store.added().is_some() => {
+                "its file is gone: put it back, or, if the map has it, replace it"
+            }
             KeptState::ToBePlaced if data.is_lost(store) => {
                 "its file is gone; give `trine admin store replace` again"
             }
             KeptState::ToBePlaced => "it waits for its place in the cluster's map",
             KeptState::Made | KeptState::Replaced => return None,
         };
-        let (old, new) = (store.replaces()?.0, store.id().0);
+        if !store.came_later() {
+            return None;
+        }
+        let (old, new) = (store.replaces().map_or(0, |old| old.0), store.id().0);
         Some(Replacing { old, new, step: step.to_owned() })
     });
     replacing.collect()
@@ -333,7 +368,7 @@ pub(super) fn done(data: &NodeDirectory) -> Vec<Replacing> {
 
 /// What is said while a replacement holds the data directory.
 pub(super) fn busy() -> Replacing {
-    Replacing { step: "a replacement is being carried out".to_owned(), ..Replacing::default() }
+    Replacing { step: "a store is being made".to_owned(), ..Replacing::default() }
 }
 
 /// A replacement of this store that was done before.
@@ -415,7 +450,11 @@ fn find<'a>(
 /// with all other zones. (Of the rest that is not asked: none of them can compare with a store that is
 /// lost, once it was restarted.) A replacement of the same store that was begun before goes on.
 fn may_replace(old: u64, map: &MapStatus, reports: &[(String, NodeReport)]) -> Result<(), Refused> {
-    let replacing = || reports.iter().flat_map(|(_, report)| &report.replacing);
+    // One that is added takes nobody's place.
+    let replacing = || {
+        let all = reports.iter().flat_map(|(_, report)| &report.replacing);
+        all.filter(|replacing| replacing.old > 0 || replacing.new == 0)
+    };
     if replacing().any(|replacing| replacing.old == old) {
         return Ok(());
     }
@@ -478,7 +517,7 @@ fn serving(store: u64, reports: &[(String, NodeReport)]) -> Option<&str> {
 
 /// An id that no store has had. Each node draws from numbers of its own, all those that end in its id: a
 /// node that does not answer may have chosen one that nobody else knows of.
-fn next_id(
+pub(super) fn next_id(
     map: &MapStatus,
     plan: &NodePlan,
     reports: &[(String, NodeReport)],

@@ -90,6 +90,7 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
         damaged: report.repair.damaged,
         comparing: report.repair.comparing.is_some(),
         complete: report.repair.complete,
+        proven: report.repair.proven.0,
     });
     let reclaim = &report.reclaim;
     store.reclaim = Some(ReclaimStatus {

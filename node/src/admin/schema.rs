@@ -220,6 +220,8 @@ pub struct RepairStatus {
     /// A whole comparison with every other zone has found nothing missing since the last reason to
     /// doubt.
     pub complete: bool,
+    /// The newest epoch of the map of which it has compared all with all owners, former ones too.
+    pub proven: u64,
 }
 
 /// What a store gives back of what was deleted, since its start.
@@ -283,11 +285,11 @@ pub struct LinkReport {
     pub ups: u64,
 }
 
-/// A replacement that is under way.
+/// A store that is being put in the place of another, or gets one of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Replacing {
-    /// The store that is lost.
+    /// The store that is lost; 0 if the new one is added.
     pub old: u64,
     /// The one in its place.
     pub new: u64,
@@ -407,6 +409,22 @@ pub struct MapStatus {
     pub voters: Vec<u64>,
     /// Stores that were replaced.
     pub retired: Vec<u64>,
+    /// The share of each store of the data of its zone, relative to the others; 0 is drained.
+    pub weights: BTreeMap<u64, u32>,
+    /// What zones had before, while their data may still be moving, oldest first.
+    pub former: Vec<FormerLayout>,
+}
+
+/// A change of the map whose data may still be moving.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FormerLayout {
+    /// The last epoch before the change.
+    pub epoch: u64,
+    /// Of which zone.
+    pub zone: String,
+    /// The shares that its stores had.
+    pub weights: BTreeMap<u64, u32>,
 }
 
 /// What is still to be done.
@@ -451,6 +469,17 @@ pub enum Ask {
     Replace(Replace),
     /// Between nodes: make the new store and put it in the place of the old one → [`Replaced`].
     ReplaceHere(Replace),
+    /// `POST /v1/store/add` → [`Added`].
+    Add(Add),
+    /// Between nodes: make the new store and have it put into the map → [`Added`].
+    AddHere(Add),
+    /// `POST /v1/store/weight` → [`Done`].
+    Weight {
+        /// Which store.
+        store: u64,
+        /// Its share from now on; 0 drains it.
+        weight: u32,
+    },
     /// `POST /v1/audit` → [`AuditPage`].
     Audit {
         /// The `next` of the page before.
@@ -484,6 +513,32 @@ pub struct Replaced {
     /// The lost one.
     pub old: u64,
     /// The one in its place.
+    pub new: u64,
+    /// The node that has it.
+    pub node: String,
+}
+
+/// Add a store to the zone of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Add {
+    /// The node that shall have it.
+    pub node: String,
+    /// Its id, if the operator chose.
+    pub new: Option<u64>,
+    /// Its file, if the operator chose.
+    pub path: Option<String>,
+    /// Its share of the zone's data, relative to others.
+    pub weight: u32,
+    /// Bytes that it may take, if not as many as its node's configuration says.
+    pub capacity: Option<u64>,
+}
+
+/// A store was added, or had been already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Added {
+    /// Which.
     pub new: u64,
     /// The node that has it.
     pub node: String,

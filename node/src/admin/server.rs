@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
-use super::schema::{Ask, Replace};
+use super::schema::{Add, Ask, Replace};
 use super::socket::Socket;
 use super::{Admin, Refused, refusal};
 use crate::http::Stopped;
@@ -132,6 +132,12 @@ async fn ask(request: Request<Incoming>) -> Result<Ask, (StatusCode, String)> {
                 .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
             Ok(Ask::Replace(replace))
         }
+        (Method::POST, "/v1/store/add") => {
+            let add: Add = serde_json::from_value(fields()?.into())
+                .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+            Ok(Ask::Add(add))
+        }
+        (Method::POST, "/v1/store/weight") => tagged("weight"),
         (Method::POST, "/v1/audit") => tagged("audit"),
         (method, path) => Err((StatusCode::NOT_FOUND, format!("there is no {method} {path}"))),
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::schema::{
-    Backlog, ClusterStatus, MapStatus, NodeReport, NodeStatus, RangeStatus, Redundancy,
+    Backlog, ClusterStatus, MapStatus, NodeReport, NodeStatus, RangeStatus, Redundancy, Replacing,
     ReplicaStatus, Room, StoreLife, StoreStatus, ZoneStatus,
 };
 
@@ -58,15 +58,26 @@ pub(super) fn compose(
         if let Some(problem) = &node.problem {
             missing.push(format!("node {}: {problem}", node.name));
         }
-        for replacing in &node.replacing {
-            missing.push(format!(
-                "store-{} is to take the place of store-{}: {}",
-                replacing.new, replacing.old, replacing.step
-            ));
+        for Replacing { old, new, step } in &node.replacing {
+            missing.push(match (old, new) {
+                (0, 1..) => format!("store-{new} is to get a place of its own: {step}"),
+                _ => format!("store-{new} is to take the place of store-{old}: {step}"),
+            });
         }
     }
-    for store in &stores {
+    for store in stores.iter().filter(|store| !is_dispensable(store.id, &known)) {
         missing.extend(store_lacks(store, known.epoch));
+    }
+    if !known.former.is_empty() {
+        let waits = unproven(&known, &stores).into_iter();
+        let lacks = |id: u64| {
+            format!("store-{id} may lack data that moves to it, or has not compared all yet")
+        };
+        missing.extend(waits.map(lacks));
+        missing.push(format!(
+            "data is moving: {} changes of the cluster's map are not proven yet",
+            known.former.len()
+        ));
     }
     let ranges = ranges(&stores);
     if ranges.is_empty() {
@@ -155,6 +166,21 @@ fn stores(answers: &[Answer], map: &MapStatus) -> Vec<StoreStatus> {
         }
     }
     stores.into_values().collect()
+}
+
+/// Stores that keep something by the map and have not said that they have all that there was when it came.
+pub(super) fn unproven(map: &MapStatus, stores: &[StoreStatus]) -> Vec<u64> {
+    let keepers = map.weights.iter().filter(|(_, weight)| **weight > 0).map(|(id, _)| *id);
+    let proven = |id: &u64| {
+        let repair = stores.iter().find(|store| store.id == *id).and_then(|store| store.repair);
+        repair.is_some_and(|repair| repair.proven >= map.epoch)
+    };
+    keepers.filter(|id| !proven(id)).collect()
+}
+
+/// Whether all goes well without this store: it is drained, nobody needs what it had, and it does not vote.
+fn is_dispensable(store: u64, map: &MapStatus) -> bool {
+    map.weights.get(&store) == Some(&0) && map.former.is_empty() && !map.voters.contains(&store)
 }
 
 /// What keeps a store from being as it should.

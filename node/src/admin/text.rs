@@ -1,10 +1,11 @@
 //! A status for people to read.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::schema::{
-    ClusterStatus, LinkReport, MemoryKind, NodeStatus, ProcessMemory, RangeStatus, Room, StoreLife,
-    StoreStatus,
+    ClusterStatus, LinkReport, MapStatus, MemoryKind, NodeStatus, ProcessMemory, RangeStatus, Room,
+    StoreLife, StoreStatus,
 };
 
 /// The whole status.
@@ -37,6 +38,19 @@ fn write(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
             "map: epoch {}, voters {:?}, retired {:?}",
             map.epoch, map.voters, map.retired
         )?;
+        for (number, former) in map.former.iter().enumerate() {
+            let waits = match number {
+                0 => waits_for(map, &status.stores),
+                _ => String::new(),
+            };
+            writeln!(
+                out,
+                "  data of zone {} moves since epoch {}: its stores had weights {}{waits}",
+                former.zone,
+                former.epoch + 1,
+                weights(&former.weights)
+            )?;
+        }
     }
     // One process with all zones stands in none of them.
     for node in status.nodes.iter().filter(|node| node.zone.is_none()) {
@@ -56,7 +70,8 @@ fn write(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
             self::node(out, node, status)?;
         }
         for store in status.stores.iter().filter(|store| store.zone == zone.zone) {
-            self::store(out, store)?;
+            let weight = status.map.as_ref().and_then(|map| map.weights.get(&store.id)).copied();
+            self::store(out, store, weight)?;
         }
     }
     for range in &status.ranges {
@@ -107,7 +122,22 @@ fn link(link: &LinkReport) -> String {
     text
 }
 
-fn store(out: &mut String, store: &StoreStatus) -> std::fmt::Result {
+/// Which stores have not compared all with all owners yet.
+fn waits_for(map: &MapStatus, stores: &[StoreStatus]) -> String {
+    let waits: Vec<String> =
+        super::status::unproven(map, stores).iter().map(ToString::to_string).collect();
+    match waits.is_empty() {
+        true => "; all have it, and that is being noted down".to_owned(),
+        false => format!("; not all is there yet, or compared, at stores {}", waits.join(", ")),
+    }
+}
+
+fn weights(weights: &BTreeMap<u64, u32>) -> String {
+    let each: Vec<String> = weights.iter().map(|(id, weight)| format!("{id}:{weight}")).collect();
+    each.join(" ")
+}
+
+fn store(out: &mut String, store: &StoreStatus, weight: Option<u32>) -> std::fmt::Result {
     let life = match store.life {
         StoreLife::Serving => "serving",
         StoreLife::Opening => "starting",
@@ -119,6 +149,11 @@ fn store(out: &mut String, store: &StoreStatus) -> std::fmt::Result {
         StoreLife::Unknown => "not heard of",
     };
     write!(out, "  store {} at {}: {life}", store.id, store.node)?;
+    match weight {
+        Some(0) => write!(out, ", drained")?,
+        Some(weight) => write!(out, ", weight {weight}")?,
+        None => {}
+    }
     if let Some(incarnation) = store.incarnation {
         write!(out, ", start {incarnation}")?;
     }

@@ -37,7 +37,10 @@ impl Turns {
             | Ask::ZoneStart { .. }
             | Ask::Stores { .. }
             | Ask::Replace(_)
-            | Ask::ReplaceHere(_) => &self.acts,
+            | Ask::ReplaceHere(_)
+            | Ask::Add(_)
+            | Ask::AddHere(_)
+            | Ask::Weight { .. } => &self.acts,
         };
         room.clone().try_acquire_owned().map_err(|_| {
             Refused::new("too much is being done here already: wait until some of it has ended")

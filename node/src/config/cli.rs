@@ -166,7 +166,7 @@ pub enum AdminCommand {
     /// Stop or start a whole zone
     #[command(subcommand)]
     Zone(ZoneCommand),
-    /// Replace a store that is lost
+    /// Replace a store that is lost, add one, or let one have more or less data, or none
     #[command(subcommand)]
     Store(StoreCommand),
     /// Read every copy of every chunk from disk and verify it; exit code 2 if one is bad or missing
@@ -218,5 +218,44 @@ pub enum StoreCommand {
         /// Also while other zones lack copies: those that only OLD has are given up
         #[arg(long)]
         force: bool,
+    },
+    /// Make one more store at a node, and move its share of the zone's data to it
+    Add {
+        /// Node that shall have it
+        #[arg(long, value_name = "NAME")]
+        node: String,
+        /// Its share of its zone's data, relative to the weights of the other stores
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        weight: u32,
+        /// Most bytes that it may take [default: the node's]
+        #[arg(long, value_name = "SIZE")]
+        capacity: Option<String>,
+        /// Its id [default: the first that was never used]
+        #[arg(long, value_name = "ID")]
+        new: Option<String>,
+        /// Its file [default: store-ID in the node's data directory]
+        #[arg(long, value_name = "PATH")]
+        path: Option<PathBuf>,
+        /// Show progress, and end when all data is where it belongs
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Move all data of a store to the others of its zone; it takes no more. The same as weight 0
+    Drain {
+        /// Id of the store
+        store: String,
+        /// Show progress, and end when all data is where it belongs
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Give a store another share of its zone's data
+    Weight {
+        /// Id of the store
+        store: String,
+        /// Its share, relative to the weights of the other stores; 0 drains it
+        weight: u32,
+        /// Show progress, and end when all data is where it belongs
+        #[arg(long)]
+        wait: bool,
     },
 }

@@ -336,9 +336,9 @@ fn is_region(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.chars().all(fits)
 }
 
-const CAPACITY_EXPECTED: &str = "from 1GiB to 64TiB, a whole number with a unit: MiB, GiB or TiB (larger disks take several stores)";
+pub(crate) const CAPACITY_EXPECTED: &str = "from 1GiB to 64TiB, a whole number with a unit: MiB, GiB or TiB (larger disks take several stores)";
 
-fn parse_capacity(text: &str) -> Option<u64> {
+pub(crate) fn parse_capacity(text: &str) -> Option<u64> {
     parse_bytes(text).filter(|bytes| (CAPACITY_MIN..=CAPACITY_MAX).contains(bytes))
 }
 

@@ -11,9 +11,10 @@
 //! file that was made and is gone is only this store's loss: the node starts without it, and says
 //! so; `trine admin store replace` puts a new store with a new identity in its place.
 //!
-//! A replacement passes three states, each durable before the next begins: *being made* (its id and
-//! path are chosen), *to be placed* (its file stands), and, once the cluster's map has it, *made*; the
-//! old store, if it was here, is then *replaced*. A start goes on wherever a crash came.
+//! A replacement, or a store that is added, passes three states, each durable before the next begins:
+//! *being made* (its id and path are chosen), *to be placed* (its file stands), and, once the cluster's
+//! map has it, *made*; the old store, if it was here, is then *replaced*. A start goes on wherever a
+//! crash came.
 
 use std::fs::{self, File};
 use std::io;
@@ -65,6 +66,20 @@ pub struct KeptStore {
     /// Whose place it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<u64>,
+    /// It gets a place of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    added: Option<Added>,
+}
+
+/// A store that the cluster did not begin with, and that takes nobody's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Added {
+    /// Its share of its zone's data when it was added.
+    pub weight: u32,
+    /// Bytes that it may take, if not as many as the node's configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
 }
 
 /// How far a store's file has come.
@@ -93,6 +108,16 @@ impl KeptStore {
     /// Whose place it takes, if it was made for that.
     pub fn replaces(&self) -> Option<StoreId> {
         self.replaces.map(StoreId)
+    }
+
+    /// How it was added, if it was made for that.
+    pub fn added(&self) -> Option<Added> {
+        self.added
+    }
+
+    /// Whether the cluster did not begin with it.
+    pub fn came_later(&self) -> bool {
+        self.replaces.is_some() || self.added.is_some()
     }
 }
 
@@ -156,20 +181,20 @@ impl NodeDirectory {
         let mut file = self.file.clone();
         let being_made = |store: &&mut KeptStore| store.state == KeptState::BeingMade;
         for store in file.stores.iter_mut().filter(|s| s.id == id.0).filter(being_made) {
-            let replaces = store.replaces.is_some();
-            store.state = if replaces { KeptState::ToBePlaced } else { KeptState::Made };
+            let later = store.came_later();
+            store.state = if later { KeptState::ToBePlaced } else { KeptState::Made };
         }
         self.keep(file)
     }
 
-    /// To be said when the cluster's map has `new` in the place of `old`.
+    /// To be said when the cluster's map has `new`, in the place of `old` if there is one.
     ///
     /// # Errors
     /// [`DataError`] if that cannot be noted down.
-    pub fn placed(&mut self, old: StoreId, new: StoreId) -> Result<(), DataError> {
+    pub fn placed(&mut self, old: Option<StoreId>, new: StoreId) -> Result<(), DataError> {
         let mut file = self.file.clone();
         for store in &mut file.stores {
-            if store.id == old.0 {
+            if old == Some(store.id()) {
                 store.state = KeptState::Replaced;
             } else if store.id == new.0 && store.state == KeptState::ToBePlaced {
                 store.state = KeptState::Made;
@@ -178,7 +203,7 @@ impl NodeDirectory {
         self.keep(file)
     }
 
-    /// Give up a replacement that is lost before the cluster's map had it. Its id stays used up.
+    /// Give up a store that came later and is lost before the cluster's map had it. Its id stays used up.
     ///
     /// # Errors
     /// [`DataError`] if that cannot be noted down.
@@ -201,9 +226,30 @@ impl NodeDirectory {
         new: StoreId,
         path: Option<PathBuf>,
     ) -> Result<(), DataError> {
+        self.begin(new, path, (Some(old.0), None))
+    }
+
+    /// Begin a store that gets a place of its own. Likewise.
+    ///
+    /// # Errors
+    /// As of a replacement.
+    pub fn begin_addition(
+        &mut self,
+        new: StoreId,
+        path: Option<PathBuf>,
+        added: Added,
+    ) -> Result<(), DataError> {
+        self.begin(new, path, (None, Some(added)))
+    }
+
+    fn begin(
+        &mut self,
+        new: StoreId,
+        path: Option<PathBuf>,
+        (replaces, added): (Option<u64>, Option<Added>),
+    ) -> Result<(), DataError> {
         let path = path.unwrap_or_else(|| usual_path(new));
-        let kept =
-            KeptStore { id: new.0, path, state: KeptState::BeingMade, replaces: Some(old.0) };
+        let kept = KeptStore { id: new.0, path, state: KeptState::BeingMade, replaces, added };
         let at = self.path_of(&kept);
         let same = |other: &&KeptStore| other.id == new.0 || self.path_of(other) == at;
         if self.file.stores.iter().any(|other| same(&other)) || at.exists() {
@@ -245,6 +291,7 @@ fn first(plan: &NodePlan) -> NodeFile {
         path: store.path.clone().unwrap_or_else(|| usual_path(store.id)),
         state: KeptState::BeingMade,
         replaces: None,
+        added: None,
     };
     NodeFile {
         version: VERSION,

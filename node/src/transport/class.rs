@@ -45,6 +45,7 @@ pub(crate) fn class_of(message: &Message) -> Class {
         | Message::ChunkCheck(_)
         | Message::ChunkChecked(_)
         | Message::InventoryAsk(_)
+        | Message::MapProven { .. }
         | Message::SnapshotAsk(_)
         | Message::BlobAsk(_)
         | Message::BlobAnswer(_)
@@ -75,6 +76,7 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
         Message::ChunkChecked(_) => "ChunkChecked",
         Message::InventoryAsk(_) => "InventoryAsk",
         Message::InventoryAnswer(_) => "InventoryAnswer",
+        Message::MapProven { .. } => "MapProven",
         Message::SnapshotAsk(_) => "SnapshotAsk",
         Message::SnapshotPage(_) => "SnapshotPage",
         Message::BlobAsk(_) => "BlobAsk",

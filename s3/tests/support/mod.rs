@@ -363,7 +363,11 @@ impl MemoryGateway {
                 Ok(Reply::Parts { upload: Box::new(upload.record.clone()), page })
             }
             Request::Put(_) | Request::UploadPart(_) | Request::Copy(_) => panic!("has a body"),
-            Request::ReplaceStore { .. } | Request::Directory | Request::Audit { .. } => {
+            Request::ReplaceStore { .. }
+            | Request::AddStore { .. }
+            | Request::SetWeight { .. }
+            | Request::Directory
+            | Request::Audit { .. } => {
                 panic!("no S3 request is that")
             }
         }

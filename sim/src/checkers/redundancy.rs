@@ -35,6 +35,8 @@ struct Copy {
     asked_at: Option<Nanos>,
     /// What was wrong with it last.
     wrong: Option<String>,
+    /// It should be gone.
+    unwanted: bool,
 }
 
 /// The auditor.
@@ -77,14 +79,19 @@ impl Redundancy {
         self.freed.len() as u64
     }
 
-    /// Once every copy is there: look for what should be gone, on all stores that stand.
-    pub fn look_for_leftovers(&mut self, stores: &[StoreId]) {
+    /// Once every copy is there: look for what should be gone, on all stores that stand. Of what stands that
+    /// is a copy on a store which does not keep it by `map`.
+    pub fn look_for_leftovers(&mut self, map: &ClusterMap, stores: &[StoreId]) {
         if std::mem::replace(&mut self.leftovers, true) {
             return;
         }
-        for chunk in self.written.iter().filter(|chunk| !self.chunks.contains_key(chunk)) {
-            for store in stores {
-                self.missing.insert((*chunk, *store), Copy::default());
+        for chunk in &self.written {
+            let kept =
+                if self.chunks.contains_key(chunk) { map.places(*chunk) } else { Vec::new() };
+            let keeps = |store: &&StoreId| kept.iter().any(|place| place.store == **store);
+            for store in stores.iter().filter(|store| !keeps(store)) {
+                let copy = Copy { unwanted: true, ..Copy::default() };
+                self.missing.insert((*chunk, *store), copy);
             }
         }
     }
@@ -177,10 +184,12 @@ impl Redundancy {
         if asked != (data.chunk, data.store) {
             return;
         }
+        let unwanted = self.missing.get(&asked).is_some_and(|copy| copy.unwanted);
         let verdict = match (&data.result, self.chunks.get(&data.chunk)) {
+            (Err(ChunkError::Missing), _) if unwanted => Ok(()),
+            (Ok(_), _) if unwanted => Err("it is there".to_owned()),
             (Ok((bytes, checksums)), Some(chunk)) => chunk.verify(data.chunk, bytes, checksums),
-            (Err(ChunkError::Missing), None) => Ok(()),
-            (Ok(_), None) => Err("there, and of no object".to_owned()),
+            (Ok(_), None) => Err("a chunk of no object".to_owned()),
             (Err(error), _) => Err(format!("{error:?}")),
         };
         match verdict {
@@ -195,11 +204,10 @@ impl Redundancy {
     pub fn complaint(&self) -> String {
         let lines = self.missing.iter().take(5).map(|((chunk, store), copy)| {
             let wrong = copy.wrong.as_deref().unwrap_or("no answer");
-            match self.chunks.get(chunk) {
-                Some(Chunk { object, .. }) => {
-                    format!("\n    {store} has no sound copy of {chunk} of {object}: {wrong}")
-                }
-                None => format!("\n    {store} should have nothing of {chunk}: {wrong}"),
+            let of = self.chunks.get(chunk).map_or("no object", |chunk| &chunk.object);
+            match copy.unwanted {
+                false => format!("\n    {store} has no sound copy of {chunk} of {of}: {wrong}"),
+                true => format!("\n    {store} should have nothing of {chunk} of {of}: {wrong}"),
             }
         });
         let lines: Vec<_> = lines.collect();
@@ -313,6 +321,51 @@ mod tests {
             auditor.answered(&answer(*store, read, &bytes));
         }
         assert!(auditor.is_full());
+    }
+
+    #[test]
+    fn what_is_of_no_object_and_what_other_stores_keep_should_be_gone() {
+        let (mut auditor, bytes) = auditor();
+        let dead = ChunkId { blob: BlobId { sequence: BlobSequence(9), ..BLOB }, number: 0 };
+        let live = ChunkId { blob: BLOB, number: 0 };
+        auditor.written(dead);
+        auditor.written(live);
+        for (store, read) in auditor.questions(0, SessionId(1)) {
+            auditor.answered(&answer(store, &read, &bytes));
+        }
+        assert!(auditor.is_full() && !auditor.is_clean());
+        let slot = |store| vec![Slot { store: StoreId(store), weight: 1 }];
+        let zone = |zone: u8| ZoneMap { zone: ZoneId(zone), slots: slot(u64::from(zone) + 1) };
+        let map = ClusterMap::bootstrap(1, (0..3).map(zone).collect());
+        let stores = [1, 2, 3, 4].map(StoreId);
+        auditor.look_for_leftovers(&map, &stores);
+        let asked = |auditor: &mut Redundancy, now| -> Vec<(ChunkId, StoreId)> {
+            let asked = auditor.questions(now, SessionId(1)).into_iter();
+            let answers: Vec<(StoreId, ChunkRead)> = asked.collect();
+            for (store, read) in &answers {
+                let there = now == AGAIN && store.0 % 2 == 0;
+                let gone = Err(ChunkError::Missing);
+                let result = if there { Ok((Bytes::new(), Vec::new())) } else { gone };
+                let (call, chunk, store) = (read.call, read.chunk, *store);
+                auditor.answered(&ChunkData { call, chunk, store, result });
+            }
+            answers.into_iter().map(|(store, read)| (read.chunk, store)).collect()
+        };
+        let mut first = asked(&mut auditor, AGAIN);
+        first.sort_unstable();
+        let mut expected: Vec<_> = stores.map(|store| (dead, store)).into();
+        expected.push((live, StoreId(4)));
+        expected.sort_unstable();
+        assert_eq!(first, expected);
+        assert_eq!(auditor.missing(), 3);
+        assert!(auditor.complaint().contains("should have nothing of"), "{}", auditor.complaint());
+        assert_eq!(asked(&mut auditor, 2 * AGAIN).len(), 3);
+        assert!(auditor.is_clean());
+        assert_eq!(auditor.freed_alive(), None);
+        auditor.freed(dead);
+        assert_eq!(auditor.freed_alive(), None);
+        auditor.freed(live);
+        assert!(auditor.freed_alive().is_some());
     }
 
     #[test]

@@ -116,6 +116,10 @@ kinds! {
     StoreEmptied = "store emptied",
     /// A store is started for the first time when others have run for a while.
     StoreLate = "store started late",
+    /// A new store on a fresh disk gets a slot of its own, and what moves to it.
+    StoreAdded = "store added",
+    /// A store is drained: what it has moves to others of its zone. Some get their weight back later.
+    StoreDrained = "store drained",
 }
 
 /// How often each kind has happened.

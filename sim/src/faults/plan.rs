@@ -52,7 +52,7 @@ const ZONE_KINDS: [FaultKind; 8] = [
     FaultKind::ZonePaused,
 ];
 
-const MACHINE_KINDS: [FaultKind; 18] = [
+const MACHINE_KINDS: [FaultKind; 20] = [
     FaultKind::LinkReset,
     FaultKind::LinkBlackHole,
     FaultKind::LinkCutOneWay,
@@ -71,6 +71,8 @@ const MACHINE_KINDS: [FaultKind; 18] = [
     FaultKind::SectorRotted,
     FaultKind::StoreWiped,
     FaultKind::StoreEmptied,
+    FaultKind::StoreAdded,
+    FaultKind::StoreDrained,
 ];
 
 /// The schedule of `seed`, in order of time.
@@ -159,6 +161,7 @@ fn machine_episode(
             let zone = usize::from(swarm.weak_zone);
             Victim::Store(zone + 3 * draw.index((stores - zone).div_ceil(3)))
         }
+        FaultKind::StoreAdded => Victim::Store(swarm.stores() + draw.index(swarm.spares)),
         _ => Victim::Store(draw.index(stores)),
     };
     let longest = match kind {
@@ -166,13 +169,16 @@ fn machine_episode(
         FaultKind::DiskSlow
         | FaultKind::LinkBlackHole
         | FaultKind::LinkCutOneWay
-        | FaultKind::StoreWiped => 4 * SECOND,
+        | FaultKind::StoreWiped
+        | FaultKind::StoreDrained => 4 * SECOND,
         _ => SECOND,
     };
     // While the cluster begins, and at any time.
     let early = kind == FaultKind::StoreEmptied && draw.one_in(2);
+    let moves = matches!(kind, FaultKind::StoreAdded | FaultKind::StoreDrained);
+    let from = if moves { SECOND } else { 10 * MILLISECOND };
     Episode {
-        at: draw.between(10 * MILLISECOND, if early { SECOND } else { swarm.duration }),
+        at: draw.between(from, if early { SECOND } else { swarm.duration }),
         lasts: draw.skewed(5 * MILLISECOND, longest),
         kind,
         victim,

@@ -23,12 +23,15 @@ const LASTING: [FaultKind; 6] = [
     FaultKind::ZonesFar,
 ];
 /// Kinds that came later: they are drawn by themselves, so that older seeds keep what they had.
-const LATER: [FaultKind; 2] = [FaultKind::StoreEmptied, FaultKind::StoreLate];
+const LATER: [FaultKind; 4] =
+    [FaultKind::StoreEmptied, FaultKind::StoreLate, FaultKind::StoreAdded, FaultKind::StoreDrained];
 /// Seeds of `regressions/` that failed before clients copied: they keep what they had.
 const BEFORE_COPIES: [u64; 16] = [
     0x0, 0xc, 0x25, 0x65, 0x8a, 0xa7, 0xce, 0xda, 0x125, 0x13b, 0x13f, 0x141, 0x240, 0x304, 0x370,
     0x55d_5296,
 ];
+/// Those that failed before stores were added or drained.
+const BEFORE_MOVES: [u64; 2] = [0x992, 0x150f];
 /// Kinds in which new stores take the slots of others.
 pub const REPLACING: [FaultKind; 2] = [FaultKind::ZoneReplaced, FaultKind::StoreWiped];
 
@@ -105,6 +108,8 @@ pub struct Swarm {
     pub redundancy: bool,
     /// How many stores in each zone; the first of each is a voter.
     pub stores_per_zone: usize,
+    /// How many more stores there are that a fault may add, the zones in turn.
+    pub spares: usize,
     /// How many gateways; the first is outside all zones.
     pub gateways: usize,
     /// How many clients.
@@ -169,6 +174,9 @@ impl Swarm {
                 }
             }
             swarm.draw_later(&mut Draw::new(seed, 6));
+            if !BEFORE_COPIES.contains(&seed) && !BEFORE_MOVES.contains(&seed) {
+                swarm.draw_moves(&mut Draw::new(seed, 8));
+            }
             if swarm.knob(FaultKind::ZonesFar) != Frequency::Off {
                 swarm.distances = Some([(); 3].map(|()| distance(&mut draw)));
             }
@@ -205,6 +213,16 @@ impl Swarm {
         }
     }
 
+    fn draw_moves(&mut self, draw: &mut Draw) {
+        if draw.one_in(4) {
+            self.spares = 3;
+            self.set(FaultKind::StoreAdded, *draw.pick(&[Frequency::Rare, Frequency::Often]));
+        }
+        if (self.stores_per_zone > 1 || self.spares > 0) && draw.one_in(3) {
+            self.set(FaultKind::StoreDrained, *draw.pick(&[Frequency::Rare, Frequency::Often]));
+        }
+    }
+
     /// No faults at all, moderate latencies.
     pub fn calm(duration: Nanos) -> Self {
         Self {
@@ -222,6 +240,7 @@ impl Swarm {
             clock_drift_ppm: 0,
             redundancy: REPAIRS,
             stores_per_zone: 1,
+            spares: 0,
             gateways: 2,
             clients: 4,
             hot_keys: 3,
@@ -245,9 +264,14 @@ impl Swarm {
         self.knobs[kind as usize] = frequency;
     }
 
-    /// How many stores there are.
+    /// How many stores there are at the beginning.
     pub fn stores(&self) -> usize {
         3 * self.stores_per_zone
+    }
+
+    /// With those that may be added.
+    pub fn stores_max(&self) -> usize {
+        self.stores() + self.spares
     }
 
     /// The chance of `kind` at each occasion, in parts of 10,000: `rare` or `often`.

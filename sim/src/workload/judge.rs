@@ -92,7 +92,7 @@ impl Workload {
                 }
             }
             // What is refused as nonsense is none: the operator makes no mistakes.
-            Intent::ReplaceStore => {}
+            Intent::Operate => {}
             Intent::LastUploads | Intent::LastAbort => self.aborted_next(ending),
             Intent::Copy { source, key, value, condition } => {
                 self.copied((*source, *key), *value, *condition, stamps, ending)?;
@@ -520,6 +520,8 @@ fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
             intent,
             Intent::Get { range: Some(_), .. } | Intent::CopyPart { range: Some(_), .. }
         ),
+        // The operator sees whether it should have been.
+        ApiError::InvalidArgument(_) => matches!(intent, Intent::Operate),
         ApiError::NoSuchKey
         | ApiError::PreconditionFailed
         | ApiError::SlowDown(_)
@@ -530,7 +532,6 @@ fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
         | ApiError::InvalidPartNumber
         | ApiError::InvalidPartOrder
         | ApiError::EntityTooLarge
-        | ApiError::InvalidArgument(_)
         | ApiError::IncompleteBody
         | ApiError::Internal(_) => false,
     };

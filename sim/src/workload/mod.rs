@@ -15,7 +15,7 @@ mod upload;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use trine_core::ids::{Order, StoreId, TenantId};
+use trine_core::ids::{Order, StoreId, TenantId, ZoneId};
 use trine_core::object::{BucketName, ETag, ObjectKey, Owner};
 use trine_core::request::{ApiError, BucketPath, ByteRange, ObjectPath, Reply, Request};
 
@@ -49,8 +49,21 @@ pub struct Job {
 impl Job {
     /// The operator's: a new store takes the slot of an old one.
     pub fn replace(old: StoreId, new: StoreId) -> Self {
-        let request = Request::ReplaceStore { old, new };
-        Self { request, body: None, intent: Intent::ReplaceStore }
+        Self::of_operator(Request::ReplaceStore { old, new })
+    }
+
+    /// The operator's: a new store gets a slot of its own.
+    pub fn add(zone: ZoneId, store: StoreId, weight: u32) -> Self {
+        Self::of_operator(Request::AddStore { zone, store, weight })
+    }
+
+    /// The operator's: a store gets another weight.
+    pub fn weigh(store: StoreId, weight: u32) -> Self {
+        Self::of_operator(Request::SetWeight { store, weight })
+    }
+
+    fn of_operator(request: Request) -> Self {
+        Self { request, body: None, intent: Intent::Operate }
     }
 }
 
@@ -143,7 +156,7 @@ enum Intent {
     /// Of one of those.
     LastAbort,
     /// The operator's.
-    ReplaceStore,
+    Operate,
 }
 
 #[derive(Clone, Debug, Default)]

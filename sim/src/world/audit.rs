@@ -27,7 +27,7 @@ impl<M: Maker> World<M> {
                 Endpoint::Gateway(_) => None,
             });
             let stores: Vec<StoreId> = stores.collect();
-            self.workload.redundancy.look_for_leftovers(&stores);
+            self.workload.redundancy.look_for_leftovers(&self.map, &stores);
             let after = self.now - self.healed_at;
             self.counts.redundant_after.get_or_insert(after);
         }

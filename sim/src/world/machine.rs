@@ -12,7 +12,7 @@ use trine_core::ids::{
 };
 use trine_core::memory::MemoryAccount;
 use trine_core::message::Envelope;
-use trine_core::store::{Observation, Store};
+use trine_core::store::{Observation, Store, StoreLife};
 use trine_core::time::{Deadline, Instant, WallTime};
 use trine_core::wire::{self, Frame, PREFIX_BYTES, Prefix};
 
@@ -47,6 +47,10 @@ pub trait StoreMachine {
     /// The position at which its journal ends.
     fn journal_head(&self) -> u64 {
         0
+    }
+    /// How many former layouts of the map it still goes by; `None` while it does not serve.
+    fn unproven(&self) -> Option<usize> {
+        None
     }
 }
 
@@ -192,6 +196,11 @@ impl StoreMachine for Store {
     fn journal_head(&self) -> u64 {
         self.probe().map_or(0, |probe| probe.journal.1)
     }
+
+    fn unproven(&self) -> Option<usize> {
+        let report = self.report();
+        (report.life == StoreLife::Serving).then_some(report.unproven)
+    }
 }
 
 impl GatewayMachine for Gateway {
@@ -310,6 +319,8 @@ pub(super) struct Machine<M: Maker> {
     pub(super) holds: u32,
     /// Whether it is gone for ever.
     pub(super) gone: bool,
+    /// It was never started: a fault may add it.
+    pub(super) spare: bool,
     /// Whether another takes its place when it is gone.
     pub(super) replaceable: bool,
     /// Reasons for standing still.

@@ -38,7 +38,7 @@ use self::clients::{Client, ClientEvent};
 use self::links::Links;
 use self::machine::{Input, Machine, Side};
 use self::onlooker::Onlooker;
-use self::operator::Operator;
+use self::operator::{Operator, Proof};
 use self::queue::Queue;
 use crate::checkers::agreement::Agreement;
 use crate::disk::SimDisk;
@@ -75,7 +75,7 @@ impl Setup {
     /// The run that a seed stands for.
     pub fn of_seed(seed: u64) -> Self {
         let swarm = Swarm::draw(seed);
-        let plan = crate::faults::plan::draw(seed, &swarm, swarm.stores(), swarm.gateways);
+        let plan = crate::faults::plan::draw(seed, &swarm, swarm.stores_max(), swarm.gateways);
         Self { seed, swarm, plan, geometry: GEOMETRY }
     }
 }
@@ -109,6 +109,8 @@ pub struct Counts {
     pub redundant_after: Option<Nanos>,
     /// ...and nothing was left on them of what is dead.
     pub clean_after: Option<Nanos>,
+    /// From the end of all faults until the map was proven, if it had former layouts.
+    pub proven_after: Option<Nanos>,
     /// Merges of runs that stores completed in their last lives, values these moved, and segments
     /// they made free.
     pub merges: [u64; 3],
@@ -345,6 +347,17 @@ impl<M: Maker> World<M> {
             Part::Draining
                 if self.operator.is_idle() && self.clients.iter().all(|c| !c.is_busy()) =>
             {
+                match self.proof() {
+                    Proof::Waits => return,
+                    Proof::Done => {
+                        let moved = |kind: &FaultKind| self.counts.hits.of(*kind) > 0;
+                        let after = self.now - self.healed_at;
+                        self.counts.proven_after =
+                            operator::MOVES.iter().any(moved).then_some(after);
+                        self.take_drained_away();
+                    }
+                    Proof::Never => {}
+                }
                 self.part = Part::Verifying;
                 self.workload.verify();
             }
@@ -405,6 +418,9 @@ impl<M: Maker> World<M> {
         let mut status = self.status();
         if self.part == Part::Settling && self.swarm.redundancy {
             status.push(self.workload.redundancy.complaint());
+        }
+        if self.proof() == Proof::Waits {
+            status.push("the map is not proven".to_owned());
         }
         let seconds = RECOVERY_MAX / SECOND;
         let status = status.join("\n    ");
@@ -714,6 +730,7 @@ fn weight(message: &Message) -> u64 {
         Message::BlobFree(free) => free.call.0 << 8 | 26,
         Message::BlobFreed(freed) => freed.call.0 << 8 | 27,
         Message::BlobsLeft(blobs) => (blobs.len() as u64) << 8 | 28,
+        Message::MapProven { epoch } => epoch.0 << 8 | 29,
         Message::Ping(pulse) => pulse.sent.as_nanos() << 8 | 6,
         Message::Pong(pulse) => pulse.sent.as_nanos() << 8 | 7,
     }

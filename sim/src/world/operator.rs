@@ -1,44 +1,73 @@
 //! The operator: machines that are gone for ever are replaced by others, on fresh disks and with new
 //! identities, and gateways are told so as an operator would tell them, again and again until it is
-//! done.
+//! done. New stores are added likewise, and others drained; what the range refuses is not to be.
 //!
 //! A disk that was wiped never comes back under its old identity: that is the operator's rule.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use trine_core::cluster::ClusterMap;
-use trine_core::ids::{Endpoint, MapEpoch, StoreId};
-use trine_core::request::Reply;
+use trine_core::cluster::{ClusterMap, Slot};
+use trine_core::ids::{Endpoint, MapEpoch, StoreId, ZoneId};
+use trine_core::request::{ApiError, Reply};
 
-use super::machine::{Machine, Side};
+use super::machine::{Machine, Side, StoreMachine};
 use super::power::End;
+use super::setup::WEIGHT;
 use super::{Maker, World};
 use crate::disk::SimDisk;
+use crate::faults::FaultKind;
 use crate::workload::{Ending, Job};
+
+/// Faults that are counted when the cluster has done what they are about.
+pub(super) const MOVES: [FaultKind; 2] = [FaultKind::StoreAdded, FaultKind::StoreDrained];
+
+/// What the operator wants of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Replace { old: StoreId, new: StoreId },
+    Add { zone: ZoneId, store: StoreId },
+    Weigh { store: StoreId, weight: u32 },
+}
+
+/// Whether the map is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// As far as all stores know.
+    Done,
+    /// Some store still goes by former layouts.
+    Waits,
+    /// It cannot be: a store of the map is gone for ever. It keeps something, or was drained when it was
+    /// gone already, and nobody can compare with it.
+    Never,
+}
 
 /// What the operator has to do and has done.
 #[derive(Debug)]
 pub(super) struct Operator {
     /// The number of the next new store.
     next: u64,
-    /// Replacements that the cluster does not know of yet.
-    jobs: VecDeque<(StoreId, StoreId)>,
+    /// What the cluster has not done yet.
+    tasks: VecDeque<Task>,
     /// Who is no more: what is sent to them vanishes.
     retired: BTreeSet<Endpoint>,
 }
 
 impl Operator {
     pub(super) fn new(stores: usize) -> Self {
-        Self { next: stores as u64 + 1, jobs: VecDeque::new(), retired: BTreeSet::new() }
+        Self { next: stores as u64 + 1, tasks: VecDeque::new(), retired: BTreeSet::new() }
     }
 
     /// What to ask a gateway now.
     pub(super) fn job(&self) -> Option<Job> {
-        self.jobs.front().map(|(old, new)| Job::replace(*old, *new))
+        self.tasks.front().map(|task| match *task {
+            Task::Replace { old, new } => Job::replace(old, new),
+            Task::Add { zone, store } => Job::add(zone, store, WEIGHT),
+            Task::Weigh { store, weight } => Job::weigh(store, weight),
+        })
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
+        self.tasks.is_empty()
     }
 
     pub(super) fn has_retired(&self, endpoint: Endpoint) -> bool {
@@ -51,6 +80,9 @@ impl<M: Maker> World<M> {
     /// end of the faults instead, as long as there is no cluster: without it none can begin.
     pub(super) fn gone(&mut self, machine: usize) {
         self.end(machine, End::PowerLost);
+        if self.machines[machine].spare {
+            return;
+        }
         if let Side::Store(side) = &self.machines[machine].side
             && side.config.map.voters.contains(&side.config.store)
             && !self.onlooker.has_begun_beside(machine)
@@ -65,9 +97,9 @@ impl<M: Maker> World<M> {
 
     /// Another machine takes the place of one that is gone.
     pub(super) fn replace(&mut self, machine: usize) {
-        let Machine { gone, endpoint, .. } = &self.machines[machine];
+        let Machine { gone, spare, endpoint, .. } = &self.machines[machine];
         let old = *endpoint;
-        if !gone {
+        if !gone || *spare {
             return;
         }
         // Connections to the old one break at last.
@@ -79,7 +111,7 @@ impl<M: Maker> World<M> {
             let new = StoreId(self.operator.next);
             self.operator.next += 1;
             self.operator.retired.insert(old);
-            self.operator.jobs.push_back((old_id, new));
+            self.operator.tasks.push_back(Task::Replace { old: old_id, new });
             target.endpoint = Endpoint::Store(new);
             target.name = format!("store-{}", new.0);
             side.config.store = new;
@@ -87,6 +119,64 @@ impl<M: Maker> World<M> {
             self.onlooker.replaced(machine, new);
         }
         self.start(machine);
+    }
+
+    /// A new store on a fresh disk is started, and gets a slot of its own. Not where a zone is gone.
+    pub(super) fn add(&mut self, machine: usize) {
+        let zone = self.machines[machine].zone;
+        let is_gone = self.machines.iter().any(|one| one.zone == zone && one.gone && !one.spare);
+        let target = &mut self.machines[machine];
+        let (Endpoint::Store(store), Some(zone)) = (target.endpoint, zone) else { return };
+        if is_gone || !std::mem::take(&mut target.spare) {
+            return;
+        }
+        target.gone = false;
+        if target.holds == 0 {
+            self.start(machine);
+        }
+        self.operator.tasks.push_back(Task::Add { zone, store });
+    }
+
+    /// A store gets another weight, if it has one.
+    pub(super) fn weigh(&mut self, machine: usize, weight: u32) {
+        let Machine { spare, endpoint, .. } = &self.machines[machine];
+        if let (false, Endpoint::Store(store)) = (spare, endpoint) {
+            self.operator.tasks.push_back(Task::Weigh { store: *store, weight });
+        }
+    }
+
+    /// Whether every store knows that no former layout counts any more.
+    pub(super) fn proof(&self) -> Proof {
+        let stands = |store| {
+            let is = |one: &Machine<M>| one.endpoint == Endpoint::Store(store) && !one.gone;
+            self.machines.iter().any(is)
+        };
+        let stores = || {
+            self.machines.iter().filter_map(|one| match &one.side {
+                Side::Store(side) => side.machine.as_ref()?.unproven(),
+                Side::Gateway(_) => None,
+            })
+        };
+        if !self.map.stores().all(|(_, store)| stands(store)) {
+            Proof::Never
+        } else if stores().all(|layouts| layouts == 0) {
+            Proof::Done
+        } else {
+            Proof::Waits
+        }
+    }
+
+    /// The map is proven: stores that keep nothing are taken away for ever, but for voters. Whatever was
+    /// acknowledged must be found without them.
+    pub(super) fn take_drained_away(&mut self) {
+        for machine in self.stores() {
+            let Endpoint::Store(store) = self.machines[machine].endpoint else { continue };
+            let slots = || self.map.zones.iter().flat_map(|zone| &zone.slots);
+            let drained = slots().any(|slot| slot.store == store && slot.weight == 0);
+            if drained && !self.map.voters.contains(&store) && !self.machines[machine].gone {
+                self.gone(machine);
+            }
+        }
     }
 
     /// Replace everything that is gone and not meant to stay so.
@@ -100,11 +190,40 @@ impl<M: Maker> World<M> {
 
     /// The operator's request has ended.
     pub(super) fn operated(&mut self, ending: &Ending) {
-        if !matches!(ending.reply, Some(Ok(Reply::Done))) {
-            return;
+        let Some(task) = self.operator.tasks.front().copied() else { return };
+        match (&ending.reply, task) {
+            (Some(Ok(Reply::Done)), _) => {}
+            // The last of its zone, too many changes under way, or replaced meanwhile.
+            (Some(Err(ApiError::InvalidArgument(_))), Task::Add { .. } | Task::Weigh { .. }) => {
+                self.operator.tasks.pop_front();
+                return;
+            }
+            (Some(Err(ApiError::InvalidArgument(why))), Task::Replace { old, .. }) => {
+                if !self.map.stores().any(|(_, store)| store == old) {
+                    // It never got its slot.
+                    self.operator.tasks.pop_front();
+                    return;
+                }
+                let text = format!("{task:?} was refused: {why}");
+                return self.fail(text);
+            }
+            _ => return,
         }
-        if let Some((old, new)) = self.operator.jobs.pop_front() {
-            replace_in(&mut self.map, old, new);
+        self.operator.tasks.pop_front();
+        match task {
+            Task::Replace { old, new } => replace_in(&mut self.map, old, new),
+            Task::Add { zone, store } => {
+                self.counts.hits.hit(FaultKind::StoreAdded);
+                let zones = self.map.zones.iter_mut().filter(|of| of.zone == zone);
+                zones.for_each(|zone| zone.slots.push(Slot { store, weight: WEIGHT }));
+            }
+            Task::Weigh { store, weight } => {
+                if weight == 0 {
+                    self.counts.hits.hit(FaultKind::StoreDrained);
+                }
+                let slots = self.map.zones.iter_mut().flat_map(|zone| &mut zone.slots);
+                slots.filter(|slot| slot.store == store).for_each(|slot| slot.weight = weight);
+            }
         }
     }
 }

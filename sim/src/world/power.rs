@@ -4,6 +4,7 @@ use trine_core::ids::ZoneId;
 use trine_core::storage::layout;
 
 use super::machine::{Clock, Input, Side};
+use super::setup::WEIGHT;
 use super::{Happening, Maker, Part, World};
 use crate::disk::{SimDisk, Survival};
 use crate::faults::FaultKind;
@@ -195,6 +196,7 @@ impl<M: Maker> World<M> {
         let episode = self.plan[number];
         let counts_itself =
             [FaultKind::ByteRotted, FaultKind::SectorRotted, FaultKind::StoreEmptied];
+        let counts_itself = [&counts_itself[..], &super::operator::MOVES].concat();
         if !counts_itself.contains(&episode.kind) {
             // Those are counted where they find something.
             self.counts.hits.hit(episode.kind);
@@ -220,11 +222,15 @@ impl<M: Maker> World<M> {
             FaultKind::ZoneGone => self.for_victims(&episode, Self::gone),
             FaultKind::ZoneReplaced | FaultKind::StoreWiped => {
                 self.for_victims(&episode, |world, machine| {
-                    world.machines[machine].replaceable = true;
+                    world.machines[machine].replaceable |= !world.machines[machine].spare;
                     world.gone(machine);
                 });
             }
             FaultKind::StoreEmptied => self.for_victims(&episode, Self::emptied),
+            FaultKind::StoreAdded => self.for_victims(&episode, Self::add),
+            FaultKind::StoreDrained => {
+                self.for_victims(&episode, |world, machine| world.weigh(machine, 0));
+            }
             FaultKind::ZoneCut => {
                 self.switch_network(&episode, true);
                 let inside = self.victims(episode.victim);
@@ -256,7 +262,12 @@ impl<M: Maker> World<M> {
             | FaultKind::RestartStorm
             | FaultKind::ZoneGone
             | FaultKind::ByteRotted
+            | FaultKind::StoreAdded
             | FaultKind::SectorRotted => {}
+            FaultKind::StoreDrained if episode.variant.is_multiple_of(2) => {
+                self.for_victims(&episode, |world, machine| world.weigh(machine, WEIGHT));
+            }
+            FaultKind::StoreDrained => {}
             FaultKind::ZoneCut => self.switch_network(&episode, false),
             FaultKind::ZoneReplaced | FaultKind::StoreWiped => {
                 self.for_victims(&episode, Self::replace);

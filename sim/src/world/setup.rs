@@ -29,6 +29,8 @@ use crate::workload::Workload;
 const VOTERS: usize = 3;
 /// The layout of each disk.
 pub const GEOMETRY: Geometry = Geometry { capacity: 50 << 20, ..Geometry::SIMULATION };
+/// The weight of each store that is not drained.
+pub(super) const WEIGHT: u32 = 100;
 /// The time of day when each run begins: a moment in 2026.
 pub(super) const WALL_MILLIS: u64 = 1_780_000_000_000;
 
@@ -37,9 +39,12 @@ const CLUSTER: ClusterId = ClusterId(0x0074_7269_6e65);
 pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> {
     let Setup { seed, swarm, plan, geometry } = setup;
     let map = map(swarm.stores());
-    let mut machines: Vec<Machine<M>> = (0..swarm.stores())
+    let mut machines: Vec<Machine<M>> = (0..swarm.stores_max())
         .map(|place| store(place, &map, layout(place, &swarm, geometry)))
         .collect();
+    for spare in &mut machines[swarm.stores()..] {
+        (spare.spare, spare.gone) = (true, true);
+    }
     machines.extend((0..swarm.gateways).map(|place| gateway(place, &swarm, &map)));
     let zones = machines.iter().map(|machine| machine.zone).collect();
     let mut queue = Queue::new();
@@ -57,13 +62,13 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         network: Network::new(seed, &swarm, zones),
         plan,
         map,
-        operator: Operator::new(swarm.stores()),
+        operator: Operator::new(swarm.stores_max()),
         session: SessionId(0),
         // The last one is the operator.
         clients: (0..=swarm.clients).map(|number| Client::new(seed, number)).collect(),
         workload: Workload::new(seed, &swarm),
         agreement: Agreement::default(),
-        onlooker: Onlooker::new(VOTERS, swarm.stores()),
+        onlooker: Onlooker::new(VOTERS, swarm.stores_max()),
         trace,
         counts: Counts::default(),
         part: Part::Faults,
@@ -85,6 +90,7 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
                 world.machines[machine].holds += 1;
                 world.queue.push(at, Happening::Release { machine });
             }
+            _ if world.machines[machine].spare => {}
             _ => world.start(machine),
         }
     }
@@ -167,6 +173,7 @@ fn machine<M: Maker>(
         up: false,
         holds: 0,
         gone: false,
+        spare: false,
         replaceable: false,
         pauses: 0,
         late: Vec::new(),
@@ -191,7 +198,7 @@ fn map(stores: usize) -> ClusterMap {
         zone: zone(first),
         slots: (first..stores)
             .step_by(3)
-            .map(|place| Slot { store: store_id(place), weight: 100 })
+            .map(|place| Slot { store: store_id(place), weight: WEIGHT })
             .collect(),
     });
     ClusterMap::bootstrap(16, zones.collect())

@@ -562,7 +562,9 @@ impl Model {
                 keys.iter().for_each(|key| self.delete(bug, key));
                 Ok(Reply::Deleted(vec![Ok(()); keys.len()]))
             }
-            Request::ReplaceStore { .. } => Ok(Reply::Done),
+            Request::ReplaceStore { .. } | Request::AddStore { .. } | Request::SetWeight { .. } => {
+                Ok(Reply::Done)
+            }
             Request::List(list) => Ok(Reply::List(self.list(bug, &list))),
             other => self.answer_upload(bug, other),
         }

@@ -2,6 +2,7 @@
 
 use super::bytes;
 use super::fake::*;
+use crate::cluster::{Layout, Slot};
 use crate::gateway::*;
 use crate::ids::{ChunkId, MapEpoch};
 use crate::object::Body;
@@ -251,6 +252,37 @@ fn an_audit_of_a_large_object_goes_over_several_pages() {
     fake.objects.retain(|(_, key), _| key != "b");
     let last = audit(&mut fake, second.next, 100);
     assert_eq!((last.objects, last.chunks, last.next), (1, 2, None));
+}
+
+/// All data has moved by the map, and none in fact.
+#[test]
+fn former_owners_are_read_from_while_the_present_ones_have_nothing() {
+    let mut fake = Fake::with_bucket(10);
+    let body = bytes(6 * CUT.chunk as usize);
+    fake.put("k", &body).unwrap();
+    let epoch = fake.map.epoch;
+    for (zone, new) in fake.map.zones.iter_mut().zip(4..) {
+        fake.map.unproven.push(Layout { epoch, zone: zone.clone() });
+        zone.slots[0].weight = 0;
+        zone.slots.push(Slot { store: StoreId(new), weight: 1 });
+    }
+    fake.map.epoch = MapEpoch(epoch.0 + 1);
+    let_pass(&mut fake, Duration::from_secs(2));
+    assert_eq!(fake.gateway.shared.map, fake.map);
+    fake.hints.clear();
+    assert_eq!(fake.get("k", None), Ok(body.clone()));
+    assert!(!fake.hints.is_empty());
+    assert!(fake.hints.iter().all(|(store, _)| store.0 >= 4), "{:?}", fake.hints);
+    // Those that keep it are asked first, if they have it.
+    let copies = fake.chunks.clone();
+    for ((store, chunk), copy) in copies {
+        fake.chunks.insert((StoreId(store.0 + 3), chunk), copy);
+    }
+    fake.dead.extend([1, 2, 3].map(StoreId).into_iter().filter(|id| *id != fake.leader));
+    fake.mute.insert(fake.leader);
+    let missing = fake.gateway.shared.counts.copies_missing;
+    assert_eq!(fake.get("k", None), Ok(body));
+    assert_eq!(fake.gateway.shared.counts.copies_missing, missing);
 }
 
 #[test]

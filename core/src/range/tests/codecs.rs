@@ -59,6 +59,9 @@ fn commands() -> Vec<Command> {
         CommandBody::AbortUpload { target: target(1, "key"), upload: order(1) },
         found(first_map()),
         replace(1, 7),
+        add(1, 9, 5),
+        set_weight(1, 0),
+        prove(3),
         copied(put_blob(1, "key", 3, blob(1, 9))),
         copied(put_part(1, "key", order(1), 2, 3, Some(blob(2, 9)))),
         change(1, "key", order(1), 2),
@@ -76,6 +79,7 @@ fn replies() -> Vec<ReadReply> {
     let unfounded = replica.read(&Read::Directory);
     assert_eq!(unfounded, ReadReply::Directory(None));
     replica.system(found(first_map()));
+    replica.system(add(1, 9, 5));
     let tenant = TenantId(0);
     reads(upload)
         .iter()

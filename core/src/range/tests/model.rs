@@ -55,6 +55,11 @@ pub(super) struct Model {
     zones: Vec<Vec<u64>>,
     voters: Vec<u64>,
     replaced: Vec<(u64, u64)>,
+    /// How much each store is to take; 1 for those that nothing was said of.
+    weights: BTreeMap<u64, u32>,
+    /// The epochs that were followed by a change of slots or weights, while that is not proven.
+    moving: Vec<u64>,
+    moved: u64,
     /// The entry that last changed the stores or the live sessions.
     changed: LogIndex,
 }
@@ -69,9 +74,88 @@ impl Model {
         (!self.zones.is_empty()).then_some(some)
     }
 
-    /// Each replacement raises it by one.
+    /// Each replacement, and each change of slots or weights, raises it by one.
     pub(super) fn epoch(&self) -> u64 {
-        1 + self.replaced.len() as u64
+        1 + self.replaced.len() as u64 + self.moved
+    }
+
+    /// The epochs whose layouts still count beside the present one.
+    pub(super) fn moving(&self) -> &[u64] {
+        &self.moving
+    }
+
+    pub(super) fn weight(&self, store: u64) -> u32 {
+        self.weights.get(&store).copied().unwrap_or(1)
+    }
+
+    fn moves(&mut self, order: Order) -> Result<Outcome, Rejection> {
+        self.moving.push(self.epoch());
+        self.moved += 1;
+        self.changes(order);
+        Ok(Outcome::Done)
+    }
+
+    fn add(&mut self, order: Order, zone: u8, new: u64, weight: u32) -> Result<Outcome, Rejection> {
+        let count = self.zones.len();
+        if count == 0 {
+            return Err(Rejection::NoSuchZone);
+        }
+        if new == 0 {
+            return Err(Rejection::Malformed);
+        }
+        if weight == 0 || weight > 1 << 24 {
+            return Err(Rejection::BadWeight);
+        }
+        let at = usize::from(zone);
+        if at >= count {
+            return Err(Rejection::NoSuchZone);
+        }
+        if self.zones[at].contains(&new) && self.weight(new) == weight {
+            return Ok(Outcome::Done);
+        }
+        if self.stores().contains(&new) {
+            return Err(Rejection::StoreInUse);
+        }
+        if self.replaced.iter().any(|(old, _)| *old == new) {
+            return Err(Rejection::StoreRetired);
+        }
+        if self.moving.len() == 8 {
+            return Err(Rejection::Unproven);
+        }
+        self.zones[at].push(new);
+        self.weights.insert(new, weight);
+        self.moves(order)
+    }
+
+    fn weigh(&mut self, order: Order, store: u64, weight: u32) -> Result<Outcome, Rejection> {
+        if !self.zones.is_empty() && weight > 1 << 24 {
+            return Err(Rejection::BadWeight);
+        }
+        let zone = self.zones.iter().find(|stores| stores.contains(&store));
+        let zone = zone.ok_or(Rejection::NoSuchStore)?;
+        if self.weight(store) == weight {
+            return Ok(Outcome::Done);
+        }
+        if weight == 0 && zone.iter().all(|other| *other == store || self.weight(*other) == 0) {
+            return Err(Rejection::LastOfZone);
+        }
+        if self.moving.len() == 8 {
+            return Err(Rejection::Unproven);
+        }
+        self.weights.insert(store, weight);
+        self.moves(order)
+    }
+
+    fn prove(&mut self, order: Order, epoch: u64) -> Result<Outcome, Rejection> {
+        if self.zones.is_empty() || epoch > self.epoch() {
+            return Err(Rejection::Malformed);
+        }
+        let before = self.moving.len();
+        self.moving.retain(|moving| *moving >= epoch);
+        if self.moving.len() < before {
+            self.changes(order);
+        }
+        Ok(Outcome::Done)
     }
 
     pub(super) fn stores(&self) -> Vec<u64> {
@@ -186,10 +270,10 @@ impl Model {
 
     fn admit(&mut self, place: &Place, body: &NewBody) -> Result<Option<BlobId>, Rejection> {
         let NewBody::Blob(blob) = body else { return Ok(None) };
-        let first_replacement = !self.replaced.is_empty();
+        let has_floor = self.epoch() > 1;
         let of_zone =
             |stores: &&Vec<u64>| stores.iter().any(|id| blob.stores.contains(&StoreId(*id)));
-        let stale = (first_replacement && blob.epoch.0 < self.epoch())
+        let stale = (has_floor && blob.epoch.0 < self.epoch())
             || (!self.zones.is_empty() && self.zones.iter().filter(of_zone).count() < 2);
         if stale {
             return Err(Rejection::StaleEpoch);
@@ -250,6 +334,11 @@ impl Model {
                 Ok(Outcome::Done)
             }
             CommandBody::ReplaceStore { old, new } => self.replace(order, old.0, new.0),
+            CommandBody::AddStore { zone, store, weight } => {
+                self.add(order, zone.0, store.0, *weight)
+            }
+            CommandBody::SetWeight { store, weight } => self.weigh(order, store.0, *weight),
+            CommandBody::ProveMap { epoch } => self.prove(order, epoch.0),
             CommandBody::CreateBucket { name, owner, .. } => {
                 if let Some((_, before)) = self.buckets.get(name.as_str()) {
                     return Err(match before == owner {
@@ -385,6 +474,8 @@ impl Model {
                 *place = new;
             }
         }
+        let weight = self.weight(old);
+        self.weights.insert(new, weight);
         self.replaced.push((old, new));
         self.changes(order);
         Ok(Outcome::Done)

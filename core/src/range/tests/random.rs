@@ -47,8 +47,13 @@ const DELIMITERS: [Option<&str>; 7] =
     [None, Some("/"), Some("b"), Some("\0"), Some("o/"), Some("語"), Some("+")];
 
 /// What a batch of histories must contain, or the test has lost its reach.
-const MUST_HAPPEN: [&str; 38] = [
+const MUST_HAPPEN: [&str; 49] = [
     "AbortUpload Done",
+    "AddStore Done",
+    "AddStore Rejected(BadWeight",
+    "AddStore Rejected(NoSuchZone",
+    "AddStore Rejected(StoreInUse",
+    "AddStore Rejected(StoreRetired",
     "AbortUpload Rejected(NoSuchUpload",
     "ChangeObject Copied",
     "ChangeObject Rejected(Malformed",
@@ -74,6 +79,8 @@ const MUST_HAPPEN: [&str; 38] = [
     "FoundCluster Done",
     "FoundCluster Rejected(Malformed",
     "OpenSession SessionOpened(ses",
+    "ProveMap Done",
+    "ProveMap Rejected(Malformed",
     "PutObject Put",
     "PutObject Rejected(Answered",
     "PutObject Rejected(Fenced",
@@ -86,6 +93,10 @@ const MUST_HAPPEN: [&str; 38] = [
     "ReplaceStore Rejected(NoSuchStore",
     "ReplaceStore Rejected(StoreInUse",
     "ReplaceStore Rejected(StoreRetired",
+    "SetWeight Done",
+    "SetWeight Rejected(BadWeight",
+    "SetWeight Rejected(LastOfZone",
+    "SetWeight Rejected(NoSuchStore",
 ];
 
 struct World {
@@ -164,9 +175,22 @@ impl World {
         self.rng.below(9 + self.model.epoch())
     }
 
+    /// Mostly one that makes sense.
+    fn weight(&mut self) -> u32 {
+        self.pick(&[0, 0, 0, 0, 1, 2, 1 << 24, (1 << 24) + 1])
+    }
+
     fn map_change(&mut self) -> CommandBody {
-        if !self.rng.chance(1, 6) {
-            return replace(self.store(), self.store());
+        match self.rng.below(16) {
+            0..=5 => return replace(self.store(), self.store()),
+            6..=8 => {
+                let zone = u8::try_from(self.rng.below(4)).unwrap();
+                return add(zone, self.store(), self.weight());
+            }
+            9..=13 => return set_weight(self.store(), self.weight()),
+            // Too seldom to keep up with the changes always.
+            14 if self.rng.chance(1, 2) => return prove(self.rng.below(self.model.epoch() + 2)),
+            _ => {}
         }
         let mut map = first_map();
         let zone = usize::try_from(self.rng.below(3)).unwrap();
@@ -181,8 +205,8 @@ impl World {
         let bucket_name = self.pick(&["one", "two", "six"]);
         self.tags += 1;
         let tag = self.tags;
-        match self.rng.below(115) {
-            100..=102 => self.map_change(),
+        match self.rng.below(123) {
+            100..=102 | 115..=122 => self.map_change(),
             0..=2 => CommandBody::OpenSession {
                 gateway: GatewayId(self.rng.below(3)),
                 nonce: self.rng.below(4).into(),
@@ -388,6 +412,14 @@ impl World {
         assert_eq!(a.range.state_hash(), b.range.state_hash());
         for replica in [&*a, &*b] {
             let directory = replica.range.directory();
+            if let Some(map) = directory.as_ref().map(|it| &it.map) {
+                let moving: Vec<u64> = map.unproven.iter().map(|layout| layout.epoch.0).collect();
+                assert_eq!(moving, self.model.moving());
+                let slots = map.zones.iter().flat_map(|zone| &zone.slots);
+                for slot in slots {
+                    assert_eq!(slot.weight, self.model.weight(slot.store.0), "{}", slot.store);
+                }
+            }
             assert_eq!(directory.as_ref().map(|it| it.sessions.next.0), {
                 directory.is_some().then_some(self.model.sessions_made() + 1)
             });

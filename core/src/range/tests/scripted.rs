@@ -1,7 +1,7 @@
 //! Single circumstances, written out.
 
 use super::support::*;
-use crate::cluster::ClusterMap;
+use crate::cluster::{ClusterMap, Layout, Slot, WEIGHT_MAX};
 use crate::ids::*;
 use crate::object::*;
 use crate::range::command::*;
@@ -471,6 +471,78 @@ fn replaced_store_hands_its_slot_and_its_vote_to_the_new_one_for_ever() {
     assert_eq!(replica.range.status().epoch_floor, MapEpoch(4));
     // Each replacement is known by its own pair, also after the slot was filled again.
     assert_eq!(replica.system(replace(3, 7)), Outcome::Done);
+}
+
+#[test]
+fn a_store_that_is_added_or_drained_leaves_the_former_layout_until_the_map_is_proven() {
+    let mut replica = with_bucket();
+    assert_eq!(replica.system(add(0, 7, 1)), rejected(Rejection::NoSuchZone), "no map yet");
+    replica.system(found(first_map()));
+    assert_eq!(replica.system(add(1, 7, 3)), Outcome::Done);
+    let once = replica.range.directory().unwrap();
+    assert_eq!((once.version, once.map.epoch), (replica.range.applied(), MapEpoch(2)));
+    assert_eq!(replica.range.status().epoch_floor, MapEpoch(2));
+    let added = Slot { store: StoreId(7), weight: 3 };
+    assert_eq!(once.map.zones[1].slots.last(), Some(&added));
+    assert_eq!(once.map.voters, first_map().voters);
+    let of_first = |zone: usize| first_map().zones[zone].clone();
+    assert_eq!(once.map.unproven, [Layout { epoch: MapEpoch(1), zone: of_first(1) }]);
+    assert_eq!(replica.system(add(1, 7, 3)), Outcome::Done, "asked again");
+    assert_eq!(replica.system(set_weight(7, 3)), Outcome::Done, "it has it");
+    assert_eq!(replica.range.directory(), Some(once));
+    assert_eq!(replica.system(set_weight(1, 0)), Outcome::Done);
+    let map = replica.range.map().unwrap();
+    assert_eq!(map.zones[0].slots[0], Slot { store: StoreId(1), weight: 0 });
+    assert_eq!(map.unproven[1], Layout { epoch: MapEpoch(2), zone: of_first(0) });
+    replica.system(replace(4, 8));
+    for (body, why) in [
+        (add(1, 0, 1), Rejection::Malformed),
+        (add(1, 9, 0), Rejection::BadWeight),
+        (add(1, 9, WEIGHT_MAX + 1), Rejection::BadWeight),
+        (add(3, 9, 1), Rejection::NoSuchZone),
+        (add(1, 7, 2), Rejection::StoreInUse),
+        (add(2, 7, 3), Rejection::StoreInUse),
+        (add(1, 4, 1), Rejection::StoreRetired),
+        (set_weight(9, 1), Rejection::NoSuchStore),
+        (set_weight(4, 1), Rejection::NoSuchStore),
+        (set_weight(7, WEIGHT_MAX + 1), Rejection::BadWeight),
+        (set_weight(2, 0), Rejection::LastOfZone),
+        (prove(5), Rejection::Malformed),
+    ] {
+        assert_eq!(replica.system(body.clone()), rejected(why), "{body:?}");
+    }
+    // The one that was replaced is replaced in the former layout too.
+    let map = replica.range.map().unwrap();
+    assert_eq!(map.unproven[0].zone.slots[1].store, StoreId(8));
+    // A proof of an epoch ends the layouts before it, and changes nothing else.
+    let epochs = |replica: &Replica| -> Vec<u64> {
+        replica.range.map().unwrap().unproven.iter().map(|layout| layout.epoch.0).collect()
+    };
+    let before = replica.range.directory_version();
+    assert_eq!(replica.system(prove(1)), Outcome::Done);
+    assert_eq!((epochs(&replica), replica.range.directory_version()), (vec![1, 2], before));
+    assert_eq!(replica.system(prove(2)), Outcome::Done);
+    assert_eq!(epochs(&replica), [2]);
+    assert!(replica.range.directory_version() > before);
+    replica.system(prove(4));
+    replica.reload();
+    assert_eq!((epochs(&replica), replica.range.map_epoch()), (vec![], MapEpoch(4)));
+    assert_eq!(replica.range.status().epoch_floor, MapEpoch(4));
+}
+
+#[test]
+fn no_more_changes_than_a_map_can_remember_are_under_way() {
+    let mut replica = with_bucket();
+    replica.system(found(first_map()));
+    for weight in 2..10 {
+        assert_eq!(replica.system(set_weight(1, weight)), Outcome::Done);
+    }
+    assert_eq!(replica.system(set_weight(1, 10)), rejected(Rejection::Unproven));
+    assert_eq!(replica.system(add(1, 7, 1)), rejected(Rejection::Unproven));
+    assert_eq!(replica.system(set_weight(1, 9)), Outcome::Done, "that is so already");
+    assert_eq!(replica.system(replace(1, 8)), Outcome::Done, "a dead store cannot wait");
+    replica.system(prove(2));
+    assert_eq!(replica.system(add(1, 7, 1)), Outcome::Done);
 }
 
 /// A commit that was under way while a store was replaced counted the dead store's copy.

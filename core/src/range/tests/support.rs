@@ -278,6 +278,18 @@ pub(super) fn replace(old: u64, new: u64) -> CommandBody {
     CommandBody::ReplaceStore { old: StoreId(old), new: StoreId(new) }
 }
 
+pub(super) fn add(zone: u8, store: u64, weight: u32) -> CommandBody {
+    CommandBody::AddStore { zone: ZoneId(zone), store: StoreId(store), weight }
+}
+
+pub(super) fn set_weight(store: u64, weight: u32) -> CommandBody {
+    CommandBody::SetWeight { store: StoreId(store), weight }
+}
+
+pub(super) fn prove(epoch: u64) -> CommandBody {
+    CommandBody::ProveMap { epoch: MapEpoch(epoch) }
+}
+
 pub(super) fn create_bucket(name_: &str, user: &str) -> CommandBody {
     CommandBody::CreateBucket { tenant: TenantId(0), name: name(name_), owner: owner(user) }
 }

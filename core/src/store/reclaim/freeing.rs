@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::cluster::ROOT_RANGE;
 use crate::effects::Effects;
-use crate::ids::{BlobId, CallId, ChunkId, LogIndex, StoreId};
+use crate::ids::{BlobId, CallId, ChunkId, LogIndex, MapEpoch, StoreId};
 use crate::message::{BlobFree, BlobFreed, ChunkError, Message};
 use crate::rows::Miss;
 use crate::store::chunks::Chunks;
 use crate::store::observe::Observation;
-use crate::store::repair::Repair;
+use crate::store::repair::{Owners, Repair};
 use crate::store::serving::Host;
 use crate::time::{Deadline, Duration, Instant};
 
@@ -31,9 +31,19 @@ const TRIES_MAX: u32 = 50;
 /// Blobs that are remembered as freed, so that nobody takes their chunks for lost.
 const FREED_MAX: usize = 16_384;
 
+/// What of a blob is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// All of it.
+    Blob,
+    /// Chunks that other stores keep by the map of this epoch, which is proven.
+    Superfluous(MapEpoch),
+}
+
 /// A blob that is being freed.
 #[derive(Debug)]
 struct Job {
+    what: What,
     /// The directory that this store must know first.
     directory: LogIndex,
     /// Who is told.
@@ -48,6 +58,23 @@ struct Job {
     tries: u32,
     due: Instant,
     waits_for: Option<Miss>,
+}
+
+impl Job {
+    fn new(now: Instant, blob: BlobId, what: What) -> Self {
+        Self {
+            what,
+            directory: LogIndex(0),
+            askers: Vec::new(),
+            at: Some(ChunkId { blob, number: 0 }),
+            open: 0,
+            again: Vec::new(),
+            found: 0,
+            tries: 0,
+            due: now,
+            waits_for: None,
+        }
+    }
 }
 
 /// A request for some blobs.
@@ -66,6 +93,7 @@ pub(super) struct Freeing {
     next_op: u64,
     asked: BTreeMap<Miss, u32>,
     held: Vec<Miss>,
+    owners: Owners,
     freed: BTreeSet<BlobId>,
     freed_order: VecDeque<BlobId>,
     /// In this life.
@@ -110,19 +138,21 @@ impl Freeing {
 
     /// A blob is to be freed by whoever knows this directory.
     pub(super) fn begin(&mut self, now: Instant, blob: BlobId, directory: LogIndex) {
-        let at = Some(ChunkId { blob, number: 0 });
-        let job = self.jobs.entry(blob).or_insert(Job {
-            directory,
-            askers: Vec::new(),
-            at,
-            open: 0,
-            again: Vec::new(),
-            found: 0,
-            tries: 0,
-            due: now,
-            waits_for: None,
-        });
+        let job = self.jobs.entry(blob).or_insert_with(|| Job::new(now, blob, What::Blob));
         job.directory = job.directory.max(directory);
+        if job.what != What::Blob {
+            // From the beginning: some was left.
+            (job.what, job.at) = (What::Blob, Some(ChunkId { blob, number: 0 }));
+        }
+    }
+
+    /// A blob stands; chunks of it that other stores keep by the map of an epoch, which is proven, need not
+    /// be here.
+    pub(super) fn begin_superfluous(&mut self, now: Instant, blob: BlobId, settled: MapEpoch) {
+        if self.jobs.len() < JOBS_MAX {
+            let what = What::Superfluous(settled);
+            self.jobs.entry(blob).or_insert_with(|| Job::new(now, blob, what));
+        }
     }
 
     /// Go on; the blobs of which nothing is left.
@@ -157,7 +187,7 @@ impl Freeing {
             }
             let Some(mut job) = self.jobs.remove(&blob) else { continue };
             if self.advance(now, blob, &mut job, &mut rows, (&mut *repair, chunks), host, fx) {
-                done.push(blob);
+                done.extend((job.what == What::Blob).then_some(blob));
                 self.end(blob, job, true, host, fx);
             } else if job.tries > TRIES_MAX && job.open == 0 && !job.askers.is_empty() {
                 self.end(blob, job, false, host, fx);
@@ -188,8 +218,14 @@ impl Freeing {
             job.due = now + BUSY;
             return false;
         }
-        // Whoever is writing it now would be done after the index was looked at.
-        if repair.forget(blob, host, fx) || chunks.is_written(blob) {
+        if let What::Superfluous(epoch) = job.what {
+            if host.map().epoch != epoch || !host.map().unproven.is_empty() {
+                // What is superfluous is another question now.
+                (job.at, job.again) = (None, Vec::new());
+                return job.open == 0;
+            }
+        } else if repair.forget(blob, host, fx) || chunks.is_written(blob) {
+            // Whoever is writing it now would be done after the index was looked at.
             job.tries += 1;
             job.due = now + BUSY;
             return false;
@@ -211,9 +247,12 @@ impl Freeing {
                     return false;
                 }
                 Ok(Some(chunk)) if chunk.blob == blob => {
-                    job.found += 1;
                     job.at = chunk.successor().filter(|next| next.blob == blob);
-                    self.free(job, chunk, host, fx);
+                    let own = host.config.store;
+                    if job.what == What::Blob || !self.owners.keeps(own, chunk, host.map()) {
+                        job.found += 1;
+                        self.free(job, chunk, host, fx);
+                    }
                 }
                 Ok(_) => job.at = None,
             }
@@ -225,8 +264,10 @@ impl Freeing {
         self.next_op += 1;
         let op = RECLAIM_OPS | self.next_op;
         self.ops.insert(op, chunk);
-        let live = host.directory.held().map_or(&[][..], |held| &held.sessions.live);
-        host.observer.note(ROOT_RANGE, || Observation::Freed { chunk, live: live.to_vec() });
+        if job.what == What::Blob {
+            let live = host.directory.held().map_or(&[][..], |held| &held.sessions.live);
+            host.observer.note(ROOT_RANGE, || Observation::Freed { chunk, live: live.to_vec() });
+        }
         job.open += 1;
         host.storage.free_chunk(op, chunk, fx);
     }
@@ -257,7 +298,7 @@ impl Freeing {
     }
 
     fn end(&mut self, blob: BlobId, job: Job, is_free: bool, host: &mut Host, fx: &mut Effects) {
-        if is_free {
+        if is_free && job.what == What::Blob {
             self.blobs += u64::from(job.found > 0);
             if self.freed.insert(blob) {
                 self.freed_order.push_back(blob);

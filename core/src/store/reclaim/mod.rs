@@ -1,5 +1,5 @@
 //! Reclaiming at a store: it asks the range about blobs that it has reason to doubt, and frees the chunks of
-//! those that nobody needs any more.
+//! those that nobody needs any more, and copies that are another store's to keep.
 //!
 //! A store never decides by itself that a blob is dead: the leader of the range that owns it says so, of its
 //! own accord ([`BlobFree`]) or when it is asked. It asks about blobs that their gateway has given up, about
@@ -18,7 +18,7 @@ use super::repair::Repair;
 use super::serving::Host;
 use crate::directory::Standing;
 use crate::effects::{Effects, Now};
-use crate::ids::{BlobId, ChunkId, LogIndex, StoreId};
+use crate::ids::{BlobId, ChunkId, LogIndex, MapEpoch, StoreId};
 use crate::memory::MemoryAccount;
 use crate::message::{BlobAnswer, BlobFree, BlobVerdict, ChunkError};
 use crate::object::{OwnedBlob, Target};
@@ -26,7 +26,7 @@ use crate::rows::Miss;
 use crate::storage::Looked;
 use crate::time::Deadline;
 use freeing::Freeing;
-use questions::Questions;
+use questions::{Judged, Questions};
 use recent::Recent;
 
 /// Storage operations from this number on, and below those of repair, are reclaiming's.
@@ -108,13 +108,20 @@ impl Reclaim {
         host: &mut Host,
         fx: &mut Effects,
     ) {
-        let directory = answer.result.as_ref().map_or(LogIndex(0), |verdicts| verdicts.directory);
-        for (blob, verdict, for_repair) in self.questions.answered(now.instant, from, answer) {
+        let said = answer.result.as_ref();
+        let directory = said.map_or(LogIndex(0), |said| said.directory);
+        let settled = said.map_or(MapEpoch(0), |said| said.settled);
+        for judged in self.questions.answered(now.instant, from, answer) {
+            let Judged { blob, verdict, for_repair, doubted } = judged;
             if for_repair {
                 repair.judged(now, blob, verdict, host, fx);
             }
-            if verdict == BlobVerdict::Gone {
-                self.freeing.begin(now.instant, blob, directory);
+            match verdict {
+                BlobVerdict::Gone => self.freeing.begin(now.instant, blob, directory),
+                BlobVerdict::Live if doubted && settled > MapEpoch(0) => {
+                    self.freeing.begin_superfluous(now.instant, blob, settled);
+                }
+                _ => {}
             }
         }
     }

@@ -72,6 +72,17 @@ struct Asked {
     blobs: Vec<BlobId>,
 }
 
+/// What the range said of a blob.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) blob: BlobId,
+    pub(super) verdict: BlobVerdict,
+    /// A copy waits for that.
+    pub(super) for_repair: bool,
+    /// This store has it, and doubted that it should.
+    pub(super) doubted: bool,
+}
+
 /// The questions of one store.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
@@ -240,13 +251,13 @@ impl Questions {
         }
     }
 
-    /// The range answers: each blob, what it is, and whether a copy waits for that.
+    /// The range answers: each blob, what it is, whether a copy waits for that, and whether it was doubted.
     pub(super) fn answered(
         &mut self,
         now: Instant,
         from: StoreId,
         answer: BlobAnswer,
-    ) -> Vec<(BlobId, BlobVerdict, bool)> {
+    ) -> Vec<Judged> {
         let fits = |asked: &mut Asked| {
             let all = |count| count == asked.blobs.len();
             asked.call == answer.call
@@ -270,7 +281,8 @@ impl Questions {
                 self.wait(blob, now);
                 continue;
             }
-            judged.push((blob, verdict, core::mem::take(&mut item.for_repair)));
+            let for_repair = core::mem::take(&mut item.for_repair);
+            judged.push(Judged { blob, verdict, for_repair, doubted: item.doubted });
             let is_settled = matches!(verdict, BlobVerdict::Live | BlobVerdict::Gone);
             if is_settled || !item.doubted {
                 self.remove(blob);

@@ -121,7 +121,7 @@ fn slice(
     host: &mut Host,
     fx: &mut Effects,
 ) -> Option<InventoryResult> {
-    let pair = (host.config.store, peer);
+    let own = host.config.store;
     for _ in 0..SLICE_ROWS {
         if job.rows >= ANSWER_ROWS {
             // Too far apart to be told in one answer: what is listed so far.
@@ -138,7 +138,7 @@ fn slice(
         };
         let Some(chunk) = next else { return Some(whole(job)) };
         job.rows += 1;
-        if owners.are_both(chunk, pair, host.map()) {
+        if owners.is_shared(chunk, peer, own, host.map()) {
             if job.listed.len() >= INVENTORY_IDS_MAX && job.count >= job.ask.count {
                 // We have more than the asker: the first of them.
                 let chunks = core::mem::take(&mut job.listed);

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! It promises that [`Compare::is_clean`] says yes only if, since the last reason to doubt, a whole
-//! comparison with each peer of the map that stands has found nothing missing. What is lacking
+//! comparison with each peer of the map that stands has found nothing missing. Peers are the owners in
+//! other zones, and whoever was an owner by a layout that is not proven to be superseded. What is lacking
 //! here is looked for: each side asks for itself. What a peer lacks may be dead: the range is asked. Memory is bounded by one interval's list.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -35,13 +36,15 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Until a peer that did not answer, or could not, is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// A store of another zone.
+/// A store that has what this one should have.
 #[derive(Debug)]
 struct Peer {
     /// Raised by each reason to doubt that we have what it has.
     doubts: u64,
     /// The doubts that a whole comparison which found nothing has answered.
     answered: u64,
+    /// Whether all that it had was listed once since the map changed, and what is lacking here queued.
+    listed: bool,
     /// The next comparison begins no sooner.
     next: Instant,
 }
@@ -88,10 +91,23 @@ pub(super) struct Compare {
 impl Compare {
     /// The map is another: all that was said about peers is void.
     pub(super) fn map_changed(&mut self, now: Instant, host: &Host) {
-        let peers = peers_of(host.config.zone, host.map()).into_iter();
-        let fresh = |_| Peer { doubts: 1, answered: 0, next: now };
+        let peers = peers_of(host.config.store, host.map()).into_iter();
+        let fresh = |_| Peer { doubts: 1, answered: 0, listed: false, next: now };
         self.peers = peers.map(|peer| (peer, fresh(peer))).collect();
         self.pass = None;
+    }
+
+    /// The map is proven: former owners have nothing to say any more, and all else stands.
+    pub(super) fn map_proven(&mut self, host: &Host) {
+        let peers = peers_of(host.config.store, host.map());
+        self.peers.retain(|peer, _| peers.contains(peer));
+        self.pass.take_if(|pass| !peers.contains(&pass.peer));
+    }
+
+    /// Whether each peer of this map was compared with once, whatever was found missing: that is in the
+    /// queue, or is made good. Under load a comparison may find something new each time.
+    pub(super) fn has_seen_all(&self) -> bool {
+        self.peers.values().all(|peer| peer.listed)
     }
 
     /// There is reason to doubt that we have what `peer` has; `None` for all of them.
@@ -211,7 +227,7 @@ impl Compare {
         else {
             unreachable!("called while counting");
         };
-        let pair = (host.config.store, pass.peer);
+        let own = host.config.store;
         let mut end = None;
         for _ in 0..SLICE_ROWS {
             if rows >= INTERVAL_ROWS {
@@ -230,7 +246,7 @@ impl Compare {
                 }
                 Ok(Some(chunk)) => {
                     rows += 1;
-                    if owners.are_both(chunk, pair, host.map()) {
+                    if owners.is_shared(chunk, own, pass.peer, host.map()) {
                         count += 1;
                         digest.add(chunk);
                     }
@@ -290,11 +306,11 @@ impl Compare {
                 if behind(to, asked_to) || to.is_some_and(|to| to <= pass.from) {
                     return self.postpone(from, now.instant + RETRY_AFTER);
                 }
-                let pair = (host.config.store, from);
+                let own = host.config.store;
                 chunks.retain(|chunk| {
                     *chunk >= pass.from
                         && to.is_none_or(|to| *chunk < to)
-                        && owners.are_both(*chunk, pair, host.map())
+                        && owners.is_shared(*chunk, own, from, host.map())
                 });
                 Stage::LookingUp { listed: chunks.into(), to, at: pass.from }
             }
@@ -341,8 +357,12 @@ impl Compare {
                     assert!(added.is_ok(), "there is room: looked at above");
                     continue;
                 }
-                (Some(ours), _) if owners.are_both(ours, pair, host.map()) => {
-                    self.doubtful.push_back(ours);
+                // While chunks move, owners lack what they are only getting.
+                (Some(ours), _) if host.map().unproven.is_empty() => {
+                    let keepers = &owners.of(ours, host.map()).present;
+                    if keepers.contains(&pair.0) && keepers.contains(&pair.1) {
+                        self.doubtful.push_back(ours);
+                    }
                 }
                 _ => {}
             }
@@ -377,6 +397,7 @@ impl Compare {
 
     fn end(&mut self, now: Instant, pass: &Pass, host: &Host) {
         let Some(peer) = self.peers.get_mut(&pass.peer) else { return };
+        peer.listed = true;
         if pass.found {
             // Once more, when what was found had time to be repaired.
             peer.doubts += u64::from(peer.doubts == peer.answered);

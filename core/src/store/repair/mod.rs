@@ -50,8 +50,11 @@ pub struct RepairReport {
     /// With whom inventories are being compared, and from which chunk on.
     pub comparing: Option<(StoreId, ChunkId)>,
     /// Since the last reason to doubt it, a whole comparison with each owner in the other zones by
-    /// the map that stands has found nothing missing; and nothing is known to be missing or damaged.
+    /// the map that stands, and each former one, has found nothing missing; and nothing is known to be
+    /// missing or damaged.
     pub complete: bool,
+    /// The newest map of whose epoch the store knows that it had all that there was when it came.
+    pub proven: MapEpoch,
 }
 
 /// Blocks of the chunk index that are fetched for repair, each to be released when it was looked at.
@@ -84,7 +87,11 @@ impl Blocks {
 /// The repair of one store.
 #[derive(Debug, Default)]
 pub(super) struct Repair {
-    epoch: MapEpoch,
+    /// Of the map by which owners are compared with.
+    layouts: (MapEpoch, usize),
+    /// The map of this epoch is proven, as far as this store goes: it had all that there was when that map
+    /// came. This stays true whatever else is found missing later.
+    proven: MapEpoch,
     /// As many sessions are known to be over.
     sessions_ended: u64,
     owners: Owners,
@@ -97,9 +104,13 @@ pub(super) struct Repair {
 impl Repair {
     /// Go on with what can go on. At the end of each step.
     pub(super) fn drive(&mut self, now: Now, host: &mut Host, fx: &mut Effects) {
-        if self.epoch != host.map().epoch {
-            self.epoch = host.map().epoch;
-            self.compare.map_changed(now.instant, host);
+        let layouts = host.map().layouts();
+        if self.layouts != layouts {
+            match self.layouts.0 == layouts.0 {
+                true => self.compare.map_proven(host),
+                false => self.compare.map_changed(now.instant, host),
+            }
+            self.layouts = layouts;
         }
         let ended = host.directory.held().map_or(0, |held| held.sessions.ended());
         if ended > self.sessions_ended {
@@ -112,6 +123,22 @@ impl Repair {
         answering.drive(now, owners, blocks, host, fx);
         queue.drive(now, host, fx);
         blocks.release(host);
+        // What nobody has any more is in no former layout's store either.
+        let has_all = host.storage.chunk_index_is_complete() && self.queue.has_all();
+        let has_all = has_all && self.queue.forgotten == 0;
+        if self.proven != layouts.0 && has_all && self.compare.has_seen_all() {
+            self.proven = layouts.0;
+        }
+    }
+
+    /// The newest map of whose epoch this store knows that it had all that there was when it came.
+    pub(super) fn proven(&self) -> MapEpoch {
+        self.proven
+    }
+
+    /// Whether nothing is known to be missing or damaged.
+    fn has_all(&self, host: &Host) -> bool {
+        host.storage.chunk_index_is_complete() && self.queue.is_empty() && self.queue.forgotten == 0
     }
 
     /// A gateway or a store says that a chunk should be here.
@@ -277,17 +304,15 @@ impl Repair {
 
     /// How whole the store's chunks are.
     pub(super) fn report(&self, host: &Host) -> RepairReport {
-        let complete = self.epoch == host.map().epoch
-            && host.storage.chunk_index_is_complete()
-            && self.compare.is_clean()
-            && self.queue.is_empty()
-            && self.queue.forgotten == 0;
+        let complete =
+            self.layouts == host.map().layouts() && self.has_all(host) && self.compare.is_clean();
         RepairReport {
             missing: self.queue.missing(),
             damaged: self.queue.damaged(),
             repaired: self.queue.repaired,
             comparing: self.compare.progress(),
             complete,
+            proven: self.proven,
         }
     }
 

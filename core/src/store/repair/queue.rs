@@ -75,8 +75,9 @@ struct Item {
     unjudged: bool,
     /// Whether the own copy is to be read, not only looked up.
     thorough: bool,
-    /// Whether it is known to have been stored: by an inventory, a read, or a gateway that says what two
-    /// zones have. Who only asks for a copy may ask for one that never was.
+    /// Whether it is known to have been stored, and not to have been freed as far as anybody remembers: by a
+    /// read, or a gateway that says what two zones have. Who only asks for a copy may ask for one that
+    /// never was.
     existed: bool,
     /// Rounds over all sources that failed.
     rounds: u32,
@@ -199,7 +200,8 @@ impl Queue {
             }
         }
         item.thorough |= why != Why::Compared;
-        item.existed |= asker.is_none();
+        // What a peer had and nobody has any more was freed while we were about to ask for it.
+        item.existed |= asker.is_none() && why != Why::Compared;
         if why == Why::Compared && item.ours == Ours::Unknown && !item.unjudged {
             item.unjudged = true;
             self.unjudged += 1;
@@ -323,7 +325,8 @@ impl Queue {
         let own = host.config.store;
         let item = self.items.get_mut(&chunk)?;
         let mut sources = item.sources.clone();
-        sources.extend(owners.of(chunk, host.map()).iter().map(|place| place.store));
+        let owned = owners.of(chunk, host.map());
+        sources.extend(owned.present.iter().chain(&owned.former));
         let mut seen = BTreeSet::from([own]);
         sources.retain(|source| seen.insert(*source) && !host.map().retired.contains(source));
         let round = Round { sources, at: 0, nobody_has_it: true, error: ChunkError::Missing };
@@ -616,6 +619,12 @@ impl Queue {
         self.unjudged
     }
 
+    /// Whether all that others have is here.
+    pub(super) fn has_all(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Whether nothing is known to be missing.
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.lost.is_empty()
     }

@@ -1,6 +1,8 @@
 //! What is made of what processes say.
 
-use super::super::schema::{DiskStatus, MemoryKind, ProcessMemory, RepairStatus, Replacing};
+use super::super::schema::{
+    DiskStatus, FormerLayout, MemoryKind, ProcessMemory, RepairStatus, Replacing,
+};
 use super::*;
 
 fn replica(store: u64, leads: bool, applied: u64) -> ReplicaStatus {
@@ -51,7 +53,7 @@ fn answers() -> Vec<Answer> {
 
 fn map() -> MapStatus {
     let zones = [("a", 1), ("b", 2), ("c", 3)].map(|(zone, id)| (zone.to_owned(), vec![id]));
-    MapStatus { epoch: 1, zones: zones.into(), voters: vec![1, 2, 3], retired: Vec::new() }
+    MapStatus { epoch: 1, zones: zones.into(), voters: vec![1, 2, 3], ..MapStatus::default() }
 }
 
 fn composed(answers: Vec<Answer>) -> ClusterStatus {
@@ -66,6 +68,56 @@ fn missing(change: impl Fn(&mut NodeReport)) -> String {
     let status = composed(answers);
     assert_eq!(status.redundancy.full, status.redundancy.missing.is_empty());
     status.redundancy.missing.join("\n")
+}
+
+/// Store 2 is drained in favour of 4, which nobody else of the zone has heard of.
+#[test]
+fn data_that_moves_is_told_of_until_the_map_is_proven() {
+    let weights: BTreeMap<u64, u32> = [(1, 1), (2, 0), (3, 1), (4, 2)].into();
+    let before = FormerLayout { epoch: 1, zone: "b".to_owned(), weights: [(2, 1)].into() };
+    let mut map = MapStatus { epoch: 2, weights, former: vec![before], ..map() };
+    map.zones.insert("b".to_owned(), vec![2, 4]);
+    let with = |map: &MapStatus, proven: [u64; 4], life: StoreLife| {
+        let mut answers = answers();
+        for (answer, proven) in answers.iter_mut().zip(proven) {
+            let store = &mut answer.report.as_mut().unwrap().stores[0];
+            store.map_epoch = Some(2);
+            store.repair.as_mut().unwrap().proven = proven;
+        }
+        let report = answers[1].report.as_mut().unwrap();
+        report.stores[0].life = life;
+        let repair = RepairStatus { complete: true, proven: proven[3], ..RepairStatus::default() };
+        let new = StoreStatus {
+            map_epoch: Some(2),
+            repair: Some(repair),
+            replicas: Vec::new(),
+            ..store(4, "b")
+        };
+        report.stores.push(new);
+        let committed = commits(&answers);
+        let status = compose("a1", "c", "m", answers, Ok(map.clone()), map, &committed);
+        (status.redundancy.missing.join("\n"), super::super::text::status(&status))
+    };
+    let (missing, text) = with(&map, [2, 0, 2, 1], StoreLife::Serving);
+    assert!(
+        missing.contains("store-4 may lack data") && missing.contains("1 changes"),
+        "{missing}"
+    );
+    assert!(!missing.contains("store-2"), "what a drained one has compared is nobody's concern");
+    assert!(text.contains("zone b moves since epoch 2: its stores had weights 2:1"), "{text}");
+    assert!(
+        text.contains("at stores 4") && text.contains("store 2 at b1: serving, drained"),
+        "{text}"
+    );
+    let (missing, text) = with(&map, [2; 4], StoreLife::Serving);
+    assert_eq!(missing, "data is moving: 1 changes of the cluster's map are not proven yet");
+    assert!(text.contains("all have it"), "{text}");
+    // A drained store may go when that is noted down, unless it votes.
+    map.former.clear();
+    assert_eq!(with(&map, [0; 4], StoreLife::Serving).0, "");
+    assert!(with(&map, [0; 4], StoreLife::Stopped).0.contains("is stopped"));
+    map.voters = vec![1, 3, 4];
+    assert!(!with(&map, [0; 4], StoreLife::Stopped).0.contains("is stopped"));
 }
 
 #[test]

@@ -96,12 +96,38 @@ fn a_replacement_is_gone_on_with_from_each_of_its_states() {
     let mut data = again(data);
     assert_eq!(states(&data)[2], (20, KeptState::ToBePlaced));
     assert_eq!(states(&data)[0], (2, KeptState::Made), "the map has the old one still");
-    data.placed(StoreId(2), StoreId(20)).unwrap();
+    data.placed(Some(StoreId(2)), StoreId(20)).unwrap();
     let data = again(data);
     assert_eq!(states(&data)[0], (2, KeptState::Replaced));
     assert_eq!(states(&data)[2], (20, KeptState::Made));
     fs::remove_file(data.path().join("store-2")).unwrap();
     assert!(!data.is_lost(&data.stores()[0]), "nobody looks for it any more");
+}
+
+#[test]
+fn an_addition_is_gone_on_with_from_each_of_its_states() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = usual(directory.path());
+    let mut data = made(directory.path(), &plan);
+    let added = Added { weight: 7, capacity: Some(2 << 30) };
+    data.begin_addition(StoreId(20), None, added).unwrap();
+    let again = |data: NodeDirectory| {
+        drop(data);
+        NodeDirectory::open(&directory.path().join("data"), &plan).unwrap()
+    };
+    let mut data = again(data);
+    assert_eq!(states(&data)[2], (20, KeptState::BeingMade));
+    assert_eq!((data.stores()[2].added(), data.stores()[2].replaces()), (Some(added), None));
+    assert!(data.stores()[2].came_later() && !data.stores()[0].came_later());
+    fs::write(data.path().join("store-20"), b"").unwrap();
+    data.made(StoreId(20)).unwrap();
+    let mut data = again(data);
+    assert_eq!(states(&data)[2], (20, KeptState::ToBePlaced));
+    data.placed(None, StoreId(20)).unwrap();
+    let data = again(data);
+    let all: Vec<KeptState> = states(&data).into_iter().map(|(_, state)| state).collect();
+    assert_eq!(all, [KeptState::Made; 3], "nobody is replaced");
+    assert_eq!(data.stores()[2].added(), Some(added));
 }
 
 #[test]
