@@ -34,8 +34,8 @@
 //!
 //! Leaf vocabulary ([`codec`], [`ids`], [`time`], [`hash`], [`rng`], [`disk`], [`rows`], [`object`],
 //! [`checksum`], [`cluster`], [`placement`], [`directory`], [`request`], [`fair`], [`memory`]) → [`consensus`] → [`range`] →
-//! [`message`] and its bytes ([`wire`]) → [`effects`] → [`storage`] → [`gateway`] and [`store`]. Nothing earlier imports
-//! anything later, but for one type: the proof [`storage::Durable`] is named by all who must show it.
+//! [`message`] and its bytes ([`wire`]) → [`effects`] → [`storage`] → [`gateway`] and [`store`]; [`inspect`] beside
+//! these. Nothing earlier imports anything later, but for one type: the proof [`storage::Durable`] is named by all who must show it.
 
 pub mod checksum;
 pub mod cluster;
@@ -50,6 +50,7 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod hash;
 pub mod ids;
+pub mod inspect;
 pub mod memory;
 pub mod message;
 pub mod object;

@@ -82,6 +82,7 @@ fn modules_of_core_import_only_what_is_read_before_them() {
         "storage",
         "gateway",
         "store",
+        "inspect",
         "fuzzing",
     ];
     let source = root().join("core/src");

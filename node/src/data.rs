@@ -26,6 +26,7 @@ use crate::files;
 use crate::runtime::Runtime;
 
 pub mod node;
+pub mod offline;
 
 pub use node::{Added, KeptState, KeptStore, NodeDirectory};
 

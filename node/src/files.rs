@@ -71,6 +71,19 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Lock against processes that would change the file, without waiting; `false` if one of them holds it.
+/// Others that only read may hold it too.
+///
+/// # Errors
+/// The operating system's, where the file system cannot lock.
+pub fn try_lock_shared(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -9,7 +9,8 @@
 //! processes) → [`driver`] (the loop of the core's calling contract) → [`http`], [`tls`], [`ready`] → [`config`],
 //! [`files`], [`data`] (settings and what is in the data directory) → [`hosting`] (the stores of a
 //! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop). [`mod@bench`] stands beside all
-//! of it: it is a client, which shares nothing with the server but the command line.
+//! of it: it is a client, which shares nothing with the server but the command line. So does [`inspect`], which
+//! reads the disks of stores that do not run.
 //!
 //! # What is deliberately absent
 //!
@@ -25,6 +26,7 @@ pub mod driver;
 pub mod files;
 pub mod hosting;
 pub mod http;
+pub mod inspect;
 pub mod ready;
 pub mod runtime;
 pub mod tls;

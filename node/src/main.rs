@@ -13,6 +13,7 @@ use trine_node::admin;
 use trine_node::app::{Announcement, DriverTask, Process};
 use trine_node::bench;
 use trine_node::config::{AdminCli, Arguments, Command, Config};
+use trine_node::inspect;
 use trine_node::ready::Ready;
 use trine_node::runtime::Runtime;
 use trine_node::runtime::tokio::TokioRuntime;
@@ -44,6 +45,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Some(Command::Node(cli)) if cli.new_cluster_id => return new_cluster_id(),
         Some(Command::Node(cli)) => Config::resolve_node(cli, std::env::vars_os())?,
         Some(Command::Admin(cli)) => return operate(cli),
+        Some(Command::Inspect(cli)) => return Ok(inspect::run(&cli)),
         Some(Command::Bench(cli)) => return Ok(bench::run(*cli)?),
     };
     tracing_subscriber::fmt()

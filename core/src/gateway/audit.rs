@@ -310,40 +310,44 @@ impl Checking {
 impl Compared {
     /// What to say of each copy that is known.
     fn verdicts(&self) -> Vec<(StoreId, Result<(), AuditError>)> {
-        let digests: Vec<_> = self
-            .copies
-            .iter()
-            .filter_map(|copy| match copy.state {
-                CopyState::Is(Ok(summary)) => Some(summary),
-                _ => None,
-            })
-            .collect();
-        let votes = |summary: &ChunkSummary| digests.iter().filter(|it| *it == summary).count();
-        let most = digests.iter().map(votes).max().unwrap_or(0);
-        let mut found = Vec::new();
-        for copy in &self.copies {
-            let CopyState::Is(result) = copy.state else { continue };
-            found.push((
-                copy.store,
-                match result {
-                    Ok(summary) if u64::from(summary.length) != self.length => {
-                        let (found, expected) = (u64::from(summary.length), self.length);
-                        Err(AuditError::Length { found, expected })
-                    }
-                    // Of two that differ, nobody can say which is right: both are told.
-                    Ok(summary) if votes(&summary) < most || most * 2 <= digests.len() => {
-                        match digests.len() {
-                            1 => Ok(()),
-                            _ => Err(AuditError::Differs),
-                        }
-                    }
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(error),
-                },
-            ));
-        }
-        found
+        let known = self.copies.iter().filter_map(|copy| match copy.state {
+            CopyState::Is(result) => Some((copy.store, result)),
+            _ => None,
+        });
+        verdicts(self.length, &known.collect::<Vec<_>>())
     }
+}
+
+/// What to say of copies of a chunk of `length` bytes, by what each of them is.
+pub(crate) fn verdicts(
+    length: u64,
+    copies: &[(StoreId, Result<ChunkSummary, AuditError>)],
+) -> Vec<(StoreId, Result<(), AuditError>)> {
+    let digests: Vec<_> = copies.iter().filter_map(|(_, result)| result.ok()).collect();
+    let votes = |summary: &ChunkSummary| digests.iter().filter(|it| *it == summary).count();
+    let most = digests.iter().map(votes).max().unwrap_or(0);
+    let mut found = Vec::new();
+    for (store, result) in copies {
+        found.push((
+            *store,
+            match result {
+                Ok(summary) if u64::from(summary.length) != length => {
+                    let found = u64::from(summary.length);
+                    Err(AuditError::Length { found, expected: length })
+                }
+                // Of two that differ, nobody can say which is right: both are told.
+                Ok(summary) if votes(summary) < most || most * 2 <= digests.len() => {
+                    match digests.len() {
+                        1 => Ok(()),
+                        _ => Err(AuditError::Differs),
+                    }
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(*error),
+            },
+        ));
+    }
+    found
 }
 
 /// How far an audit has come, as the text between its pages says.
@@ -402,7 +406,7 @@ impl Wire for Cursor {
 
 /// The chunks of a row that are not begun, in order. An object may have millions: they are not listed.
 #[derive(Debug, Default)]
-struct Chunks {
+pub(crate) struct Chunks {
     blobs: VecDeque<BlobRef>,
     /// Of the first blob.
     number: u32,
@@ -411,14 +415,15 @@ struct Chunks {
 }
 
 impl Chunks {
-    fn of(row: &AuditRow) -> Self {
+    /// Those of a row.
+    pub(crate) fn of(row: &AuditRow) -> Self {
         let has_any = |blob: &&BlobRef| blob.length > 0;
         let blobs = row.blobs.iter().filter(has_any).cloned().collect();
         Self { blobs, number: 0, begun: 0 }
     }
 
     /// The first chunk, and its length in bytes.
-    fn first(&self) -> Option<(ChunkId, u64)> {
+    pub(crate) fn first(&self) -> Option<(ChunkId, u64)> {
         let blob = self.blobs.front()?;
         let size = u64::from(blob.chunk_size.max(1));
         let length = size.min(blob.length - u64::from(self.number) * size);
@@ -426,7 +431,7 @@ impl Chunks {
     }
 
     /// Go over the first chunk.
-    fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         self.skip(1);
     }
 
@@ -460,7 +465,7 @@ fn chunk_count(blob: &BlobRef) -> u32 {
 }
 
 /// As operators know it.
-fn name(row: &AuditRow) -> String {
+pub(crate) fn name(row: &AuditRow) -> String {
     let key = format!("{}/{}", row.bucket, row.key.as_str());
     match row.part {
         None => key,

@@ -11,7 +11,7 @@
 //! `delete` and `simple` are the requests' machines over them; `context` is what they share.
 
 mod answers;
-mod audit;
+pub(crate) mod audit;
 mod buckets;
 mod calls;
 mod chunks;

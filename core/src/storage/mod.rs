@@ -13,6 +13,7 @@
 mod carry;
 mod checkpoint;
 mod durable;
+mod inspect;
 pub(crate) mod io;
 pub mod journal;
 pub mod layout;
@@ -29,9 +30,10 @@ pub use durable::Durable;
 pub(crate) use journal::{JournalTicket, Record};
 pub(crate) use opening::OpenedRange;
 pub(crate) use room::JournalRoom;
+pub use shelf::{ChunkFault, HeaderFault, Merged, SegmentUse, TableShape, Written};
+pub(crate) use shelf::{CopySpan, digest_of};
 pub(crate) use shelf::{Ingested, ViewError, ViewId};
 pub(crate) use shelf::{Look, Looked, Reclaimed};
-pub use shelf::{Merged, Written};
 pub(crate) use tree::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -106,12 +108,25 @@ pub(crate) struct Opened {
     pub(crate) founders: [DiskBirth; FOUNDERS_MAX],
     /// The replicas on this disk.
     pub(crate) ranges: BTreeMap<RangeId, OpenedRange>,
+    /// The journal.
+    pub(crate) journal: JournalFound,
     /// How far scrubbing has come.
     pub(crate) scrub: ScrubMark,
     /// How far peers were heard to be in earlier lives.
     pub(crate) peers: Box<[PeerMark; PEERS_MAX]>,
     /// For the log.
     pub(crate) notes: Vec<String>,
+}
+
+/// What recovery found of the journal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JournalFound {
+    /// The position behind its last frame that counts.
+    pub(crate) end: u64,
+    /// All below this position was known synced.
+    pub(crate) synced: u64,
+    /// Set if some of that is lost.
+    pub(crate) damage: Option<journal::Damage>,
 }
 
 impl Opened {
@@ -170,6 +185,7 @@ impl Storage {
             block_cache_bytes: config.limits.block_cache_bytes,
             chunk_bytes_max: config.limits.chunk_bytes_max,
             tombstone_lag: config.limits.tombstone_lag,
+            offline: false,
         };
         let format = Superblock {
             cluster: config.cluster,
@@ -324,6 +340,7 @@ impl Storage {
             return self.halt(text.clone());
         }
         let damage = recovered.damage;
+        let found = JournalFound { end: recovered.resume, synced: recovered.mark.synced, damage };
         let is_blank = recovered.resume == 0 && damage.is_none() && gathered.ranges.is_empty();
         if self.founder && is_blank && writer.wanted().birth == DiskBirth(0) {
             // Before anything can be said by this disk, it has a name of its own.
@@ -374,12 +391,14 @@ impl Storage {
         let taken = parts.take(outputs);
         let ranges = gathered.ranges;
         let Superblock { birth, founders, scrub, peers, .. } = *parts.journal.superblock();
+        let journal = found;
         let opened = Opened {
             incarnation,
             doubted,
             birth,
             founders,
             ranges,
+            journal,
             scrub,
             peers: Box::new(peers),
             notes,

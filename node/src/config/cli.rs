@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::cli::BenchCli;
+use crate::inspect::cli::InspectCli;
 
 /// All that can stand on a command line.
 #[derive(Clone, Debug, Parser)]
@@ -39,6 +40,9 @@ pub enum Command {
     Node(NodeCli),
     /// Look at a running cluster and change it, through any of its processes
     Admin(AdminCli),
+    /// Look at disks of stores that do not run, without changing them: what is on them, and whether it is
+    /// sound
+    Inspect(InspectCli),
     /// Measure an S3 endpoint, this one or any other: throughput, latencies, errors, costs
     Bench(Box<BenchCli>),
 }

@@ -325,8 +325,20 @@ fn refuse_others(path: &Path, plan: &NodePlan) -> Result<(), DataError> {
     Ok(())
 }
 
+/// The files of the stores that a `node.toml` names, but for those that were replaced, or were being made
+/// and do not stand.
+pub(super) fn files_of(data: &Path, text: &str, at: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let file = parse(text, at)?;
+    let stands = |store: &&KeptStore| match store.state {
+        KeptState::BeingMade => data.join(&store.path).exists(),
+        KeptState::ToBePlaced | KeptState::Made => true,
+        KeptState::Replaced => false,
+    };
+    Ok(file.stores.iter().filter(stands).map(|store| data.join(&store.path)).collect())
+}
+
 /// Whether a file has the name that a store's disk has unless somebody says otherwise.
-fn is_usual(name: &str) -> bool {
+pub(super) fn is_usual(name: &str) -> bool {
     name.strip_prefix("store-").is_some_and(|id| id.parse::<u64>().is_ok())
 }
 

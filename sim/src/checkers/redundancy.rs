@@ -80,8 +80,8 @@ impl Redundancy {
     }
 
     /// Once every copy is there: look for what should be gone, on all stores that stand. Of what stands that
-    /// is a copy on a store which does not keep it by `map`.
-    pub fn look_for_leftovers(&mut self, map: &ClusterMap, stores: &[StoreId]) {
+    /// is a copy on a store which does not keep it by `map`, if that is proven.
+    pub fn look_for_leftovers(&mut self, map: Option<&ClusterMap>, stores: &[StoreId]) {
         if std::mem::replace(&mut self.leftovers, true) {
             return;
         }

@@ -27,7 +27,9 @@ impl<M: Maker> World<M> {
                 Endpoint::Gateway(_) => None,
             });
             let stores: Vec<StoreId> = stores.collect();
-            self.workload.redundancy.look_for_leftovers(&self.map, &stores);
+            // Former owners keep what they have until the map is proven.
+            let map = self.has_no_former_layouts().then_some(&self.map);
+            self.workload.redundancy.look_for_leftovers(map, &stores);
             let after = self.now - self.healed_at;
             self.counts.redundant_after.get_or_insert(after);
         }

@@ -151,19 +151,22 @@ impl<M: Maker> World<M> {
             let is = |one: &Machine<M>| one.endpoint == Endpoint::Store(store) && !one.gone;
             self.machines.iter().any(is)
         };
-        let stores = || {
-            self.machines.iter().filter_map(|one| match &one.side {
-                Side::Store(side) => side.machine.as_ref()?.unproven(),
-                Side::Gateway(_) => None,
-            })
-        };
         if !self.map.stores().all(|(_, store)| stands(store)) {
             Proof::Never
-        } else if stores().all(|layouts| layouts == 0) {
+        } else if self.has_no_former_layouts() {
             Proof::Done
         } else {
             Proof::Waits
         }
+    }
+
+    /// Whether no store that runs goes by a former layout.
+    pub(super) fn has_no_former_layouts(&self) -> bool {
+        let mut layouts = self.machines.iter().filter_map(|one| match &one.side {
+            Side::Store(side) => side.machine.as_ref()?.unproven(),
+            Side::Gateway(_) => None,
+        });
+        layouts.all(|layouts| layouts == 0)
     }
 
     /// The map is proven: stores that keep nothing are taken away for ever, but for voters. Whatever was

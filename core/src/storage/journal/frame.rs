@@ -84,6 +84,12 @@ pub struct FrameHeader {
     pub checksum: Checksum,
 }
 
+/// Whether a sector that does not verify as the beginning of the frame at `position` says that it is.
+pub(crate) fn frame_claims(position: u64, sector: &[u8]) -> bool {
+    let field = |at: usize, value: &[u8]| sector.get(at..at + value.len()) == Some(value);
+    field(field::MAGIC, &MAGIC) && field(field::POSITION, &position.to_le_bytes())
+}
+
 impl FrameHeader {
     /// The position behind the frame.
     pub const fn end(&self) -> u64 {

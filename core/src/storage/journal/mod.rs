@@ -34,6 +34,7 @@ mod tests;
 mod waypoints;
 mod writer;
 
+pub(crate) use frame::frame_claims;
 pub use frame::{
     EncodedFrame, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader, Identity, VERSION, encode,
     field as frame_field, filler, frame_len,

@@ -26,6 +26,7 @@ fn gathered_from(tail: u64) -> Gathered {
         block_cache_bytes: StoreLimits::SIMULATION.block_cache_bytes,
         chunk_bytes_max: StoreLimits::SIMULATION.chunk_bytes_max,
         tombstone_lag: StoreLimits::SIMULATION.tombstone_lag,
+        offline: false,
     };
     Gathered::new(config, false, tail)
 }

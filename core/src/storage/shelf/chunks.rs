@@ -14,11 +14,12 @@ use crate::rows::{Miss, Rows};
 use super::super::durable::Durable;
 use super::super::io::Io;
 use super::super::segment::allocator::SegmentState;
-use super::super::segment::chunk::{ChunkHeader, blocks_verify, header_bytes_of};
+use super::super::segment::chunk::ChunkHeader;
 use super::super::segment::chunk_store::{Writing, chunk_key, chunk_of_key};
 use super::super::segment::edit::{ChunkRecord, TableId};
 use super::super::segment::header::{SegmentContent, SegmentHeader};
-use super::super::segment::layout::{Generation, SegmentId, sector_span};
+use super::super::segment::layout::{SegmentId, sector_span};
+use super::copy::{CopySpan, digest_of};
 use super::recover::Phase;
 use super::{DiskPurpose, Opening, Output, Shelf, SyncPurpose};
 
@@ -122,8 +123,8 @@ enum What {
         len: usize,
         checksums: Vec<Checksum>,
     },
-    /// Header and data, from byte `start` of the segment on.
-    Whole { chunk: ChunkId, how: Look, record: ChunkRecord, generation: Generation, start: u64 },
+    /// Header and data.
+    Whole { chunk: ChunkId, how: Look, record: ChunkRecord, span: CopySpan },
 }
 
 impl Shelf {
@@ -513,8 +514,7 @@ impl Shelf {
         Ok(())
     }
 
-    /// Read header and data. How long the header is depends on the owner's key, which only the
-    /// header knows: the read begins where the longest would.
+    /// Read header and data.
     fn begin_look(
         &mut self,
         op: u64,
@@ -523,26 +523,15 @@ impl Shelf {
         record: ChunkRecord,
         io: &mut Io<'_>,
     ) -> Result<(), ChunkError> {
-        let data_at = u64::from(record.offset);
-        let end = data_at + u64::from(record.length).next_multiple_of(SECTOR);
-        let (_, longest) = header_bytes_of(record.checksums.len());
-        let start = data_at.saturating_sub(longest).max(SECTOR);
-        let held = self.segments.state(record.segment);
-        let Some(SegmentState::Chunks { generation, .. }) = held else {
-            return Err(ChunkError::Damaged);
-        };
-        if !data_at.is_multiple_of(SECTOR) || start >= data_at || end > self.layout.segment {
-            return Err(ChunkError::Damaged);
-        }
-        let end = if how == Look::Owner { data_at } else { end };
-        let bytes = end - start;
+        let span = self.copy_span(&record).ok_or(ChunkError::Damaged)?;
+        let bytes = if how == Look::Owner { span.header_len() } else { span.len };
         if self.chunks.bytes_in_hand + bytes > self.config.chunk_bytes_max {
             return Err(ChunkError::Overloaded);
         }
         self.chunks.bytes_in_hand += bytes;
-        let token = io.read(self.layout.offset(record.segment) + start, bytes);
+        let token = io.read(span.offset, bytes);
         let segment = record.segment;
-        let what = What::Whole { chunk, how, record, generation, start };
+        let what = What::Whole { chunk, how, record, span };
         self.disk.insert(token, DiskPurpose::ChunkRead(Reading { op, segment, bytes, what }));
         Ok(())
     }
@@ -576,17 +565,16 @@ impl Shelf {
                 });
                 out.push(Output::ChunkRead { op, result });
             }
-            What::Whole { chunk, how: Look::Owner, record, generation, start } => {
+            What::Whole { chunk, how: Look::Owner, record, span: place } => {
                 let looked = span.and_then(|span| {
-                    let header = self.header_in(chunk, &record, generation, start, span);
-                    header.map(|it| Looked::Owned(it.owner)).ok_or(ChunkError::Damaged)
+                    let header = self.judge_header(chunk, &record, &place, span);
+                    header.map(|it| Looked::Owned(it.owner)).map_err(|_| ChunkError::Damaged)
                 });
                 self.tell_looked(op, chunk, looked, io, out);
             }
-            What::Whole { chunk, how, record, generation, start } => {
+            What::Whole { chunk, how, record, span: place } => {
                 let copy = span.and_then(|span| {
-                    self.verified_copy(chunk, &record, generation, start, span)
-                        .ok_or(ChunkError::Damaged)
+                    self.judge_copy(chunk, &record, &place, span).map_err(|_| ChunkError::Damaged)
                 });
                 let looked = match (copy, how) {
                     (Err(error), _) => Err(error),
@@ -600,53 +588,6 @@ impl Shelf {
                 self.tell_looked(op, chunk, looked, io, out);
             }
         }
-    }
-
-    /// The copy in `span`, which begins at byte `start` of the segment, if header and data verify.
-    fn verified_copy(
-        &self,
-        chunk: ChunkId,
-        record: &ChunkRecord,
-        generation: Generation,
-        start: u64,
-        span: &Bytes,
-    ) -> Option<ChunkCopy> {
-        let data_at = u64::from(record.offset);
-        let data_from = usize::try_from(data_at - start).ok()?;
-        let data_end = data_from.checked_add(record.length as usize)?;
-        if span.len() < data_end {
-            return None;
-        }
-        let header = self.header_in(chunk, record, generation, start, span)?;
-        let data = span.slice(data_from..data_end);
-        let sound = blocks_verify(chunk, header.block_size, &header.checksums, &data);
-        let ChunkHeader { owner, epoch, block_size, checksums, .. } = header;
-        sound.then_some(ChunkCopy { owner, epoch, block_size, data, checksums })
-    }
-
-    /// The header in `span`, which begins at byte `start` of the segment, if it verifies.
-    fn header_in(
-        &self,
-        chunk: ChunkId,
-        record: &ChunkRecord,
-        generation: Generation,
-        start: u64,
-        span: &Bytes,
-    ) -> Option<ChunkHeader> {
-        let data_at = u64::from(record.offset);
-        let data_from = usize::try_from(data_at - start).ok().filter(|end| *end <= span.len())?;
-        let (shortest, longest) = header_bytes_of(record.checksums.len());
-        let mut lengths = (shortest..=longest).step_by(SECTOR_BYTES);
-        lengths.find_map(|length| {
-            let at = data_at.checked_sub(length).filter(|at| *at >= start)?;
-            let bytes = span.slice(usize::try_from(at - start).ok()?..data_from);
-            let header =
-                ChunkHeader::decode(&bytes, &self.layout, record.segment, generation, at).ok()?;
-            let fits = header.chunk == chunk
-                && header.header_bytes() == length
-                && record.same_content(header.length, header.block_size, &header.checksums);
-            fits.then_some(header)
-        })
     }
 
     /// Open segments ahead of need, as long as flushes and merges keep their reserves.
@@ -724,12 +665,3 @@ pub(super) const MOVES: u64 = u64::MAX;
 
 /// Behind the keys of all chunks, which have 20 bytes.
 pub(super) const CHUNK_KEYS_END: [u8; 21] = [0xff; 21];
-/// A sector, as a step.
-const SECTOR_BYTES: usize = 4096;
-const _: () = assert!(SECTOR_BYTES as u64 == SECTOR);
-
-/// One number for all the block checksums of a copy.
-fn digest_of(checksums: &[Checksum]) -> Checksum {
-    let bytes: Vec<u8> = checksums.iter().flat_map(|sum| sum.0.to_le_bytes()).collect();
-    Checksum::of(0, &bytes)
-}

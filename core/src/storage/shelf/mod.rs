@@ -17,12 +17,14 @@
 
 mod chunks;
 mod compact;
+mod copy;
 mod fetch;
 mod flush;
 mod found;
 mod freeing;
 mod holdings;
 mod ingest;
+mod inspect;
 mod reclaim;
 mod recover;
 #[cfg(test)]
@@ -58,11 +60,14 @@ use chunks::Job;
 pub(crate) use chunks::{Look, Looked};
 use compact::Compaction;
 pub use compact::{Merged, Written};
+pub use copy::{ChunkFault, HeaderFault};
+pub(crate) use copy::{CopySpan, digest_of};
 use fetch::Fetch;
 use flush::Flush;
 use holdings::Holdings;
 use ingest::Ingest;
 pub(crate) use ingest::Ingested;
+pub use inspect::{SegmentUse, TableShape};
 use reclaim::Reclaim;
 #[cfg_attr(not(test), allow(unused_imports, reason = "status will tell it"))]
 pub(crate) use reclaim::Reclaimed;
@@ -90,6 +95,9 @@ pub(crate) struct ShelfConfig {
     pub(crate) chunk_bytes_max: u64,
     /// Tombstones of so many entries are kept for replicas that lag.
     pub(crate) tombstone_lag: u64,
+    /// Only to be looked at: nothing is begun by itself, but that a lost chunk index is found again in
+    /// memory.
+    pub(crate) offline: bool,
 }
 
 /// What the caller has to know or do.
@@ -599,6 +607,9 @@ impl Shelf {
     fn drive(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
         if self.dead || !matches!(self.phase, Phase::Ready) {
             return;
+        }
+        if self.config.offline {
+            return self.drive_rebuild(io, out);
         }
         self.open_ahead(io);
         self.place_waiting(io, out);

@@ -31,6 +31,9 @@ use super::{DiskPurpose, EditPurpose, Output, Shelf};
 /// Rows that are counted at a time.
 const COUNT_ROWS: usize = 128;
 
+/// Chunks of a segment that is being emptied that are looked up in one step.
+const MOVE_STEPS: usize = 128;
+
 /// Most bytes that a scan of a segment has in memory.
 pub(super) const SCAN_BYTES_MAX: u64 = RECORD_BYTES_MAX;
 
@@ -222,10 +225,15 @@ impl Shelf {
         self.drive(io, out);
     }
 
-    /// Whether there is something to do that no event brings on: counting.
+    /// Whether there is something to do that no event brings on: counting, or chunks of a segment that are
+    /// to be looked up.
     pub(crate) fn wants_housekeeping(&self) -> bool {
-        let Reclaim { counted, fetching, .. } = &self.reclaim;
-        *counted != Counted::All && !fetching && self.rebuild.is_none()
+        let Reclaim { counted, fetching, moving, .. } = &self.reclaim;
+        let counts = *counted != Counted::All && !fetching;
+        let looks = moving.as_ref().is_some_and(|moving| {
+            !moving.reading && moving.moving.is_none() && moving.waiting.is_none()
+        });
+        (counts || looks) && self.rebuild.is_none()
     }
 
     /// Whether nothing is left to give back.
@@ -353,28 +361,40 @@ impl Shelf {
     }
 
     fn drive_move(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        // Of a segment to be emptied most chunks are gone, which the index says at once: no event comes that
+        // would bring the next one on.
+        for _ in 0..MOVE_STEPS {
+            if !self.move_on(io, out) {
+                return;
+            }
+        }
+    }
+
+    /// Go on with the segment that is being emptied, or begin one. Whether the next step can be taken now.
+    fn move_on(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) -> bool {
         if self.reclaim.moving.is_none() {
             self.reclaim.moving = self.choose_move();
         }
-        let Some(moving) = &mut self.reclaim.moving else { return };
+        let Some(moving) = &mut self.reclaim.moving else { return false };
         if moving.reading {
-            return;
+            return false;
         }
         if let Some(scan) = &moving.scan {
             if let Some((offset, len)) = scan.next_read() {
                 moving.reading = true;
                 let token = io.read(offset, len);
                 self.disk.insert(token, DiskPurpose::MoveScan);
-                return;
+                return false;
             }
             let found = moving.scan.take().expect("it was there").finish().found;
             moving.rest = found.into_iter().map(|(chunk, record)| (chunk, record.offset)).collect();
         }
         if moving.waiting.is_some() {
-            return self.find_room_to_move(io, out);
+            self.find_room_to_move(io, out);
+            return false;
         }
         if moving.moving.is_some() {
-            return;
+            return false;
         }
         let next = if moving.failed { None } else { moving.rest.pop_front() };
         let Some((chunk, offset)) = next else {
@@ -383,10 +403,15 @@ impl Shelf {
             if self.reclaim.used.contains_key(&segment) {
                 self.reclaim.stuck.insert(segment);
             }
-            return;
+            return true;
         };
+        let left = moving.rest.len();
         moving.moving = Some((chunk, offset));
         self.look_to_move(chunk, io, out);
+        // One for which there is no room in memory now is put back.
+        let moving = self.reclaim.moving.as_ref();
+        moving
+            .is_some_and(|it| it.moving.is_none() && it.waiting.is_none() && it.rest.len() == left)
     }
 
     /// A write waits for a segment: open one, unless there is one, or it is on its way. Without, what is

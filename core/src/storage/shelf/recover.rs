@@ -612,6 +612,9 @@ impl Shelf {
             }
             let Some(scan) = &rebuild.current else {
                 let Some((segment, generation)) = rebuild.rest.pop_front() else {
+                    if self.config.offline {
+                        return;
+                    }
                     if self.chunks.has_pending_records() {
                         break;
                     }
@@ -644,7 +647,9 @@ impl Shelf {
                 let sequence = self.chunks.sequence();
                 let table = self.tables.entry(TableId::Chunks).or_default();
                 table.active.write(sequence, chunk_key(chunk), Some(record.to_bytes()));
-                self.chunks.recovered_record(chunk, record);
+                if !self.config.offline {
+                    self.chunks.recovered_record(chunk, record);
+                }
             }
         }
     }

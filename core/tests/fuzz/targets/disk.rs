@@ -18,6 +18,7 @@ use trine_core::storage::superblock::field;
 use super::image::{self, BLOCK_SIZE, Image, Kind, SECTOR, Sealed};
 use super::input::Input;
 use super::journal::seal_frame;
+use super::look;
 use super::solo::{Disk, Solo};
 
 /// Checksums stay as they are.
@@ -66,12 +67,14 @@ pub(crate) fn run(input: &[u8]) -> bool {
     if forged && flags & UNCHAINED == 0 {
         chain(image, &mut disk);
     }
+    let inspected = look::inspect(&disk, &unreadable, image, forged, untouched);
     let mut solo = Solo::start(disk);
     (solo.session, solo.sequence) = (image.session, image.sequence);
     solo.unreadable = unreadable;
     if !opens(&mut solo) {
         return false;
     }
+    assert!(inspected, "a store opens on what no inspection opens");
     let (sound, served) = serves(&mut solo, image, forged);
     assert!(!untouched || served == SERVED_ALL, "a sound disk: {served} of {SERVED_ALL} served");
     solo.restart();

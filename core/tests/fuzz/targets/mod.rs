@@ -8,6 +8,7 @@ mod frames;
 mod image;
 mod input;
 mod journal;
+mod look;
 mod records;
 mod solo;
 mod storage;

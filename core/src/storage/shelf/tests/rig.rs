@@ -127,6 +127,7 @@ impl Rig {
             block_cache_bytes: 64 << 10,
             chunk_bytes_max: 256 << 10,
             tombstone_lag: image.lag.unwrap_or(u64::MAX),
+            offline: false,
         };
         let mut shelf = Shelf::new(config);
         for edit in &image.journal {
