@@ -86,9 +86,12 @@ impl Redundancy {
             return;
         }
         for chunk in &self.written {
-            let kept =
-                if self.chunks.contains_key(chunk) { map.places(*chunk) } else { Vec::new() };
-            let keeps = |store: &&StoreId| kept.iter().any(|place| place.store == **store);
+            let lives = self.chunks.contains_key(chunk);
+            let places = map.filter(|_| lives).map(|map| map.places(*chunk)).unwrap_or_default();
+            let keeps = |store: &&StoreId| match (lives, map) {
+                (true, Some(_)) => places.iter().any(|place| place.store == **store),
+                (lives, _) => lives,
+            };
             for store in stores.iter().filter(|store| !keeps(store)) {
                 let copy = Copy { unwanted: true, ..Copy::default() };
                 self.missing.insert((*chunk, *store), copy);
@@ -338,7 +341,7 @@ mod tests {
         let zone = |zone: u8| ZoneMap { zone: ZoneId(zone), slots: slot(u64::from(zone) + 1) };
         let map = ClusterMap::bootstrap(1, (0..3).map(zone).collect());
         let stores = [1, 2, 3, 4].map(StoreId);
-        auditor.look_for_leftovers(&map, &stores);
+        auditor.look_for_leftovers(Some(&map), &stores);
         let asked = |auditor: &mut Redundancy, now| -> Vec<(ChunkId, StoreId)> {
             let asked = auditor.questions(now, SessionId(1)).into_iter();
             let answers: Vec<(StoreId, ChunkRead)> = asked.collect();
