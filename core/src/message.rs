@@ -20,7 +20,7 @@ use crate::time::{Duration, Instant, WallTime};
 
 /// Chunk ids in one [`InventoryAnswer`]; what lies behind them is asked for next.
 pub const INVENTORY_IDS_MAX: usize = 512;
-/// Blobs in one [`BlobAsk`] or [`BlobsLeft`].
+/// Blobs in one [`BlobAsk`] or [`Message::BlobsLeft`].
 pub const BLOBS_ASKED_MAX: usize = 64;
 /// Blobs in one [`BlobFree`].
 pub const BLOBS_FREED_MAX: usize = 256;
