@@ -45,7 +45,7 @@ impl Gateway {
     /// Tell the report; what is heard of the range is what reads begin from.
     fn beat(&mut self) {
         match self.cluster.beat(self.session, &self.report) {
-            Some(Answer::Beat { live: true, applied, .. }) => self.report.reads_from = applied,
+            Answer::Beat { live: true, applied, .. } => self.report.reads_from = applied,
             other => panic!("{other:?}"),
         }
     }
@@ -386,4 +386,23 @@ fn parts_of_an_upload_that_stays_open_are_kept() {
     assert_eq!(gateway.command(CommandBody::AbortUpload { target, upload }), Outcome::Done);
     gateway.pass(A_WHILE, true);
     assert_eq!(gateway.holders(1), []);
+}
+
+/// A leader may take a session for over which a store still serves.
+#[test]
+fn a_store_frees_nothing_before_it_knows_the_sessions_by_which_was_judged() {
+    let mut gateway = Gateway::new();
+    gateway.write(&[3], 1);
+    gateway.write(&[3], 2);
+    gateway.beat();
+    for (blob, directory) in [(1, LogIndex(1 << 40)), (2, LogIndex(1))] {
+        let (from, to) = (Endpoint::Store(StoreId(1)), Endpoint::Store(StoreId(3)));
+        let blobs = vec![gateway.blob(blob)];
+        let message = Message::BlobFree(BlobFree { call: CallId(blob), directory, blobs });
+        let event = StoreEvent::Message(Envelope { from, to, message });
+        gateway.cluster.queue.push_back((StoreId(3), event));
+        gateway.cluster.run(Duration::from_secs(1));
+    }
+    assert_eq!(gateway.holders(1), [3]);
+    assert_eq!(gateway.holders(2), []);
 }

@@ -26,6 +26,7 @@ pub(crate) struct Table {
     undecided: u64,
     copies: [u64; 2],
     journal_rounds: u64,
+    chunks_freed: u64,
     gaps: Vec<Nanos>,
     redundant_after: Vec<Nanos>,
     clean_after: Vec<Nanos>,
@@ -52,6 +53,7 @@ impl Table {
         }
         self.undecided += report.counts.undecided;
         self.journal_rounds += report.counts.journal_rounds;
+        self.chunks_freed += report.counts.chunks_freed;
         self.hits.add(&report.counts.hits);
         if report.swarm.flavour == Flavour::OneZone {
             self.gaps.push(report.counts.gap_max);
@@ -114,6 +116,7 @@ impl Table {
         line("  copies into parts", self.copies[1].to_string());
         line("  keys not decided", self.undecided.to_string());
         line("rounds of journals", self.journal_rounds.to_string());
+        line("chunks freed", self.chunks_freed.to_string());
         let mut gaps = self.gaps.clone();
         gaps.sort_unstable();
         let gap = |at: usize| format!("{} ms", gaps.get(at).unwrap_or(&0) / MILLISECOND);

@@ -233,33 +233,20 @@ impl Cluster {
             }
         };
         let command = Command { origin, body };
-        for attempt in 0..100 {
-            let answer = self.call(attempt % 3 + 1, |call| {
-                Message::RangeCall(RangeCall {
-                    call,
-                    origin: GATEWAY,
-                    session: SessionId(session),
-                    range: ROOT_RANGE,
-                    epoch: RangeEpoch(1),
-                    forwarded: false,
-                    ask: Ask::Command(Box::new(command.clone())),
-                })
-            });
-            if let Some(Message::RangeAnswer(answer)) = answer
-                && let Ok(Answer::Applied(outcome)) = answer.result
-            {
-                return outcome;
-            }
-            // Perhaps nobody leads yet.
-            self.run(Duration::from_millis(20));
+        match self.ask(session, &Ask::Command(Box::new(command.clone()))) {
+            Answer::Applied(outcome) => outcome,
+            other => panic!("{other:?} to {command:?}"),
         }
-        panic!("no answer to {command:?}");
     }
 
     /// Tell the leader what a session has under way.
-    pub(crate) fn beat(&mut self, session: u64, report: &SessionReport) -> Option<Answer> {
+    pub(crate) fn beat(&mut self, session: u64, report: &SessionReport) -> Answer {
+        self.ask(session, &Ask::Beat(Box::new(report.clone())))
+    }
+
+    /// Ask the range, again as long as nobody leads.
+    fn ask(&mut self, session: u64, ask: &Ask) -> Answer {
         for attempt in 0..100 {
-            let report = Box::new(report.clone());
             let answer = self.call(attempt % 3 + 1, |call| {
                 Message::RangeCall(RangeCall {
                     call,
@@ -268,17 +255,17 @@ impl Cluster {
                     range: ROOT_RANGE,
                     epoch: RangeEpoch(1),
                     forwarded: false,
-                    ask: Ask::Beat(report),
+                    ask: ask.clone(),
                 })
             });
             if let Some(Message::RangeAnswer(answer)) = answer
                 && let Ok(answer) = answer.result
             {
-                return Some(answer);
+                return answer;
             }
             self.run(Duration::from_millis(20));
         }
-        None
+        panic!("no answer to {ask:?}");
     }
 
     pub(crate) fn open_session(&mut self, nonce: u128) -> u64 {

@@ -103,6 +103,8 @@ pub struct Counts {
     pub undecided: u64,
     /// How often the journals of the stores that serve at the end went round their rings, in all.
     pub journal_rounds: u64,
+    /// Chunks that some store has freed.
+    pub chunks_freed: u64,
     /// In a run with one failing zone: the longest that a request to a gateway elsewhere took.
     pub gap_max: Nanos,
     /// From the end of all faults until every copy was seen to be there, if that was asked.
@@ -209,6 +211,7 @@ impl<M: Maker> World<M> {
     pub fn run(&mut self) -> Result<(), String> {
         self.run_while(|world| world.part != Part::Over)?;
         self.counts.journal_rounds = self.journal_rounds();
+        self.counts.chunks_freed = self.workload.redundancy.chunks_freed();
         self.counts.undecided = self.workload.history.check()?;
         Ok(())
     }
