@@ -23,6 +23,8 @@ pub enum Kit {
     Debian,
     /// aws-sdk-s3 and object_store, in a program of ours.
     Rust,
+    /// Chromium without windows, as Debian packs it, with all that it loads.
+    Browser,
 }
 
 /// awscli v2 with the modules it imports, and restic. Debian has one version of each; which one came shows
@@ -48,6 +50,12 @@ const DEBIAN: [&str; 18] = [
     "python3-wcwidth",
 ];
 
+/// Chromium without windows and a font. The libraries that it loads come with it, as its version has them: 90 MB in all.
+const BROWSER: [&str; 3] = ["chromium-headless-shell", "chromium-common", "fonts-dejavu-core"];
+
+/// Every machine that runs our tests has these, and programs should not get others.
+const OF_THE_SYSTEM: [&str; 3] = ["libc6", "libgcc-s1", "libstdc++6"];
+
 impl Kit {
     /// Its folder below `target/clients`.
     pub fn folder(self) -> PathBuf {
@@ -58,6 +66,7 @@ impl Kit {
             Self::Node => "node",
             Self::Debian => "debian",
             Self::Rust => "rust",
+            Self::Browser => "browser",
         })
     }
 
@@ -89,7 +98,8 @@ impl Kit {
         match self {
             Self::Smoke | Self::Tools | Self::Data => venv(&folder, &wanted)?,
             Self::Node => npm(&folder)?,
-            Self::Debian => debian(&folder)?,
+            Self::Debian => debian(&folder, &DEBIAN.map(str::to_owned))?,
+            Self::Browser => debian(&folder, &libraries(&BROWSER)?)?,
             Self::Rust => unreachable!("built above"),
         }
         let written = fs::write(&stamp, wanted);
@@ -106,6 +116,7 @@ impl Kit {
             Self::Node => include_str!("../fetch/package-lock.json").to_owned(),
             Self::Debian => DEBIAN.join("\n"),
             Self::Rust => String::new(),
+            Self::Browser => BROWSER.join("\n"),
         }
     }
 }
@@ -139,12 +150,37 @@ fn npm(folder: &Path) -> Result<(), String> {
         .map_err(|error| format!("not to be had from npm (it needs Node.js 20 with npm): {error}"))
 }
 
+/// These packages of Debian and all libraries that they need, as they are called today.
+fn libraries(roots: &[&str]) -> Result<Vec<String>, String> {
+    // By old lists it would get the libraries of another version than it is.
+    attempt(Command::new("apt-get").args(["update", "-qq"]))
+        .map_err(|error| format!("not to be had with `apt-get` (Debian 12): {error}"))?;
+    let mut packages: Vec<String> = roots.iter().map(|root| (*root).to_owned()).collect();
+    let mut asked = 0;
+    while asked < packages.len() {
+        let mut ask = Command::new("apt-cache");
+        ask.args(["depends", "--important"]).args(&packages[asked..]);
+        asked = packages.len();
+        let answered =
+            output(&mut ask).map_err(|error| format!("not to be had from Debian 12: {error}"))?;
+        for line in answered.lines() {
+            let Some((_, name)) = line.split_once("Depends: ") else { continue };
+            let name = name.trim().split(':').next().unwrap_or_default();
+            let is_new = !packages.iter().any(|known| known == name);
+            if name.starts_with("lib") && !OF_THE_SYSTEM.contains(&name) && is_new {
+                packages.push(name.to_owned());
+            }
+        }
+    }
+    Ok(packages)
+}
+
 /// Debian's packages, unpacked into `folder` without being installed.
-fn debian(folder: &Path) -> Result<(), String> {
+fn debian(folder: &Path, packages: &[String]) -> Result<(), String> {
     let archives = folder.join("archives");
     fs::create_dir_all(&archives).map_err(|error| format!("{}: {error}", archives.display()))?;
     let mut download = Command::new("apt-get");
-    download.args(["download", "-qq"]).args(DEBIAN).current_dir(&archives);
+    download.args(["download", "-qq"]).args(packages).current_dir(&archives);
     if attempt(&mut download).is_err() {
         // A machine that was just made has no lists, or old ones.
         let updated = attempt(Command::new("apt-get").args(["update", "-qq"]));
@@ -157,7 +193,8 @@ fn debian(folder: &Path) -> Result<(), String> {
         let path = entry.map_err(|error| error.to_string())?.path();
         attempt(Command::new("dpkg").arg("-x").arg(&path).arg(folder))?;
     }
-    Ok(())
+    // What was unpacked is not needed any more.
+    fs::remove_dir_all(&archives).map_err(|error| format!("{}: {error}", archives.display()))
 }
 
 /// `compat-tests/rust-clients`, which is a workspace of its own.
@@ -171,10 +208,14 @@ fn build(folder: &Path) -> Result<(), String> {
 }
 
 fn attempt(command: &mut Command) -> Result<(), String> {
+    output(command).map(drop)
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }

@@ -1,9 +1,11 @@
 //! Real S3 clients, unmodified, against a real endpoint.
 //!
-//! This crate sees only what a user sees: the `trine` binary, its endpoint, and clients from pip.
+//! This crate sees only what a user sees: the `trine` binary, its endpoint, and clients from pip. One test
+//! is of another kind: it looks at a page of `cargo sim timeline` in a real browser.
 //! Nothing of Trine is linked in. Three clients run in `cargo test --workspace`; the long commands
 //! (`clients`, `tree-sync`, `kill-nine`) are binaries of this crate, named in the README.
 
+pub mod browser;
 pub mod clients;
 pub mod cluster;
 pub mod fetch;

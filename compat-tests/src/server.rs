@@ -216,17 +216,26 @@ impl Drop for Server {
 /// If it cannot be built.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "trine-node", "--bin", "trine"])
-            .args(["--profile", profile])
-            .current_dir(crate::workspace())
-            .status()
-            .expect("cargo can be run");
-        assert!(status.success(), "the trine binary could not be built");
-        let folder = if cfg!(debug_assertions) { "debug" } else { "release" };
-        crate::target().join(folder).join("trine")
-    })
+    BINARY.get_or_init(|| program("trine-node", "trine"))
+}
+
+/// A binary of this workspace, of this build's profile. In the development profile it is the one that
+/// `cargo test --workspace` has built, whose core checks itself: any other choice of packages has other features of what
+/// they stand on, and most of that would be built again.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn program(package: &str, name: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    let folder = if cfg!(debug_assertions) {
+        command.args(["test", "--quiet", "--workspace", "--no-run"]);
+        "debug"
+    } else {
+        command.args(["build", "--quiet", "--release", "--package", package, "--bin", name]);
+        "release"
+    };
+    let status = command.current_dir(crate::workspace()).status().expect("cargo can be run");
+    assert!(status.success(), "the {name} binary could not be built");
+    crate::target().join(folder).join(name)
 }

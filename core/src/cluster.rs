@@ -2,6 +2,7 @@
 
 use crate::disk::SECTOR;
 use crate::ids::{ClusterId, GatewayId, MapEpoch, RangeId, StoreId, ZoneId};
+use crate::level::{LEVEL_MAX, Level, Levels};
 use crate::time::Duration;
 
 /// The range that holds bucket directory and sessions. It is also the only range there is in this
@@ -15,12 +16,20 @@ pub const SLOTS_MAX: usize = 4096;
 /// Layouts that may wait for their proof; further changes of slots or weights are refused so long.
 pub const UNPROVEN_MAX: usize = 8;
 
+/// Nodes that a map names, those that have left too.
+pub const NODES_MAX: usize = 1024;
+/// Bytes of a node's name, and of each of its addresses.
+pub const NODE_TEXT_MAX: usize = 64;
+
 /// Voters that a cluster begins with, at most: one of each zone.
 pub const FOUNDERS_MAX: usize = 3;
 
 /// Which stores there are. Chunks map to placement groups, groups to one slot per zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterMap {
+    /// What the cluster does, and its processes must understand ([`crate::level`]). Never goes down; the epoch
+    /// stays when it is raised.
+    pub level: Level,
     /// Raised by each change.
     pub epoch: MapEpoch,
     /// Placement groups: a power of two, fixed for ever.
@@ -36,6 +45,26 @@ pub struct ClusterMap {
     /// What the slots of zones were before, oldest first, until all owners by the present map are
     /// known to have everything: so long the former owners keep it, and are asked for it.
     pub unproven: Vec<Layout>,
+    /// The nodes that came, moved or left after the cluster had begun, by their ids, ascending.
+    pub nodes: Vec<Node>,
+}
+
+/// A process that hosts stores and a gateway, and how it is reached. The core only keeps this for whoever
+/// makes links; those that a cluster began with are in configurations, but for what changed since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Which: never used again, also when it has left.
+    pub id: u32,
+    /// Where it stands, for ever.
+    pub zone: ZoneId,
+    /// What operators call it: 1 to [`NODE_TEXT_MAX`] bytes, unique among those that have not left.
+    pub name: String,
+    /// Where other nodes reach it, at most [`NODE_TEXT_MAX`] bytes.
+    pub peer: String,
+    /// Where clients reach it, likewise.
+    pub s3: String,
+    /// It is of the cluster no more.
+    pub left: bool,
 }
 
 /// The slots of a zone up to a change of the map.
@@ -54,8 +83,9 @@ impl ClusterMap {
     pub fn bootstrap(groups: u32, zones: Vec<ZoneMap>) -> Self {
         let voters = zones.iter().filter_map(|zone| zone.slots.first()).map(|slot| slot.store);
         let voters = voters.collect();
-        let (retired, retired_zones, unproven) = Default::default();
-        Self { epoch: MapEpoch(1), groups, voters, zones, retired, retired_zones, unproven }
+        let (retired, retired_zones, unproven, nodes) = Default::default();
+        let (level, epoch) = (LEVEL_MAX, MapEpoch(1));
+        Self { level, epoch, groups, voters, zones, retired, retired_zones, unproven, nodes }
     }
 
     /// The zone of a store, which may be retired; `None` if it is not known.
@@ -282,6 +312,8 @@ pub struct StoreConfig {
     pub limits: StoreLimits,
     /// Times.
     pub timing: StoreTiming,
+    /// What this process understands: [`Levels::OWN`], or less for trials.
+    pub levels: Levels,
     /// Seed of the store's generator (election jitter).
     pub seed: u64,
 }
@@ -314,6 +346,8 @@ pub struct GatewayConfig {
     pub request_timeout: Duration,
     /// Time between two beats of the session.
     pub beat: Duration,
+    /// What this process understands: [`Levels::OWN`], or less for trials.
+    pub levels: Levels,
     /// Unguessable and new for each life: names the attempt to open a session.
     pub nonce: u128,
     /// Seed of the gateway's generator.

@@ -116,6 +116,11 @@ impl Encoder {
         Self::default()
     }
 
+    /// An empty encoder with room for so many bytes: for what does not live long, since it keeps them.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { out: BytesMut::with_capacity(bytes) }
+    }
+
     /// Bytes written so far.
     pub fn len(&self) -> usize {
         self.out.len()
@@ -149,6 +154,11 @@ impl Encoder {
     /// Sixteen bytes, little-endian.
     pub fn u128(&mut self, value: u128) {
         self.out.put_u128_le(value);
+    }
+
+    /// Zeros, so many of them.
+    pub fn zeros(&mut self, count: usize) {
+        self.out.put_bytes(0, count);
     }
 
     /// Bytes as they are; the reader must know how many.

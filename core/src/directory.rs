@@ -1,8 +1,11 @@
 //! What every store and gateway knows of the root range: the cluster map and which sessions live.
 
-use crate::cluster::{ClusterMap, Layout, Slot, UNPROVEN_MAX, ZoneMap};
+use crate::cluster::{
+    ClusterMap, Layout, NODE_TEXT_MAX, NODES_MAX, Node, Slot, UNPROVEN_MAX, ZoneMap,
+};
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::ids::{LogIndex, SessionId, StoreId, ZoneId};
+use crate::level::{self, Level};
 
 /// Zones of a map. There are three; a codec's limit leaves room.
 const ZONES_MAX: usize = 16;
@@ -10,8 +13,12 @@ const ZONES_MAX: usize = 16;
 const STORES_MAX: usize = 65_536;
 /// Live sessions.
 const SESSIONS_MAX: usize = 65_536;
-/// The form of a map in log entries, rows and messages.
-const MAP_VERSION: u8 = 3;
+/// The form of a map in log entries, rows and messages follows its level: this one says it...
+const MAP_VERSION: u8 = 5;
+/// ...this one is of the level that brought nodes...
+const MAP_VERSION_NODES: u8 = 4;
+/// ...and this one, or an older one, of the first.
+const MAP_VERSION_FIRST: u8 = 3;
 /// The form of a directory in messages.
 const DIRECTORY_VERSION: u8 = 1;
 
@@ -92,7 +99,14 @@ impl Wire for Directory {
 
 impl Wire for ClusterMap {
     fn encode(&self, out: &mut Encoder) {
-        out.u8(MAP_VERSION);
+        match self.level {
+            level::FIRST => out.u8(MAP_VERSION_FIRST),
+            level::NODES => out.u8(MAP_VERSION_NODES),
+            later => {
+                out.u8(MAP_VERSION);
+                later.encode(out);
+            }
+        }
         self.epoch.encode(out);
         out.u32(self.groups);
         out.list(&self.zones);
@@ -100,10 +114,21 @@ impl Wire for ClusterMap {
         out.list(&self.retired);
         out.list(&self.retired_zones);
         out.list(&self.unproven);
+        if self.level >= level::NODES {
+            out.list(&self.nodes);
+        }
     }
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let version = input.version("cluster map", MAP_VERSION)?;
+        let level = match version {
+            ..=MAP_VERSION_FIRST => level::FIRST,
+            MAP_VERSION_NODES => level::NODES,
+            _ => Level::decode(input)?,
+        };
+        if version > MAP_VERSION_NODES && level <= level::NODES {
+            return Err(DecodeError::Invalid { what: "level of a cluster map" });
+        }
         let (epoch, groups) = (Wire::decode(input)?, input.u32()?);
         if !groups.is_power_of_two() {
             return Err(DecodeError::Invalid { what: "number of placement groups" });
@@ -129,7 +154,14 @@ impl Wire for ClusterMap {
         if !ordered || unproven.last().is_some_and(|last| last.epoch >= epoch) {
             return Err(DecodeError::Invalid { what: "epochs of former layouts" });
         }
-        Ok(Self { epoch, groups, zones, voters, retired, retired_zones, unproven })
+        let nodes: Vec<Node> = match version {
+            ..=MAP_VERSION_FIRST => Vec::new(),
+            _ => input.list("nodes", NODES_MAX)?,
+        };
+        if !nodes.is_sorted_by(|a, b| a.id < b.id) {
+            return Err(DecodeError::Invalid { what: "order of nodes" });
+        }
+        Ok(Self { level, epoch, groups, zones, voters, retired, retired_zones, unproven, nodes })
     }
 }
 
@@ -141,6 +173,28 @@ impl Wire for ZoneMap {
 
     fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self { zone: Wire::decode(input)?, slots: input.list("slots", STORES_MAX)? })
+    }
+}
+
+impl Wire for Node {
+    fn encode(&self, out: &mut Encoder) {
+        out.u32(self.id);
+        self.zone.encode(out);
+        for text in [&self.name, &self.peer, &self.s3] {
+            out.bytes(text.as_bytes());
+        }
+        self.left.encode(out);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: input.u32()?,
+            zone: Wire::decode(input)?,
+            name: input.string("name of a node", NODE_TEXT_MAX)?,
+            peer: input.string("address of a node", NODE_TEXT_MAX)?,
+            s3: input.string("address of a node", NODE_TEXT_MAX)?,
+            left: Wire::decode(input)?,
+        })
     }
 }
 
@@ -171,6 +225,11 @@ mod tests {
     use super::*;
     use crate::ids::MapEpoch;
 
+    fn node(id: u32, name: &str) -> Node {
+        let (peer, s3) = (format!("127.0.0.1:{}", 7000 + id), format!("127.0.0.1:{}", 9000 + id));
+        Node { id, zone: ZoneId(1), name: name.to_owned(), peer, s3, left: false }
+    }
+
     fn directory() -> Directory {
         let slot = |store| Slot { store: StoreId(store), weight: 100 };
         let zone = |zone: u8, stores: &[u64]| ZoneMap {
@@ -178,6 +237,7 @@ mod tests {
             slots: stores.iter().copied().map(slot).collect(),
         };
         let map = ClusterMap {
+            level: level::NODES,
             epoch: MapEpoch(4),
             groups: 64,
             zones: vec![zone(0, &[1, 4]), zone(1, &[2]), zone(2, &[7])],
@@ -188,6 +248,7 @@ mod tests {
                 Layout { epoch: MapEpoch(2), zone: zone(0, &[1]) },
                 Layout { epoch: MapEpoch(3), zone: zone(2, &[]) },
             ],
+            nodes: vec![node(4, "d"), Node { left: true, ..node(9, "e") }],
         };
         let live = vec![SessionId(5), SessionId(8)];
         let sessions = SessionsView { floor: SessionId(4), next: SessionId(9), live };
@@ -205,7 +266,11 @@ mod tests {
 
     #[test]
     fn maps_of_older_formats_are_read() {
-        let map = ClusterMap { unproven: Vec::new(), ..directory().map };
+        // The third has no nodes, and is what a cluster at the first level still writes.
+        let third = ClusterMap { level: level::FIRST, nodes: Vec::new(), ..directory().map };
+        assert_eq!(third.to_bytes()[0], 3);
+        assert_eq!(ClusterMap::from_bytes(&third.to_bytes()), Ok(third.clone()));
+        let map = ClusterMap { unproven: Vec::new(), ..third };
         let mut bytes = map.to_bytes().to_vec();
         // The second has no former layouts: a count less.
         bytes.truncate(bytes.len() - 4);
@@ -216,6 +281,20 @@ mod tests {
         bytes[0] = 1;
         let first = ClusterMap { retired_zones: Vec::new(), ..map };
         assert_eq!(ClusterMap::from_bytes(&bytes.into()), Ok(first));
+    }
+
+    #[test]
+    fn a_map_says_a_level_that_fits_its_form() {
+        let map = directory().map;
+        assert_eq!((map.level, map.to_bytes()[0]), (level::NODES, 4));
+        let later = ClusterMap { level: Level(9), ..map };
+        let bytes = later.to_bytes();
+        assert_eq!((bytes[0], ClusterMap::from_bytes(&bytes)), (5, Ok(later)));
+        for earlier in [1, 2] {
+            let mut bytes = bytes.to_vec();
+            bytes[1] = earlier;
+            assert!(ClusterMap::from_bytes(&bytes.into()).is_err(), "it has another form");
+        }
     }
 
     #[test]

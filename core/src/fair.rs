@@ -254,10 +254,6 @@ impl<T: Ord + Clone, K: Ord + Copy> Fair<T, K> {
         let tenant = self.tenants.get(id)?;
         let claim = tenant.claims.front()?;
         let in_use = self.used.saturating_add(self.outside);
-        if in_use == 0 {
-            // Alone it may have more than there is: it could never run otherwise.
-            return Some(claim.most.min(self.total).max(claim.least));
-        }
         let share = self.share();
         let free = self.total.saturating_sub(in_use);
         let own = free.min(share.saturating_sub(tenant.held));
@@ -266,7 +262,11 @@ impl<T: Ord + Clone, K: Ord + Copy> Fair<T, K> {
             false => free.saturating_sub(self.total / RESERVE),
         };
         let amount = own.max(lent).min(claim.most);
-        (amount >= claim.least).then_some(amount)
+        if amount >= claim.least {
+            return Some(amount);
+        }
+        // Alone it may have more than that, and more than there is: it could never run otherwise.
+        (in_use == 0).then_some(claim.least)
     }
 
     /// Whether somebody else waits for what would be within their share, or waits first among those
@@ -388,6 +388,17 @@ mod tests {
         assert_eq!(fair.news(), Some(News::Displaced(4)));
         assert_eq!(fair.news(), None);
         fair.check(|key| key != 4 && key != 5);
+    }
+
+    #[test]
+    fn what_comes_back_all_at_once_is_not_the_first_ones_alone() {
+        let mut fair = Bytes::new(100, 4);
+        assert_eq!(fair.claim(&0, 0, 100, 100), Admission::Granted(100));
+        for (tenant, key, least, most) in [(1, 1, 23, 53), (0, 2, 1, 25), (2, 3, 23, 23)] {
+            assert_eq!(fair.claim(&tenant, key, least, most), Admission::Queued);
+        }
+        fair.shrink(0, 0);
+        assert_eq!(granted(&mut fair), [(1, 25), (2, 25), (3, 23)]);
     }
 
     #[test]

@@ -28,14 +28,18 @@
 //! - After [`effects::Effect::Halt`] the machine must not be stepped again. A store halts when it can no
 //!   longer keep a promise (a failed sync, a damaged superblock); starting it anew recovers it.
 //! - One instance is driven by one thread. There are no locks, no globals, no hidden inputs: the same
-//!   configuration and events give the same effects, byte for byte.
+//!   configuration and events give the same effects, byte for byte. (What a simulated run is asked for, under
+//!   the feature `rare`, is an input of that run: [`rare`].)
 //!
 //! # Reading order
 //!
-//! Leaf vocabulary ([`codec`], [`ids`], [`time`], [`hash`], [`rng`], [`disk`], [`rows`], [`object`],
+//! What a simulator may ask for (`rare`) → feature levels ([`level`]) → leaf vocabulary ([`codec`], [`ids`], [`time`], [`hash`], [`rng`], [`disk`], [`rows`], [`object`],
 //! [`checksum`], [`cluster`], [`placement`], [`directory`], [`request`], [`fair`], [`memory`]) → [`consensus`] → [`range`] →
 //! [`message`] and its bytes ([`wire`]) → [`effects`] → [`storage`] → [`gateway`] and [`store`]; [`inspect`] beside
 //! these. Nothing earlier imports anything later, but for one type: the proof [`storage::Durable`] is named by all who must show it.
+
+#[macro_use]
+pub mod rare;
 
 pub mod checksum;
 pub mod cluster;
@@ -51,6 +55,7 @@ pub mod gateway;
 pub mod hash;
 pub mod ids;
 pub mod inspect;
+pub mod level;
 pub mod memory;
 pub mod message;
 pub mod object;

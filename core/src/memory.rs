@@ -1,6 +1,9 @@
 //! What a machine holds in memory, by kind, each against its limit. For operators and checkers: what
 //! enforces a limit is where the kind is held.
 
+/// About how many kinds a machine has.
+const KINDS: usize = 24;
+
 /// One kind of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
@@ -23,9 +26,12 @@ impl MemoryAccount {
     /// Count one kind.
     ///
     /// # Panics
-    /// If it was counted before.
+    /// If it was counted before, where debug assertions are on.
     pub fn add(&mut self, name: &'static str, bytes: u64, limit: impl Into<Option<u64>>) {
-        assert!(self.uses.iter().all(|other| other.name != name), "{name} is counted once");
+        debug_assert!(self.uses.iter().all(|other| other.name != name), "{name} is counted once");
+        if self.uses.is_empty() {
+            self.uses.reserve(KINDS);
+        }
         self.uses.push(MemoryUse { name, bytes, limit: limit.into() });
     }
 

@@ -13,6 +13,7 @@ use crate::ids::{
     BlobId, BlobSequence, CallId, ChunkId, ClusterId, DiskBirth, Endpoint, GatewayId, Incarnation,
     LogIndex, MapEpoch, RangeEpoch, RangeId, SessionId, StoreId, Term,
 };
+use crate::level::{self, Level, Levels};
 use crate::object::{OwnedBlob, Target};
 use crate::range::command::{Command, Outcome, Read, ReadReply};
 use crate::storage::Durable;
@@ -113,6 +114,26 @@ pub enum Message {
     Pong(Pulse),
 }
 
+impl Message {
+    /// The feature level that a build must speak to know what it means. (Entries of the log come as bytes, and
+    /// are looked at where they are applied.)
+    pub fn level(&self) -> Level {
+        let directory = match self {
+            Self::RangeCall(call) => match &call.ask {
+                Ask::Command(command) => return command.body.gate(),
+                _ => None,
+            },
+            Self::RangeAnswer(answer) => match &answer.result {
+                Ok(Answer::Read(ReadReply::Directory(directory))) => directory.as_ref(),
+                _ => None,
+            },
+            Self::DirectoryAnswer(directory) => directory.as_ref(),
+            _ => None,
+        };
+        directory.map_or(level::FIRST, |directory| directory.map.level)
+    }
+}
+
 /// What stores that share a range tell each other again and again, to measure round trips.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
@@ -141,8 +162,10 @@ pub struct Vitals {
 pub struct Hello {
     /// Must be the receiver's own.
     pub cluster: ClusterId,
-    /// Of the messages that follow.
-    pub protocol: u16,
+    /// The feature levels that the sender speaks.
+    pub levels: Levels,
+    /// The one that the cluster is at, as far as the sender knows.
+    pub level: Option<Level>,
     /// Which life of the sender, and how far its journal is. Of a gateway only the incarnation counts.
     pub life: StoreMark,
     /// The journal position that this life began with (0 for a gateway).
@@ -150,6 +173,9 @@ pub struct Hello {
     /// The last life of the sender that began by distrusting its own disk. What peers remember of
     /// earlier lives is answered for by that; 0 if there was none.
     pub doubted: Incarnation,
+    /// This life and those before it that the sender's disk remembers, newest first; at most
+    /// [`LIVES_MAX`].
+    pub lives: Vec<Life>,
     /// The last that the sender has heard of the receiver in this life of its own.
     pub heard: Option<StoreMark>,
     /// Whether the sender waits for the receiver's hello.
@@ -170,6 +196,18 @@ pub enum Beginning {
     /// The cluster has begun; with these disks of the first voters, or none if the sender does not
     /// know which.
     Begun(Vec<(StoreId, DiskBirth)>),
+}
+
+/// Lives of its own that a disk remembers.
+pub const LIVES_MAX: usize = 16;
+
+/// A life of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// Which.
+    pub incarnation: Incarnation,
+    /// Drawn anew for each life. Two lives of one incarnation are a disk that was set back.
+    pub nonce: u64,
 }
 
 /// How far a life of a store is known to have come.
@@ -671,10 +709,12 @@ pub struct ChunkPulled {
 /// it fetches. Answered as stored only when a verified copy is on stable storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkRepair {
-    /// Names the call at its sender; 0 for a hint, which is not answered.
+    /// Names the call at its sender; 0 for one that wants no answer.
     pub call: CallId,
     /// Which chunk.
     pub chunk: ChunkId,
+    /// It is known to have been stored: that no copy can be found is worth telling then.
+    pub existed: bool,
     /// Who is thought to have it, best first. Its owners by the map are asked besides.
     pub sources: Vec<StoreId>,
 }

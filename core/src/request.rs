@@ -5,8 +5,10 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use crate::cluster::Node;
 use crate::directory::Directory;
 use crate::ids::{ChunkId, Order, StoreId, TenantId, ZoneId};
+use crate::level::Level;
 use crate::object::{
     Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, ObjectChecksum, ObjectKey,
     ObjectRecord, Owner, PartRecord, TagMatch, UploadRecord, WriteConditions,
@@ -328,13 +330,24 @@ pub enum Request {
         /// Its share, relative to others of its zone: 1 to [`WEIGHT_MAX`](crate::cluster::WEIGHT_MAX).
         weight: u32,
     },
-    /// Of operators: change the share of a store; 0 drains it → [`Reply::Done`]. Asked again, it changes
+    /// Of operators: change the share of a store; 0 drains it, and it gives its vote away → [`Reply::Done`]. Asked again, it changes
     /// nothing.
     SetWeight {
         /// Which store.
         store: StoreId,
         /// Its share, at most [`WEIGHT_MAX`](crate::cluster::WEIGHT_MAX).
         weight: u32,
+    },
+    /// Of operators: a node has joined, moved, or left → [`Reply::Done`]. Asked again, it changes nothing.
+    SetNode {
+        /// All that is to be known of it.
+        node: Node,
+    },
+    /// Of operators: raise the cluster's feature level → [`Reply::Done`]. Refused unless all stores and gateways speak
+    /// it. Asked again, it changes nothing.
+    RaiseLevel {
+        /// To which.
+        to: Level,
     },
     /// Of operators: the cluster map and the live sessions → [`Reply::Directory`].
     Directory,
@@ -357,6 +370,8 @@ impl Request {
             Self::ReplaceStore { .. }
             | Self::AddStore { .. }
             | Self::SetWeight { .. }
+            | Self::SetNode { .. }
+            | Self::RaiseLevel { .. }
             | Self::Directory
             | Self::Audit { .. } => return None,
             Self::CreateBucket { bucket, .. }

@@ -9,7 +9,7 @@ use trine_core::hash::Checksum;
 use trine_core::ids::{
     ChunkId, ClusterId, DiskBirth, Incarnation, LogIndex, RangeId, StoreId, Term, ZoneId,
 };
-use trine_core::message::StoreMark;
+use trine_core::message::{LIVES_MAX, Life, StoreMark};
 use trine_core::storage::journal::{
     self, FrameHeader, Identity, Record, frame_field, record_field,
 };
@@ -76,6 +76,7 @@ fn superblock_table_says_what_the_code_does() {
         ("scrubbing", field::SCRUBBING),
         ("scrub_at", field::SCRUB_AT),
         ("peers", field::PEERS),
+        ("lives", field::LIVES),
     ];
     check("superblock", &fields, field::END);
 }
@@ -163,6 +164,11 @@ fn superblock_fields_stand_at_their_offsets() {
             peers[1] = PeerMark { store: StoreId(0xcccc), mark };
             peers
         },
+        lives: {
+            let mut lives = [Life::default(); LIVES_MAX];
+            lives[1] = Life { incarnation: Incarnation(0x4443), nonce: 0x1212 };
+            lives
+        },
     };
     let bytes = superblock.encode(1);
     assert_eq!(bytes.len(), 4096);
@@ -185,10 +191,14 @@ fn superblock_fields_stand_at_their_offsets() {
     assert_eq!(bytes[field::SCRUBBING..][..4], [1, 0, 0, 0]);
     let second = [0, 8, 16, 24].map(|at| u64_at(&bytes, field::PEERS + 32 + at));
     assert_eq!(second, [0xcccc, 0xdddd, 0xeeee, 0xffff]);
-    // A written disk stays readable, also one from before scrubbing and marks of peers.
-    assert_eq!(u64_at(&bytes, field::CHECKSUM), 6_766_564_050_623_029_387);
+    let second = [0, 8].map(|at| u64_at(&bytes, field::LIVES + 16 + at));
+    assert_eq!(second, [0x4443, 0x1212]);
+    // A written disk stays readable, also one from before scrubbing, marks of peers, and lives.
+    let lives = [Life::default(); LIVES_MAX];
+    let earlier = Superblock { lives, ..superblock }.encode(1);
+    assert_eq!(u64_at(&earlier, field::CHECKSUM), 6_766_564_050_623_029_387);
     let (scrub, peers) = (ScrubMark::default(), [PeerMark::default(); PEERS_MAX]);
-    let earlier = Superblock { scrub, peers, ..superblock }.encode(1);
+    let earlier = Superblock { scrub, peers, lives, ..superblock }.encode(1);
     assert_eq!(u64_at(&earlier, field::CHECKSUM), 4_764_971_852_061_205_038);
     assert_eq!(Superblock::decode(1, &bytes), Ok(superblock));
     assert!(Superblock::decode(2, &bytes).is_err(), "a copy in another copy's place");

@@ -268,7 +268,8 @@ fn no_copy_is_made_of_what_is_dead() {
     gateway.pass(A_WHILE, true);
     for blob in [1, 2] {
         let chunk = chunk(CallId(0), gateway.session, blob * 7).chunk;
-        let repair = ChunkRepair { call: CallId(0), chunk, sources: vec![StoreId(1)] };
+        let repair =
+            ChunkRepair { call: CallId(0), chunk, existed: true, sources: vec![StoreId(1)] };
         let (from, to) = (FROM, Endpoint::Store(StoreId(3)));
         let message = Message::ChunkRepair(repair);
         let event = StoreEvent::Message(Envelope { from, to, message });

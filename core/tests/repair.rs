@@ -11,6 +11,7 @@ use disk::Disk;
 use trine_core::cluster::*;
 use trine_core::effects::StoreEvent;
 use trine_core::ids::*;
+use trine_core::level::Levels;
 use trine_core::message::*;
 use trine_core::range::command::*;
 use trine_core::store::*;
@@ -62,7 +63,12 @@ fn a_damaged_copy_is_repaired_when_it_is_read_or_checked_or_hinted_at() {
     // Asked for, it is answered when it is done.
     let id = chunk(CallId(0), session, 5).chunk;
     let answer = cluster.call(2, |call| {
-        Message::ChunkRepair(ChunkRepair { call, chunk: id, sources: vec![StoreId(3)] })
+        Message::ChunkRepair(ChunkRepair {
+            call,
+            chunk: id,
+            existed: false,
+            sources: vec![StoreId(3)],
+        })
     });
     let Some(Message::ChunkWritten(written)) = answer else { panic!("{answer:?}") };
     assert_eq!(written.result(), &Ok(()));
@@ -71,7 +77,12 @@ fn a_damaged_copy_is_repaired_when_it_is_read_or_checked_or_hinted_at() {
     for (number, expected) in [(5, Ok(())), (777, Err(ChunkError::Missing))] {
         let id = chunk(CallId(0), session, number).chunk;
         let answer = cluster.call(2, |call| {
-            Message::ChunkRepair(ChunkRepair { call, chunk: id, sources: Vec::new() })
+            Message::ChunkRepair(ChunkRepair {
+                call,
+                chunk: id,
+                existed: false,
+                sources: Vec::new(),
+            })
         });
         let Some(Message::ChunkWritten(written)) = answer else { panic!("{answer:?}") };
         assert_eq!(written.result(), &expected);
@@ -89,7 +100,8 @@ fn what_is_lost_everywhere_stays_known_until_a_copy_turns_up() {
     // A gateway hints at what it knows two zones to have stored.
     let hint = |cluster: &mut Cluster, number| {
         let id = chunk(CallId(0), session, number).chunk;
-        let repair = ChunkRepair { call: CallId(0), chunk: id, sources: vec![StoreId(3)] };
+        let repair =
+            ChunkRepair { call: CallId(0), chunk: id, existed: true, sources: vec![StoreId(3)] };
         let (from, message) = (FROM, Message::ChunkRepair(repair));
         let envelope = Envelope { from, to: Endpoint::Store(StoreId(2)), message };
         cluster.queue.push_back((StoreId(2), StoreEvent::Message(envelope)));
@@ -300,6 +312,7 @@ fn a_store_of_another_cluster_is_not_listened_to() {
         slots: vec![Slot { store: StoreId(id), weight: 1 }],
     };
     let config = StoreConfig {
+        levels: Levels::OWN,
         cluster: ClusterId(8),
         store: StoreId(3),
         zone: ZoneId(2),

@@ -14,6 +14,7 @@ use trine_core::ids::{
     BucketId, CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch,
     SessionId, StoreId, TenantId, ZoneId,
 };
+use trine_core::level::Levels;
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, Refusal};
 use trine_core::object::{
     Attributes, BucketName, ETag, NewBody, NewObject, ObjectKey, Owner, Target, WriteConditions,
@@ -65,6 +66,7 @@ impl Cluster {
             slots: vec![Slot { store: StoreId(id), weight: 1 }],
         };
         let config = StoreConfig {
+            levels: Levels::OWN,
             cluster: ClusterId(7),
             store: id,
             zone: zone(id.0).zone,
@@ -191,7 +193,9 @@ impl Cluster {
 
     fn leader(&self) -> StoreId {
         let leads = |store: &Store| {
-            store.probe().is_some_and(|probe| probe.replicas[&ROOT_RANGE].role == Role::Leader)
+            store.probe().is_some_and(|probe| {
+                probe.replica(ROOT_RANGE).expect("it has it").role == Role::Leader
+            })
         };
         let leader = self.stores.iter().find(|(_, store)| leads(store));
         *leader.expect("one has just answered").0
@@ -282,7 +286,9 @@ fn commands_and_reads_survive_restarts_of_each_store_and_of_all() {
     let states: Vec<_> = cluster
         .stores
         .values()
-        .map(|store| store.probe().expect("it serves").replicas[&ROOT_RANGE].applied)
+        .map(|store| {
+            store.probe().expect("it serves").replica(ROOT_RANGE).expect("it has it").applied
+        })
         .collect();
     let highest = states.iter().flatten().max().expect("one has applied something");
     for (index, hash) in states.iter().flatten().filter(|state| state.0 == highest.0) {
@@ -298,7 +304,12 @@ fn a_follower_that_gets_a_stray_snapshot_goes_on_following() {
     let session = cluster.open_session(1);
     let leader = cluster.leader();
     let follower = (1..=3).map(StoreId).find(|id| *id != leader).expect("there are three");
-    let term = cluster.stores[&leader].probe().expect("it serves").replicas[&ROOT_RANGE].term;
+    let term = cluster.stores[&leader]
+        .probe()
+        .expect("it serves")
+        .replica(ROOT_RANGE)
+        .expect("it has it")
+        .term;
     let body = MessageBody::Snapshot {
         last_index: LogIndex(1_000_000),
         last_term: term,
@@ -321,8 +332,14 @@ fn a_follower_that_gets_a_stray_snapshot_goes_on_following() {
     for _ in 0..500 {
         cluster.turn();
     }
-    let applied =
-        |id| cluster.stores[&id].probe().expect("it serves").replicas[&ROOT_RANGE].applied;
+    let applied = |id| {
+        cluster.stores[&id]
+            .probe()
+            .expect("it serves")
+            .replica(ROOT_RANGE)
+            .expect("it has it")
+            .applied
+    };
     assert_eq!(applied(follower), applied(leader));
 }
 
@@ -345,11 +362,16 @@ fn a_journal_that_is_short_wraps_and_its_store_follows_on() {
             let outcome = cluster.command(session.0, sequence, put("key", &[7; 900]));
             assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
         }
-        let journal = cluster.stores[&store].probe().expect("it serves").journal;
+        let journal = cluster.stores[&store].probe().expect("it serves").journal();
         assert!(journal.1 > 3 * short.journal, "{journal:?}");
         assert!(journal.1 - journal.0 <= short.journal, "{journal:?}");
         let end = |id: StoreId, cluster: &Cluster| {
-            cluster.stores[&id].probe().expect("it serves").replicas[&ROOT_RANGE].last_index
+            cluster.stores[&id]
+                .probe()
+                .expect("it serves")
+                .replica(ROOT_RANGE)
+                .expect("it has it")
+                .last_index
         };
         assert_eq!(end(follower, &cluster), end(leader, &cluster));
         (1..=3).for_each(|id| cluster.start(StoreId(id)));

@@ -55,6 +55,32 @@ fn core_does_no_io_and_reads_no_clock() {
     assert!(found.is_empty(), "core is sans-IO:\n{}", found.join("\n"));
 }
 
+/// What a run is asked for is kept per thread, in one place and under one feature: see `core/src/rare.rs`.
+#[test]
+fn core_has_no_globals_but_those_of_a_simulated_run() {
+    let mut found = Vec::new();
+    for path in rust_files(&root().join("core/src")) {
+        let mut lines = read(&path).lines().map(str::to_owned).collect::<Vec<_>>();
+        if path.ends_with("core/src/rare.rs") {
+            let is_global = |line: &String| line.contains("thread_local!");
+            let at = lines.iter().position(is_global).expect("rare.rs keeps a run");
+            assert_eq!(lines[at - 1], "#[cfg(feature = \"rare\")]", "not in production");
+            let end = lines[at..].iter().position(|line| line == "}").expect("it ends");
+            lines.drain(at..=at + end);
+        }
+        for line in &lines {
+            let code = line.split("//").next().unwrap_or_default().trim_start();
+            let changes =
+                ["Cell", "Atomic", "Lock", "Mutex"].iter().any(|word| code.contains(word));
+            let is_static = code.contains("static mut ") || (code.contains("static ") && changes);
+            if is_static || code.contains("thread_local") {
+                found.push(format!("{}: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "globals:\n{}", found.join("\n"));
+}
+
 #[test]
 fn modules_of_core_import_only_what_is_read_before_them() {
     // As the crate's doc gives the reading order.
@@ -64,6 +90,8 @@ fn modules_of_core_import_only_what_is_read_before_them() {
         "time",
         "hash",
         "rng",
+        "rare",
+        "level",
         "disk",
         "rows",
         "object",

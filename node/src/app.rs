@@ -23,12 +23,13 @@ use trine_s3::front::{Front, FrontReply};
 
 use crate::admin::socket::{self, Socket};
 use crate::admin::{self, Admin, Turns, Who};
-use crate::config::{Config, Limits, NodePlan, RootKey};
+use crate::config::{Config, NodePlan, RootKey};
 use crate::data::{DataDirectory, DataError, Identity, KeptState, KeptStore, NodeDirectory};
 use crate::driver::{Completions, Driver, DriverError, StorePart};
 use crate::files;
 use crate::hosting::{Absent, HostError, Hosting, Place};
 use crate::http::{self, Patience, StopSwitch};
+use crate::members::Members;
 use crate::runtime::{Listener, Runtime};
 use crate::tls::{Tls, TlsError};
 use crate::transport::{self, PeerCall, Transport, TransportConfig, TransportError};
@@ -120,7 +121,7 @@ impl<R: Runtime> Process<R> {
             runtime.clone(),
             cluster,
             map.clone(),
-            (config.timing, config.limits.stores),
+            (config.timing, config.limits.stores, config.levels),
         );
         for (id, place) in places {
             hosting.add(id, place);
@@ -130,12 +131,11 @@ impl<R: Runtime> Process<R> {
         if let Some(data) = &mut data {
             data.stores_made()?;
         }
-        let gateway =
-            gateway_config(&runtime, cluster, setup.gateway, setup.zone, map, &config.limits)?;
+        let gateway = gateway_config(&runtime, cluster, setup.gateway, setup.zone, map, config)?;
         let (front, front_calls) = Front::new();
-        let (port, calls) = match transport {
-            Some(transport) => (Some(transport.port), Some(transport.calls)),
-            None => (None, None),
+        let (port, peers, calls) = match transport {
+            Some(Transport { port, peers, calls, .. }) => (Some(port), Some(peers), Some(calls)),
+            None => (None, None, None),
         };
         let gateway = (setup.gateway, Gateway::new(gateway));
         let (driver, handle) =
@@ -144,7 +144,9 @@ impl<R: Runtime> Process<R> {
         let socket = Socket::bind(&path).map_err(|error| AppError::Admin { path, error })?;
         let documents = Room::new(config.limits.document_bytes);
         let (turns, own) = (Turns::new(), runtime.clone());
-        let admin = Admin { runtime: own, handle, front, hosting, documents, who, turns };
+        let levels = config.levels;
+        let admin =
+            Admin { runtime: own, handle, front, hosting, documents, who, turns, peers, levels };
         let admin = Arc::new(admin);
         let root_key = setup.root_key;
         let connections_max = config.limits.connections_max;
@@ -239,6 +241,7 @@ impl<R: Runtime> Process<R> {
         if let Some(calls) = calls {
             runtime.spawn("peer calls", admin.clone().answer_peers(calls));
             runtime.spawn("replacements", admin.clone().resume_replacements());
+            runtime.spawn("nodes", admin.clone().follow_nodes());
         }
         let mut stop = std::pin::pin!(stop);
         let announced = tokio::select! {
@@ -364,6 +367,8 @@ async fn node<R: Runtime>(
     // Before the directory, likewise.
     let transport = transport::start(runtime.clone(), transport).await?;
     let data = NodeDirectory::open(&config.data, plan)?;
+    let members = Members::new(plan.clone(), data.nodes());
+    transport.peers.set(&members.peers());
     let zone = plan.own().zone;
     let place = |store: &KeptStore| {
         let replaces = |id| data.store(id).and_then(KeptStore::replaces);
@@ -386,7 +391,7 @@ async fn node<R: Runtime>(
         root_key: config.root_key.clone().ok_or(AppError::NoRootKey)?,
         places,
         who: Who::Node {
-            plan: Box::new(plan.clone()),
+            members: Box::new(members),
             data: Arc::new(tokio::sync::Mutex::new(data)),
             geometry: config.geometry,
         },
@@ -452,7 +457,7 @@ fn gateway_config(
     gateway: GatewayId,
     zone: Option<ZoneId>,
     map: ClusterMap,
-    limits: &Limits,
+    Config { limits, levels, .. }: &Config,
 ) -> Result<GatewayConfig, AppError> {
     let mut nonce = [0; 16];
     runtime.random(&mut nonce).map_err(AppError::Random)?;
@@ -469,6 +474,7 @@ fn gateway_config(
         hedge_after: HEDGE_AFTER,
         request_timeout: REQUEST_TIMEOUT,
         beat: BEAT,
+        levels: *levels,
         nonce: u128::from_le_bytes(nonce),
         seed: random_u64(runtime)?,
     })

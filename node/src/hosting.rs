@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use trine_core::cluster::{ClusterMap, Geometry, StoreConfig, StoreLimits, StoreTiming};
 use trine_core::ids::{ClusterId, StoreId, ZoneId};
+use trine_core::level::Levels;
 use trine_core::store::Store;
 
 use trine_core::time::Duration;
@@ -30,6 +31,7 @@ pub struct Hosting<R: Runtime> {
     map: ClusterMap,
     timing: StoreTiming,
     limits: StoreLimits,
+    levels: Levels,
     places: Mutex<BTreeMap<StoreId, Place>>,
     /// Stores that are being started or stopped.
     turning: Mutex<BTreeSet<StoreId>>,
@@ -67,10 +69,10 @@ impl<R: Runtime> Hosting<R> {
         runtime: R,
         cluster: ClusterId,
         map: ClusterMap,
-        (timing, limits): (StoreTiming, StoreLimits),
+        (timing, limits, levels): (StoreTiming, StoreLimits, Levels),
     ) -> Self {
         let (places, turning) = (Mutex::default(), Mutex::default());
-        Self { runtime, cluster, map, timing, limits, places, turning }
+        Self { runtime, cluster, map, timing, limits, levels, places, turning }
     }
 
     /// Where each store is.
@@ -130,6 +132,7 @@ impl<R: Runtime> Hosting<R> {
             geometry: place.geometry,
             limits: self.limits,
             timing: self.timing,
+            levels: self.levels,
             seed: u64::from_le_bytes(seed),
         };
         Ok(Opening { runtime: self.runtime.clone(), path: place.path, config })

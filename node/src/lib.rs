@@ -7,7 +7,7 @@
 //!
 //! [`runtime`] (the outside world and its tokio implementation) → [`transport`] (links to other
 //! processes) → [`driver`] (the loop of the core's calling contract) → [`http`], [`tls`], [`ready`] → [`config`],
-//! [`files`], [`data`] (settings and what is in the data directory) → [`hosting`] (the stores of a
+//! [`files`], [`data`] (settings and what is in the data directory) → [`members`] (the nodes of a cluster), [`hosting`] (the stores of a
 //! process) → [`admin`] (what operators ask) → [`app`] (start, serve, stop). [`mod@bench`] stands beside all
 //! of it: it is a client, which shares nothing with the server but the command line. So does [`inspect`], which
 //! reads the disks of stores that do not run.
@@ -27,6 +27,7 @@ pub mod files;
 pub mod hosting;
 pub mod http;
 pub mod inspect;
+pub mod members;
 pub mod ready;
 pub mod runtime;
 pub mod tls;

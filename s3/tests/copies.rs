@@ -1,11 +1,7 @@
 //! CopyObject and UploadPartCopy over real HTTP, against a gateway in memory or a scripted one.
 
-#![allow(clippy::unwrap_used, reason = "a test's helpers outside of its functions")]
-
-mod support;
-
+use crate::support::client::{Answer, Plan, memory, plan, service};
 use md5::{Digest, Md5};
-use support::client::{Answer, Plan, memory, plan, service};
 use trine_core::effects::GatewayEvent;
 use trine_core::object::ETag;
 use trine_core::request::{ApiError, Copying, Reply, Request};

@@ -1,12 +1,8 @@
 //! What `curl --aws-sigv4 aws:amz:us-east-1:s3` of versions before 8.3 sends: the target signed as it
 //! stands on the wire, and no `x-amz-content-sha256`.
 
-#![allow(clippy::unwrap_used, reason = "a test's helpers outside of its functions")]
-
-mod support;
-
-use support::client::{Answer, answer, exchange, memory, plan};
-use support::signing::{Canonical, Moment, hash};
+use crate::support::client::{Answer, answer, exchange, memory, plan};
+use crate::support::signing::{Canonical, Moment, hash};
 use trine_s3::S3Http;
 
 /// A request as curl 7.88 writes it. `signed` is the target that is signed; `sent` goes out.

@@ -1,11 +1,7 @@
 //! The service over real HTTP, against a gateway in memory. What closes a gap of s3s has its test in
 //! `front/weaknesses.rs`, beside what s3s does alone.
 
-#![allow(clippy::unwrap_used, reason = "a test's helpers outside of its functions")]
-
-mod support;
-
-use support::client::{Answer, UNSIGNED, memory, plan, service, under};
+use crate::support::client::{Answer, UNSIGNED, memory, plan, service, under};
 use trine_core::effects::GatewayEvent;
 use trine_core::request::{ApiError, Reply, Request};
 use trine_s3::front::{Front, FrontCall, FrontReply};
@@ -99,8 +95,8 @@ async fn wrong_digests_are_refused_and_store_nothing() {
 async fn requests_without_signature_length_or_meaning_are_refused() {
     let service = with_bucket().await;
     let anonymous = b"GET /bucket/k HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    let raw = support::client::exchange(&service, anonymous).await;
-    is_error(&support::client::answer(&raw).unwrap(), 403, "AccessDenied");
+    let raw = crate::support::client::exchange(&service, anonymous).await;
+    is_error(&crate::support::client::answer(&raw).unwrap(), 403, "AccessDenied");
     let lengthless = plan("PUT", "/bucket/k", "").payload(UNSIGNED);
     is_error(&lengthless.expect(&service).await, 411, "MissingContentLength");
     let class = plan("PUT", "/bucket/k", "").header("x-amz-storage-class", "GLACIER").body(b"");
@@ -138,7 +134,7 @@ async fn pages_of_a_listing_join_without_gaps() {
 #[tokio::test]
 async fn hosts_under_a_base_domain_name_buckets_and_others_do_not() {
     let (front, calls) = Front::new();
-    tokio::spawn(support::run(calls));
+    tokio::spawn(crate::support::run(calls));
     let service = under(front, Domains::parse(["s3.test"]).unwrap());
     assert_eq!(plan("PUT", "/", "").host("Bucket.s3.test:9000").expect(&service).await.status, 200);
     let put = plan("PUT", "/a/key", "").host("bucket.s3.test").body(b"x");
@@ -194,9 +190,9 @@ async fn who_is_told_to_slow_down_hears_when_to_come_again() {
 #[tokio::test]
 async fn documents_beyond_their_room_are_refused_and_the_room_is_given_back() {
     let (front, calls) = Front::new();
-    tokio::spawn(support::run(calls));
+    tokio::spawn(crate::support::run(calls));
     let documents = Room::new(3 * 600);
-    let service = support::client::with_room(front, documents.clone());
+    let service = crate::support::client::with_room(front, documents.clone());
     plan("PUT", "/bucket", "").expect(&service).await;
     let delete = |keys: usize| {
         let key = "<Object><Key>k</Key></Object>";
@@ -205,7 +201,7 @@ async fn documents_beyond_their_room_are_refused_and_the_room_is_given_back() {
     };
     // One whose gateway does not answer has some of the room; alone a document may exceed it.
     let (silent, gateway) = Front::new();
-    let silent = support::client::with_room(silent, documents.clone());
+    let silent = crate::support::client::with_room(silent, documents.clone());
     let one = delete(1);
     let held = tokio::spawn(async move { one.send(&silent).await });
     while documents.bytes().0 == 0 {
@@ -237,11 +233,11 @@ async fn a_body_that_fails_on_its_way_out_ends_short_of_its_length() {
     let service = with_bucket().await;
     plan("PUT", "/bucket/k", "").body(b"hello").expect(&service).await;
     let (front, mut gateway) = Front::new();
-    let broken = support::client::service(front);
+    let broken = crate::support::client::service(front);
     let reply = {
         let (front, calls) = Front::new();
-        tokio::spawn(support::run(calls));
-        let memory = support::client::service(front.clone());
+        tokio::spawn(crate::support::run(calls));
+        let memory = crate::support::client::service(front.clone());
         plan("PUT", "/bucket", "").expect(&memory).await;
         plan("PUT", "/bucket/k", "").body(b"hello").expect(&memory).await;
         record_of(&front).await

@@ -1,10 +1,6 @@
 //! Multipart uploads over real HTTP, against a gateway in memory.
 
-#![allow(clippy::unwrap_used, reason = "a test's helpers outside of its functions")]
-
-mod support;
-
-use support::client::{Answer, Plan, over_tls, plan, under, with_bucket};
+use crate::support::client::{Answer, Plan, over_tls, plan, under, with_bucket};
 use trine_s3::front::Front;
 use trine_s3::{Domains, S3Http};
 
@@ -34,7 +30,7 @@ fn complete(path: &str, upload: &str, tag: &str) -> Plan {
 #[tokio::test]
 async fn the_location_of_a_completed_upload_is_under_the_name_the_client_used() {
     let (front, calls) = Front::new();
-    tokio::spawn(support::run(calls));
+    tokio::spawn(crate::support::run(calls));
     let service = under(front, Domains::parse(["s3.test"]).unwrap());
     assert_eq!(plan("PUT", "/bucket", "").expect(&service).await.status, 200);
     for (path, host, proxied, location) in [

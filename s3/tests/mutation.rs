@@ -1,14 +1,10 @@
 //! Requests with bytes flipped, cut out, doubled and mixed.
 
-#![allow(clippy::unwrap_used, reason = "a test's helpers outside of its function")]
-
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use support::MemoryGateway;
-use support::client::{Plan, UNSIGNED, exchange, plan, service};
+use crate::support::MemoryGateway;
+use crate::support::client::{Plan, UNSIGNED, exchange, plan, service};
 use trine_s3::S3Http;
 use trine_s3::front::{Front, FrontCall};
 

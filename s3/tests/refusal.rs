@@ -1,14 +1,10 @@
 //! Refused uploads over real sockets: the client gets the answer, not a reset connection.
 
-#![allow(clippy::unwrap_used, reason = "a test's helpers outside of its functions")]
-
-mod support;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::support::client::{Answer, UNSIGNED, answer, memory, plan};
 use hyper_util::rt::TokioIo;
-use support::client::{Answer, UNSIGNED, answer, memory, plan};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use trine_s3::S3Http;

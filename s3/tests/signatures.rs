@@ -1,16 +1,12 @@
 //! Every way to sign and every checksum, end to end over real HTTP: what is right is stored as it was
 //! sent, and what is not stores nothing.
 
-#![allow(clippy::unwrap_used, reason = "a test's helpers outside of its functions")]
-
-mod support;
-
+use crate::support::client::{Answer, Plan, answer, exchange, memory, plan};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
-use support::client::{Answer, Plan, answer, exchange, memory, plan};
 use trine_s3::S3Http;
 
 const DATA: &[u8] = b"some bytes, in two chunks";

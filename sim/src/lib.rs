@@ -5,16 +5,25 @@
 //! many, and shows one.
 //!
 //! Reading order: [`random`], [`trace`] → [`faults`] → [`disk`], [`network`] → [`checkers`] →
-//! [`workload`] → [`world`] → [`run`]. Checkers share no code with what they check.
+//! [`workload`] → [`world`] → [`run`] → [`bugs`], [`case`] → [`crash`], [`shrink`], [`view`],
+//! [`timeline`]. Checkers share no code
+//! with what they check.
 
+pub mod bugs;
+pub mod case;
 pub mod checkers;
 pub mod consensus;
+pub mod crash;
 pub mod disk;
 pub mod faults;
 pub mod network;
 pub mod random;
 pub mod run;
+pub mod seed;
+pub mod shrink;
+pub mod timeline;
 pub mod trace;
+pub mod view;
 pub mod workload;
 pub mod world;
 

@@ -7,7 +7,9 @@ use std::sync::Once;
 
 use crate::Nanos;
 use crate::faults::swarm::Swarm;
+use crate::seed::Seed;
 use crate::trace::Sink;
+use crate::world::choices::{Choices, Recording};
 use crate::world::{Counts, Maker, Real, Setup, World};
 
 /// Frames of the stack that a panic is reported with.
@@ -32,16 +34,9 @@ pub struct Report {
     pub swarm: Swarm,
 }
 
-impl Report {
-    /// One line to paste.
-    pub fn replay_line(&self) -> String {
-        format!("seed={:#x} : cargo sim replay {:#x}", self.seed, self.seed)
-    }
-}
-
 /// Run a seed. `sink` takes the lines of its trace.
 pub fn run_seed(seed: u64, sink: Option<Sink>) -> Report {
-    run(Real, Setup::of_seed(seed), sink, |world| world.run())
+    run(Real, Seed::plain(seed).setup(), sink, World::run)
 }
 
 /// Run a world as `drive` says. A panic in it is a failure of the run.
@@ -51,23 +46,37 @@ pub fn run<M: Maker>(
     sink: Option<Sink>,
     drive: impl FnOnce(&mut World<M>) -> Result<(), String>,
 ) -> Report {
+    play(maker, setup, Choices::default(), sink, drive).0
+}
+
+/// The same, with choices that are given, or to be written down; those are returned.
+pub fn play<M: Maker>(
+    maker: M,
+    setup: Setup,
+    choices: Choices,
+    sink: Option<Sink>,
+    drive: impl FnOnce(&mut World<M>) -> Result<(), String>,
+) -> (Report, Recording) {
     install_hook();
     let (seed, swarm) = (setup.seed, setup.swarm.clone());
     let mut world = None;
     KEEPING.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let world = world.insert(World::new(maker, setup, sink));
+        let world = world.insert(World::with_choices(maker, setup, choices, sink));
         drive(world)
     }));
     KEEPING.set(false);
+    let rare = trine_core::rare::end();
     let failure = match outcome {
         Ok(result) => result.err(),
         Err(_) => Some(LAST_PANIC.with(RefCell::take).unwrap_or_else(|| "a panic".to_owned())),
     };
     let (hash, events) = world.as_ref().map_or((0, 0), World::trace);
     let simulated = world.as_ref().map_or(0, World::now);
+    let recording = world.as_ref().map(World::recording).unwrap_or_default();
     let counts = world.map(|world| world.counts().clone()).unwrap_or_default();
-    Report { seed, failure, hash, events, simulated, counts, swarm }
+    let counts = Counts { rare, ..counts };
+    (Report { seed, failure, hash, events, simulated, counts, swarm }, recording)
 }
 
 thread_local! {

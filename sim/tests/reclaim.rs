@@ -112,3 +112,34 @@ fn stores_are_wiped_and_replaced_while_objects_are_deleted() {
     let plan = episodes(FaultKind::StoreWiped, &victims[..2], 500 * MILLISECOND, 4 * SECOND);
     reclaims(14, churn(7 * SECOND), plan, 50);
 }
+
+/// All first voters are drained, then all machines lose power at once: every store and gateway that starts
+/// again knows the first voters from its configuration, and none of those votes any more. They have written out no
+/// table yet, so that they do not know what of their logs counts, nor who votes.
+#[test]
+fn all_votes_move_and_everybody_starts_again() {
+    for seed in 10..18 {
+        let mut swarm = Swarm::calm(8 * SECOND);
+        (swarm.stores_per_zone, swarm.weak_zone, swarm.clients) = (3, 1, 2);
+        (swarm.think.low, swarm.think.high) = (100 * MILLISECOND, 400 * MILLISECOND);
+        (swarm.body_max, swarm.redundancy) = (2_000, true);
+        let drain = |store: usize| Episode {
+            at: SECOND + store as u64 * 100 * MILLISECOND,
+            lasts: SECOND,
+            kind: FaultKind::StoreDrained,
+            victim: Victim::Store(store),
+            variant: 1,
+        };
+        let mut plan: Vec<_> = (0..3).map(drain).collect();
+        let (at, lasts, victim) = (4 * SECOND, SECOND, Victim::All);
+        plan.push(Episode {
+            at,
+            lasts,
+            kind: FaultKind::PowerLossEverywhere,
+            victim,
+            variant: seed,
+        });
+        let report = reclaims(seed, swarm, plan, 0);
+        assert_eq!(report.counts.hits.of(FaultKind::StoreDrained), 3, "seed {seed}");
+    }
+}

@@ -151,7 +151,7 @@ impl Raft {
     /// What has come of asking voters.
     fn tally(&self, answer: impl Fn(StoreId) -> Option<bool>) -> Tally {
         let members = self.members.latest();
-        #[cfg(feature = "mutants")]
+        #[cfg(feature = "rare")]
         if let Some(wrong) = super::mutants::wrong_tally(&self.config, members, &answer) {
             return wrong;
         }

@@ -51,7 +51,7 @@ pub use message::{
     ENTRIES_PER_APPEND_MAX, ENTRY_PAYLOAD_BYTES_MAX, Entry, EntryKind, MESSAGE_BYTES_MAX, Message,
     MessageBody, SNAPSHOT_BYTES_MAX,
 };
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 pub use mutants::Mutant;
 pub use mutants::Mutants;
 pub use output::{Action, NotLeader, Output, Persist, ProposeError};

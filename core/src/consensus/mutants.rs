@@ -1,26 +1,26 @@
 //! Mistakes that consensus can be told to make, one at a time, so that tests show that they would be
-//! found. The feature `mutants` is for the simulator; without it, [`Mutants::has`] is `false` and
+//! found. The feature `rare` is for the simulator; without it, [`Mutants::has`] is `false` and
 //! nothing of this is in the program. docs/simulator.md ("Consensus gate") says how they are used.
 
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 use super::config::RaftConfig;
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 use super::membership::Membership;
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 use super::message::{Message, MessageBody};
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 use super::output::{Action, Output};
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 use super::quorum::Tally;
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 use super::raft::Raft;
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 use crate::ids::{LogIndex, StoreId};
 
-/// Which mistake a replica makes: none, unless the feature `mutants` is on.
+/// Which mistake a replica makes: none, unless the feature `rare` is on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mutants {
-    #[cfg(feature = "mutants")]
+    #[cfg(feature = "rare")]
     only: Option<Mutant>,
 }
 
@@ -28,25 +28,50 @@ impl Mutants {
     /// No mistake.
     pub const fn none() -> Self {
         Self {
-            #[cfg(feature = "mutants")]
+            #[cfg(feature = "rare")]
             only: None,
         }
     }
 
+    /// What the run on this thread asks for ([`crate::rare::Bug`]).
+    #[cfg(feature = "rare")]
+    pub fn planted() -> Self {
+        let all = [
+            (planted!(CommitQuorumTooSmall), Mutant::CommitQuorumTooSmall),
+            (planted!(VoteQuorumTooSmall), Mutant::VoteQuorumTooSmall),
+            (planted!(VoteForgotten), Mutant::VoteForgotten),
+            (planted!(VoteBeforeDurable), Mutant::VoteBeforeDurable),
+            (planted!(AcceptBeforeDurable), Mutant::AcceptBeforeDurable),
+            (planted!(CommitOldTerm), Mutant::CommitOldTerm),
+            (planted!(CommitToldEarly), Mutant::CommitToldEarly),
+            (planted!(ReadUnconfirmed), Mutant::ReadUnconfirmed),
+            (planted!(ReadBeforeCommit), Mutant::ReadBeforeCommit),
+            (planted!(SuspectTrusted), Mutant::SuspectTrusted),
+        ];
+        let only = all.into_iter().find(|(is_planted, _)| *is_planted);
+        Self { only: only.map(|(_, mutant)| mutant) }
+    }
+
+    /// None.
+    #[cfg(not(feature = "rare"))]
+    pub const fn planted() -> Self {
+        Self::none()
+    }
+
     /// One mistake.
-    #[cfg(feature = "mutants")]
+    #[cfg(feature = "rare")]
     pub const fn only(mutant: Mutant) -> Self {
         Self { only: Some(mutant) }
     }
 
     /// Whether this mistake is to be made.
-    #[cfg(feature = "mutants")]
+    #[cfg(feature = "rare")]
     pub(super) fn has(self, mutant: Mutant) -> bool {
         self.only == Some(mutant)
     }
 
     /// Whether this mistake is to be made: never.
-    #[cfg(not(feature = "mutants"))]
+    #[cfg(not(feature = "rare"))]
     #[allow(clippy::unused_self, reason = "with the feature it says something")]
     pub(super) const fn has(self, _: Mutant) -> bool {
         false
@@ -59,14 +84,14 @@ macro_rules! mutants {
         /// A mistake. Its doc is what [`Mutant::text`] says.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[cfg_attr(
-            not(feature = "mutants"),
+            not(feature = "rare"),
             allow(dead_code, unreachable_pub, reason = "nobody chooses one")
         )]
         pub enum Mutant {
             $(#[doc = $text] $name,)*
         }
 
-        #[cfg(feature = "mutants")]
+        #[cfg(feature = "rare")]
         impl Mutant {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
@@ -165,7 +190,7 @@ mutants! {
 }
 
 /// What a wrong rule takes for committed; `None` if the rule is right.
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 pub(super) fn wrong_quorum(
     config: &RaftConfig,
     members: &Membership,
@@ -195,7 +220,7 @@ pub(super) fn wrong_quorum(
 }
 
 /// What a wrong rule takes an election for; `None` if the rule is right.
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 pub(super) fn wrong_tally(
     config: &RaftConfig,
     members: &Membership,
@@ -219,7 +244,7 @@ pub(super) fn wrong_tally(
     }
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(feature = "rare")]
 impl Raft {
     /// Send what a mistake does not hold back; the rest waits.
     pub(super) fn leak(&self, then: Vec<Message>, out: &mut Output) -> Vec<Message> {

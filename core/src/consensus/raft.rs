@@ -415,7 +415,7 @@ impl Raft {
     /// durable already, at once.
     pub(super) fn flush(&mut self, out: &mut Output) {
         let Batch { entries, then } = core::mem::take(&mut self.batch);
-        #[cfg(feature = "mutants")]
+        #[cfg(feature = "rare")]
         let then = self.leak(then, out);
         let hard_state = self.hard_state();
         let changed = (hard_state != self.state_told).then_some(hard_state);

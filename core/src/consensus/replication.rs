@@ -374,7 +374,7 @@ impl Raft {
         };
         let members = self.members.latest();
         let reached = members.reached(matched);
-        #[cfg(feature = "mutants")]
+        #[cfg(feature = "rare")]
         let reached =
             super::mutants::wrong_quorum(&self.config, members, matched).unwrap_or(reached);
         let is_ours = self.log.term_at(reached) == Some(self.term)

@@ -1,8 +1,10 @@
 //! From a range's answers to what a client is told.
 
 use super::calls::Failure;
-use crate::cluster::{SLOTS_MAX, UNPROVEN_MAX, WEIGHT_MAX};
+use crate::cluster::{NODE_TEXT_MAX, NODES_MAX, Node, SLOTS_MAX, UNPROVEN_MAX, WEIGHT_MAX};
+use crate::directory::Directory;
 use crate::ids::{StoreId, ZoneId};
+use crate::level::{Level, Levels};
 use crate::message::Answer;
 use crate::range::command::{Outcome, ReadReply, Rejection};
 use crate::request::{ApiError, Reply};
@@ -92,6 +94,73 @@ pub(super) fn weighed(store: StoreId, result: Result<Answer, Failure>) -> Result
     })
 }
 
+/// What came of what is said of a node.
+pub(super) fn node_set(node: &Node, result: Result<Answer, Failure>) -> Result<Reply, ApiError> {
+    let Node { id, zone, name, .. } = node;
+    map_changed(result, |rejection| {
+        Some(match rejection {
+            Rejection::NoSuchZone => format!("the cluster map has no {zone}"),
+            Rejection::NodeInUse => format!(
+                "another node is called {name:?}, or the id {id} is that of a node that has left or \
+                 stands in another zone; an id is used once"
+            ),
+            Rejection::TooManyNodes => {
+                format!("the map names {NODES_MAX} nodes, and remembers those that have left")
+            }
+            Rejection::Malformed => format!(
+                "a node has an id from 1, a name, and addresses of {NODE_TEXT_MAX} bytes at most"
+            ),
+            _ => return None,
+        })
+    })
+}
+
+/// The directory.
+pub(super) fn directory(result: Result<Answer, Failure>) -> Result<Box<Directory>, ApiError> {
+    match read(result)? {
+        ReadReply::Directory(Some(directory)) => Ok(directory),
+        ReadReply::Directory(None) => Err(ApiError::Unavailable(
+            "the cluster has no map yet: its first leader is about to write it".to_owned(),
+        )),
+        _ => Err(unexpected()),
+    }
+}
+
+/// What is asked for takes a higher level than the cluster's.
+pub(super) fn below(at: Level, needs: Level, what: &str) -> ApiError {
+    ApiError::InvalidArgument(format!(
+        "the cluster is at {at}, and {what} take {needs}: let all nodes run a version that speaks it, \
+         then raise the cluster's level"
+    ))
+}
+
+/// Who is asked to raise the level does not speak it.
+pub(super) fn unspoken(to: Level, speaks: Levels) -> ApiError {
+    ApiError::InvalidArgument(format!(
+        "this gateway speaks {speaks}, and not {to}: ask one that runs a newer version"
+    ))
+}
+
+/// What came of raising the level.
+pub(super) fn raised(to: Level, result: Result<Answer, Failure>) -> Result<Reply, ApiError> {
+    map_changed(result, |rejection| {
+        Some(match rejection {
+            Rejection::LevelGoesDown { level } => {
+                format!("the cluster is at {level}, and never goes down to {to}")
+            }
+            Rejection::LevelNotSpoken { store } => format!(
+                "{store} has not told the leader that it speaks {to}: let it run a newer version, or wait \
+                 until it is reached"
+            ),
+            Rejection::LevelNotSpokenBy { gateway } => format!(
+                "{gateway} has a session and does not speak {to}: let it run a newer version; if it is gone, \
+                 its session ends soon"
+            ),
+            _ => return None,
+        })
+    })
+}
+
 /// Why data is not moved.
 fn moving(rejection: &Rejection) -> Option<String> {
     match rejection {
@@ -169,7 +238,13 @@ pub(super) fn rejected(rejection: Rejection) -> ApiError {
         | Rejection::BadWeight
         | Rejection::LastOfZone
         | Rejection::TooManySlots
-        | Rejection::Unproven => {
+        | Rejection::NodeInUse
+        | Rejection::TooManyNodes
+        | Rejection::Unproven
+        | Rejection::LevelGoesDown { .. }
+        | Rejection::LevelNotSpoken { .. }
+        | Rejection::LevelNotSpokenBy { .. }
+        | Rejection::LevelForeign { .. } => {
             ApiError::Internal("the range refused a field of the command".to_owned())
         }
     }

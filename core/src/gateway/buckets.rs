@@ -70,7 +70,9 @@ impl BucketLookup {
 
     /// The bucket from the cache; else the root range is asked.
     pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> Option<BucketRecord> {
-        if let Some(record) = cx.shared.buckets.find(&self.path) {
+        if let Some(record) = cx.shared.buckets.find(&self.path)
+            && !buggify!(BucketForgotten)
+        {
             return Some(record.clone());
         }
         self.ask(cx);

@@ -188,7 +188,8 @@ impl Calls {
 
     /// Ask for a session; after a pause, if the last attempt was refused.
     pub(super) fn open_session(&mut self, wires: &mut Wires<'_>, nonce: u128, refused: bool) {
-        let body = CommandBody::OpenSession { gateway: wires.config.gateway, nonce };
+        let (gateway, levels) = (wires.config.gateway, wires.config.levels);
+        let body = CommandBody::OpenSpeaking { gateway, nonce, levels };
         let what = What::Open(Command { origin: Origin::System, body });
         let ticket = self.add(wires.now, Owner::Session, what);
         if refused {
@@ -295,7 +296,11 @@ impl Calls {
         if answer.origin != wires.config.gateway || answer.range != ROOT_RANGE {
             return None;
         }
-        let (ticket, by) = (*self.attempts.get(&answer.call)?, answer.by);
+        let Some(ticket) = self.attempts.get(&answer.call).copied() else {
+            probe!(AnswerOfNobody);
+            return None;
+        };
+        let by = answer.by;
         self.leader.heard(wires.now, from);
         let call = self.open.get_mut(&ticket)?;
         let is_last = call.attempts.last() == Some(&answer.call);
@@ -527,13 +532,17 @@ impl Calls {
     fn send_to_leader(&mut self, wires: &mut Wires<'_>, ticket: Ticket) {
         let Some(to) = self.leader.target() else { return self.park(wires, ticket) };
         let timeout = wires.config.call_timeout;
-        let patience = self.leader.patience(wires.config.hedge_after, timeout);
+        let mut patience = self.leader.patience(wires.config.hedge_after, timeout);
+        if buggify!(EarlyCallTimeout) {
+            patience /= 8;
+        }
         self.send_to(wires, ticket, to, patience);
     }
 
     fn park(&mut self, wires: &mut Wires<'_>, ticket: Ticket) {
         let Some(call) = self.open.get_mut(&ticket) else { return };
         call.became_uncertain();
+        probe!(CallParked);
         call.stand = Stand::Parked;
         wires.timers.disarm(call.again_at, Timer::Range(ticket));
         self.seek(wires);
@@ -707,6 +716,7 @@ mod tests {
     use super::*;
     use crate::cluster::{ClusterMap, Cut};
     use crate::ids::{ClusterId, GatewayId};
+    use crate::level::Levels;
 
     const VOTERS: [StoreId; 3] = [StoreId(1), StoreId(2), StoreId(3)];
 
@@ -719,6 +729,7 @@ mod tests {
 
     fn config() -> GatewayConfig {
         GatewayConfig {
+            levels: Levels::OWN,
             cluster: ClusterId(1),
             gateway: GatewayId(1),
             zone: None,

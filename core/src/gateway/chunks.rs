@@ -228,6 +228,7 @@ impl Chunks {
     pub(super) fn spares(&self, store: StoreId, now: Instant) -> bool {
         self.late_bytes.get(&store).is_some_and(|bytes| *bytes >= self.late_bytes_max)
             || self.full_at.get(&store).is_some_and(|at| now.since(*at) < FULL_FOR)
+            || buggify!(StoreSpared)
     }
 
     /// A store has no room for a chunk.
@@ -261,7 +262,8 @@ impl Chunks {
     }
 
     pub(super) fn is_healthy(&self, store: StoreId, now: Instant) -> bool {
-        self.failed_at.get(&store).is_none_or(|at| now.since(*at) >= UNHEALTHY_FOR)
+        let is_well = self.failed_at.get(&store).is_none_or(|at| now.since(*at) >= UNHEALTHY_FOR);
+        is_well && !buggify!(StoreDoubted)
     }
 
     pub(super) fn open(&self) -> usize {
@@ -289,7 +291,9 @@ impl Chunks {
         chunk: ChunkId,
         kind: Kind,
     ) {
-        let timeout_at = wires.now + wires.config.call_timeout;
+        let timeout = wires.config.call_timeout;
+        let timeout = if buggify!(EarlyChunkTimeout) { timeout / 16 } else { timeout };
+        let timeout_at = wires.now + timeout;
         wires.timers.arm(timeout_at, Timer::Chunk(id));
         self.open.insert(id, ChunkCall { request, chunk, store, kind, timeout_at });
     }

@@ -34,6 +34,9 @@ impl CallIds {
     /// For the life with this nonce. So few bits that the counter stays within its bound.
     pub(super) fn of_life(nonce: u128) -> Self {
         const FIRST_MAX: u128 = (1 << 61) - 1;
+        if planted!(CallIdsFromOne) {
+            return Self(0);
+        }
         Self(u64::try_from(nonce & FIRST_MAX).expect("masked to fewer bits"))
     }
 
@@ -257,9 +260,10 @@ impl Context<'_> {
 
     /// A store that answers has no sound copy of a chunk; another one has.
     pub(super) fn hint_now(&mut self, store: StoreId, chunk: ChunkId, source: StoreId) {
+        probe!(BadCopyHinted);
         self.shared.counts.hints += 1;
         let (_, _, mut wires) = self.shared.wired(self.now, self.fx);
-        hints::hint(&mut wires, store, chunk, vec![source]);
+        hints::hint(&mut wires, store, CallId(0), chunk, vec![source]);
     }
 
     pub(super) fn forget_chunk_call(&mut self, call: CallId) {

@@ -263,9 +263,11 @@ impl State {
             (Self::Changing(head, found, bucket, wanted), Input::Answer { tag: 0, result }) => {
                 let gone = Outcome::Rejected(Rejection::OtherVersion);
                 if matches!(&result, Ok(Answer::Applied(outcome)) if *outcome == gone) {
+                    probe!(CopyOfOtherVersion);
                     // The version that was found is copied all the same.
                     return head.reserve(cx, found, bucket, wanted);
                 }
+                probe!(ChangedOnTheSpot);
                 cx.reply(match answers::command(result) {
                     Ok(reply @ Reply::Copied { .. }) => Ok(reply),
                     Ok(_) => Err(answers::unexpected()),
@@ -463,6 +465,9 @@ impl CopiedObject {
     }
 
     fn tags_from(&self, source: &ObjectRecord) -> Vec<(String, String)> {
+        if planted!(CopyLosesTags) {
+            return Vec::new();
+        }
         self.tags.as_ref().unwrap_or(&source.tags).clone()
     }
 }

@@ -179,6 +179,9 @@ impl Fetches {
         for fetch in &mut self.fetches {
             if fetch.ready.is_none() && fetch.has_next() && fetch.next_at <= cx.now {
                 cx.shared.counts.hedges += u64::from(!fetch.calls.is_empty());
+                if !fetch.calls.is_empty() {
+                    probe!(HedgedRead);
+                }
                 if let Some((store, at)) = fetch.last
                     && !fetch.calls.is_empty()
                     && !cx.shared.chunks.was_heard_since(store, at)
@@ -232,7 +235,10 @@ impl Fetch {
         let read = ChunkRead { call: CallId(0), session, chunk, first_block, blocks };
         self.calls.push(cx.read_chunk(store, read));
         self.last = Some((store, cx.now));
-        self.next_at = cx.now + cx.config().hedge_after;
+        self.next_at = match buggify!(EarlyHedge) {
+            false => cx.now + cx.config().hedge_after,
+            true => cx.now,
+        };
     }
 
     /// All stores failed: after a while they are asked again.

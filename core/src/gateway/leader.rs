@@ -22,8 +22,10 @@ const STRANGERS_AFTER_TURNS: u32 = 12;
 const SEARCH_LATER_EVERY: Duration = Duration::from_millis(100);
 /// A store that was silent is believed to lead again after so long, on another's word.
 const DOUBT_FOR: Duration = Duration::from_secs(2);
-/// One turn of so many asks a voter that was silent.
+/// One turn of so many asks a store that was silent, if one was.
 const DOUBTED_TURN: u32 = 4;
+/// One turn of so many asks a stranger, once they are asked.
+const STRANGERS_TURN: u32 = 3;
 
 /// What is known about who leads.
 #[derive(Debug, Default)]
@@ -36,7 +38,8 @@ pub(super) struct Leader {
     /// When each store last answered anything.
     heard: BTreeMap<StoreId, Instant>,
     usual: Usual,
-    turn: usize,
+    /// Of those who are asked in turn, who was asked last: voters, strangers, those who were silent.
+    asked: [Option<StoreId>; 3],
     turns: u32,
 }
 
@@ -95,6 +98,9 @@ impl Leader {
         let Some(says) = says.filter(|says| *says != from && !self.is_doubted(now, *says)) else {
             return false;
         };
+        if buggify!(LeaderDoubted) {
+            return false;
+        }
         (self.leader, self.via) = (Some(says), None);
         true
     }
@@ -128,7 +134,8 @@ impl Leader {
         self.turns = 0;
     }
 
-    /// The next store to ask, in turn: the silent ones more seldom, `strangers` after some time.
+    /// The next store to ask: voters in turn; the silent ones more seldom, `strangers` after some time. Each of
+    /// the three has a turn of its own: whom one turn leaves out, no other may pass over.
     pub(super) fn next(
         &mut self,
         now: Instant,
@@ -136,17 +143,25 @@ impl Leader {
         strangers: impl Iterator<Item = StoreId>,
     ) -> StoreId {
         self.turns = self.turns.saturating_add(1);
-        let mut voters = voters.to_vec();
-        if self.turns > STRANGERS_AFTER_TURNS {
-            voters.extend(strangers);
-        }
-        let silent = self.turns.is_multiple_of(DOUBTED_TURN);
-        let from = self.turn;
-        let steps = (0..voters.len()).map(|step| (from + step) % voters.len());
-        let fits = |at: &usize| self.is_doubted(now, voters[*at]) == silent;
-        let at = steps.clone().find(fits).unwrap_or(from % voters.len());
-        self.turn = at + 1;
-        voters[at]
+        let doubted = |store: &StoreId| self.is_doubted(now, *store);
+        let (silent, voters): (Vec<_>, Vec<_>) = voters.iter().copied().partition(doubted);
+        let (silent_strangers, strangers): (Vec<_>, Vec<_>) = match self.turns {
+            ..=STRANGERS_AFTER_TURNS => Default::default(),
+            _ => strangers.partition(doubted),
+        };
+        let silent = [silent, silent_strangers].concat();
+        let lists = [voters, strangers, silent];
+        let wanted = match self.turns {
+            turns if turns.is_multiple_of(DOUBTED_TURN) => 2,
+            turns if turns.is_multiple_of(STRANGERS_TURN) => 1,
+            _ => 0,
+        };
+        let list = [wanted, 0, 2, 1].into_iter().find(|list| !lists[*list].is_empty());
+        let list = list.expect("every range has voters");
+        let after = |store: &&StoreId| (Some(**store) <= self.asked[list], **store);
+        let next = *lists[list].iter().min_by_key(after).expect("it is not empty");
+        self.asked[list] = Some(next);
+        next
     }
 
     /// How long until another voter is asked; at random by half, so that gateways do not ask in step.
@@ -176,5 +191,30 @@ mod tests {
         let known = STRANGERS_AFTER_TURNS as usize;
         assert!(asked[..known].iter().all(|store| voters.contains(store)), "{asked:?}");
         assert!(asked[known..].contains(&StoreId(9)), "{asked:?}");
+    }
+
+    // The silent old leader was asked in each fourth turn, and the turn went on behind it: the other voters, of which
+    // one led by now, were passed over for as long as there were strangers behind it.
+    #[test]
+    fn no_voter_is_passed_over_for_the_sake_of_silent_stores_or_strangers() {
+        let voters = [1, 2, 3].map(StoreId);
+        for silent in [vec![], vec![3], vec![1, 3], vec![2, 7]] {
+            let mut leader = Leader::default();
+            leader.search();
+            for store in &silent {
+                leader.doubt(Instant::ZERO, StoreId(*store), false);
+            }
+            let mut next = || leader.next(Instant::ZERO, &voters, (4..=9).map(StoreId));
+            let asked: Vec<StoreId> = (0..200).map(|_| next()).collect();
+            for (at, turns) in asked.windows(8).enumerate() {
+                for voter in voters.iter().filter(|voter| !silent.contains(&voter.0)) {
+                    assert!(turns.contains(voter), "{silent:?}, {at}: {turns:?}");
+                }
+            }
+            for store in (1..=9).map(StoreId) {
+                let times = asked.iter().filter(|asked| **asked == store).count();
+                assert!(times > 5, "{silent:?}: {store} {times} times");
+            }
+        }
     }
 }

@@ -220,7 +220,7 @@ fn join<T>(entries: &mut Vec<ListEntry<T>>, page: Scanned<T>) -> Option<ScanStar
 }
 
 fn cut<T>(mut entries: Vec<ListEntry<T>>, entries_max: usize) -> Page<ListEntry<T>> {
-    let truncated = entries_max > 0 && entries.len() > entries_max;
+    let truncated = entries_max > 0 && entries.len() > entries_max && !planted!(ListingEndsEarly);
     entries.truncate(entries_max);
     Page { entries, truncated }
 }

@@ -62,6 +62,7 @@ use crate::ids::BlobId;
 use crate::ids::{
     BlobSequence, CallId, Endpoint, LogIndex, MapEpoch, RequestId, SessionId, StoreId,
 };
+use crate::level::Level;
 use crate::message::{Answer, ChunkError, Envelope, Message, SessionReport};
 use crate::range::command::{Outcome, ReadReply, Rejection};
 use crate::request::{ApiError, Request};
@@ -83,6 +84,8 @@ pub struct Gateway {
     open: BTreeMap<RequestId, Open>,
     /// Requests that wait for a session, in the order in which they came.
     waiting: VecDeque<RequestId>,
+    /// The cluster's level, if a range has said that this gateway does not speak it.
+    foreign: Option<Level>,
     shared: Shared,
 }
 
@@ -128,7 +131,8 @@ impl Gateway {
             map_wanted: MapEpoch(0),
             config,
         };
-        Self { session: Session::Idle, open: BTreeMap::new(), waiting: VecDeque::new(), shared }
+        let (session, open, waiting) = (Session::Idle, BTreeMap::new(), VecDeque::new());
+        Self { session, open, waiting, foreign: None, shared }
     }
 
     /// Take one event; see the crate's calling contract.
@@ -198,13 +202,24 @@ impl Gateway {
         (self.shared.session, self.open.values().flat_map(named).collect())
     }
 
+    /// Which blobs each open request reads: [`Self::reads`], one by one.
+    #[cfg(feature = "invariants")]
+    pub fn reads_of_requests(&self) -> Vec<(RequestId, BlobId)> {
+        let mut reads = Vec::new();
+        for (id, open) in &self.open {
+            if let Reading::Blobs(blobs) = open.work.reading() {
+                reads.extend(blobs.into_iter().map(|blob| (*id, *blob)));
+            }
+        }
+        reads
+    }
+
     /// One line for operators and traces.
     pub fn status(&self) -> String {
         let Shared { config, map, budget, calls, chunks, hints, counts, .. } = &self.shared;
-        let session = match self.session {
-            Session::Idle => "idle".to_owned(),
-            Session::Opening { attempt } => format!("opening (attempt {attempt})"),
-            Session::Live { id, .. } => id.to_string(),
+        let session = match (self.session, self.foreign) {
+            (Session::Opening { .. }, Some(level)) => format!("refused at {level}"),
+            (session, _) => session.to_string(),
         };
         let leader = calls.leader().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
         format!(
@@ -379,7 +394,9 @@ impl Gateway {
             let reason = format!("the client sent nothing for {waited:.1} s");
             fx.push(Effect::Disconnect { id, reason });
         } else {
-            let error = if self.shared.calls.has_command(id) {
+            let error = if planted!(UncertainCalledFailed) && self.shared.calls.has_command(id) {
+                ApiError::SlowDown("nothing was done".to_owned())
+            } else if self.shared.calls.has_command(id) {
                 ApiError::Unavailable(format!(
                     "no answer from the range's leader for {waited:.1} s: the outcome is unknown"
                 ))
@@ -406,6 +423,9 @@ impl Gateway {
 
     fn message(&mut self, now: Instant, envelope: Envelope, fx: &mut Effects) {
         let Endpoint::Store(from) = envelope.from else { return };
+        if let Err(error) = self.shared.config.levels.understand(envelope.message.level()) {
+            return fx.push(Effect::Note(format!("a message of {from} is dropped: {error}")));
+        }
         match envelope.message {
             Message::RangeAnswer(answer) => {
                 let (calls, _, mut wires) = self.shared.wired(now, fx);
@@ -418,7 +438,10 @@ impl Gateway {
                 let (call, chunk) = (written.call, written.chunk);
                 let kinds = |kind| matches!(kind, Kind::Write { .. } | Kind::Repair);
                 let open = chunks.answered(&mut wires, call, written.store, chunk, kinds);
-                let Some(open) = open else { return };
+                let Some(open) = open else {
+                    self.shared.hints.answered(&written);
+                    return;
+                };
                 if *written.result() == Err(ChunkError::Fenced) {
                     return self.fenced(now, None, fx);
                 }
@@ -523,6 +546,7 @@ impl Gateway {
             let input = Input::Written { number, store, call, result };
             self.input(now, open.request, input, fx);
         } else if result.is_err() && !matches!(open.kind, Kind::Write { wanted: false, .. }) {
+            probe!(LateCopyFailed);
             // The third copy of a put that is over.
             self.shared.counts.copies_missing += 1;
             self.shared.hints.missed(open.store, open.chunk);
@@ -565,6 +589,7 @@ impl Gateway {
                 self.shared.next_blob = 1;
                 self.shared.calls.begin_session(id);
                 self.session = Session::Live { attempt, id, beat_at, beating: false };
+                self.foreign = None;
                 // What the gateway was configured with may be long out of date.
                 self.read_directory(now, false, fx);
                 self.begin_waiting(now, fx);
@@ -580,12 +605,27 @@ impl Gateway {
                     self.read_directory(now, false, fx);
                 }
             }
+            (Verdict::Foreign(level), Session::Opening { attempt }) => {
+                // It is asked again and again, in case that somebody else answered; said once.
+                if self.foreign.replace(level) != Some(level) {
+                    fx.push(Effect::Note(self.foreign_note(level)));
+                }
+                self.open_session(now, attempt + 1, true, fx);
+            }
             (Verdict::Over, Session::Opening { attempt }) => {
                 self.open_session(now, attempt + 1, true, fx);
             }
             (Verdict::Over, Session::Live { .. }) => self.fenced(now, None, fx),
             (_, _) => {}
         }
+    }
+
+    fn foreign_note(&self, level: Level) -> String {
+        format!(
+            "no session for this gateway: the cluster is at {level}, and this version of Trine speaks {}: \
+             run another one",
+            self.shared.config.levels
+        )
     }
 
     fn read_directory(&mut self, now: Instant, again: bool, fx: &mut Effects) {
@@ -619,7 +659,8 @@ impl Gateway {
 
     fn beat(&mut self, now: Instant, fx: &mut Effects) {
         let Session::Live { attempt, id, beating, .. } = self.session else { return };
-        let beat_at = now + self.shared.config.beat;
+        let beat = self.shared.config.beat;
+        let beat_at = now + if buggify!(EarlyBeat) { beat / 8 } else { beat };
         self.shared.timers.arm(beat_at, Timer::Beat);
         self.session = Session::Live { attempt, id, beat_at, beating: true };
         let Shared { config, map, chunks, hints, timers, ids, rng, .. } = &mut self.shared;
@@ -651,6 +692,7 @@ impl Gateway {
     /// attempt may have.
     fn fenced(&mut self, now: Instant, answered: Option<(RequestId, usize)>, fx: &mut Effects) {
         let Session::Live { attempt, id: session, beat_at, .. } = self.session else { return };
+        probe!(SessionLost);
         fx.push(Effect::Note(format!("{session} was fenced; opening another")));
         self.shared.timers.disarm(beat_at, Timer::Beat);
         let ids: Vec<RequestId> = self.open.keys().copied().collect();

@@ -319,6 +319,7 @@ impl Put {
             verify.advance(cx, stored);
         }
         if !verify.is_done() {
+            probe!(PutMadeGood);
             return Self::Verifying(head, commit, verify);
         }
         commit.epoch = cx.map().epoch;
@@ -329,6 +330,7 @@ impl Put {
     /// The range refused the command as placed under an old map. It took no effect, so that it may be
     /// submitted again, as another command, when the chunks are safe under the newer map.
     fn outdated(cx: &mut Context<'_>, head: Head, commit: Commit) -> Self {
+        probe!(PutOutdated);
         if cx.map().epoch > commit.epoch {
             return Self::verify(cx, head, commit);
         }
@@ -432,7 +434,10 @@ impl Head {
     /// Whether a body of `length` bytes goes into the command.
     fn is_inline(&self, cx: &Context<'_>, length: u64) -> bool {
         match self.purpose {
-            Purpose::Object(_) => length <= u64::from(cx.config().cut.inline_max),
+            Purpose::Object(_) => {
+                let is_small = length <= u64::from(cx.config().cut.inline_max);
+                is_small && (length == 0 || !buggify!(ChunkForInline))
+            }
             Purpose::Part(_) => length == 0,
         }
     }
@@ -500,6 +505,9 @@ impl Upload {
                 self.window = held + to_come;
                 cx.needs_only(self.window + self.beside);
             }
+        }
+        if !self.head.copied && buggify!(SmallCredit) {
+            more = more.min(256);
         }
         if more > 0 && self.ended.is_none() {
             self.credit += more;
@@ -588,6 +596,9 @@ impl Upload {
             .zip(lagging)
             .map(|(place, lags)| {
                 let left_out = lags && keeping_up >= ZONES_SAFE;
+                if left_out {
+                    probe!(StoreLeftOut);
+                }
                 let state = if left_out { CopyState::LeftOut } else { CopyState::RetryAt(cx.now) };
                 Copy { store: place.store, state }
             })
@@ -669,7 +680,11 @@ impl Upload {
             chunk.ask_left_out(cx.now);
             return chunk.still_possible();
         }
-        if chunk.stored() >= ZONES_SAFE {
+        if planted!(AckWithOneCopy) {
+            let all = chunk.copies.iter().map(|copy| copy.store);
+            self.holders.entry(number).or_default().extend(all);
+        }
+        if chunk.stored() >= ZONES_SAFE || planted!(AckWithOneCopy) {
             let chunk = self.unsafe_chunks.remove(&number).expect("it was found above");
             self.unsafe_bytes -= chunk.data.len() as u64;
             if self.ended.is_some() {
@@ -678,7 +693,10 @@ impl Upload {
             for copy in &chunk.copies {
                 match copy.state {
                     CopyState::Stored => {}
-                    CopyState::Sent(call) => cx.shared.chunks.make_late(call, true),
+                    CopyState::Sent(call) => {
+                        probe!(ThirdCopyLate);
+                        cx.shared.chunks.make_late(call, true);
+                    }
                     CopyState::RetryAt(_) | CopyState::LeftOut | CopyState::Failed(_) => {
                         cx.shared.counts.copies_missing += 1;
                     }
@@ -721,6 +739,7 @@ impl Chunk {
     fn ask_left_out(&mut self, now: Instant) {
         for copy in &mut self.copies {
             if copy.state == CopyState::LeftOut {
+                probe!(LeftOutAsked);
                 copy.state = CopyState::RetryAt(now);
             }
         }

@@ -21,6 +21,8 @@ pub struct GatewayReport {
     pub requests: u64,
     /// See [`GatewayConfig::requests_max`](crate::cluster::GatewayConfig::requests_max).
     pub requests_max: u64,
+    /// Commands whose requests are over, and that may take effect yet.
+    pub commands_left: u64,
     /// Tenants with requests in hand.
     pub tenants: u64,
     /// Requests that wait for room for their bodies.
@@ -38,6 +40,7 @@ impl Gateway {
         GatewayReport {
             requests: self.open.len() as u64,
             requests_max: shared.places.total(),
+            commands_left: shared.calls.background() as u64,
             tenants: shared.places.tenants() as u64,
             bodies_waiting: shared.budget.waiting() as u64,
             slowed_down: shared.counts.slowed_down,

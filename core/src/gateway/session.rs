@@ -4,9 +4,12 @@
 //! Idle ──start──▶ Opening ──opened──▶ Live ──fenced──▶ Opening (next nonce)
 //! ```
 
+use core::fmt;
+
 use crate::ids::{LogIndex, MapEpoch, SessionId};
+use crate::level::Level;
 use crate::message::Answer;
-use crate::range::command::Outcome;
+use crate::range::command::{Outcome, Rejection};
 use crate::time::Instant;
 
 use super::calls::Failure;
@@ -34,6 +37,16 @@ pub(super) enum Session {
     },
 }
 
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => f.write_str("idle"),
+            Self::Opening { attempt } => write!(f, "opening (attempt {attempt})"),
+            Self::Live { id, .. } => id.fmt(f),
+        }
+    }
+}
+
 /// What an answer to the session's own calls means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -46,6 +59,8 @@ pub(super) enum Verdict {
         /// What the leader has applied.
         applied: LogIndex,
     },
+    /// The cluster is at a level that this gateway does not speak.
+    Foreign(Level),
     /// The session is over, or could not be opened under this nonce.
     Over,
 }
@@ -61,6 +76,9 @@ pub(super) fn judge(result: &Result<Answer, Failure>) -> Verdict {
         Ok(Answer::Applied(Outcome::SessionOpened(id))) => Verdict::Opened(*id),
         Ok(Answer::Beat { live: true, map, applied }) => {
             Verdict::Live { map: *map, applied: *applied }
+        }
+        Ok(Answer::Applied(Outcome::Rejected(Rejection::LevelForeign { level }))) => {
+            Verdict::Foreign(*level)
         }
         _ => Verdict::Over,
     }

@@ -12,13 +12,15 @@ use super::calls::Failure;
 use super::conditions;
 use super::context::{Context, Input};
 use super::ranges;
+use crate::cluster::Node;
 use crate::ids::{BucketId, Order, StoreId, TenantId, ZoneId};
+use crate::level::{self, Level};
 use crate::message::Answer;
 use crate::object::{
     Attributes, BucketName, BucketRecord, ChecksumAlgorithm, ETag, ObjectKey, ObjectRecord, Owner,
     Target, WriteConditions,
 };
-use crate::range::command::{CommandBody, Read, ReadReply};
+use crate::range::command::{CommandBody, Read, ReadReply, Spoken};
 use crate::request::{ApiError, BucketPath, GetRequest, ListPartsRequest, ObjectPath, Page, Reply};
 
 /// Buckets of one page that the root range is asked for.
@@ -47,13 +49,41 @@ pub(super) enum KeyCall {
 /// What is asked of the root range.
 #[derive(Debug)]
 pub(super) enum RootCall {
-    Create { bucket: BucketPath, owner: Owner },
-    Delete { bucket: BucketPath },
-    Head { bucket: BucketPath },
-    List { tenant: TenantId, found: Vec<BucketRecord> },
-    ReplaceStore { old: StoreId, new: StoreId },
-    AddStore { zone: ZoneId, store: StoreId, weight: u32 },
-    SetWeight { store: StoreId, weight: u32 },
+    Create {
+        bucket: BucketPath,
+        owner: Owner,
+    },
+    Delete {
+        bucket: BucketPath,
+    },
+    Head {
+        bucket: BucketPath,
+    },
+    List {
+        tenant: TenantId,
+        found: Vec<BucketRecord>,
+    },
+    ReplaceStore {
+        old: StoreId,
+        new: StoreId,
+    },
+    AddStore {
+        zone: ZoneId,
+        store: StoreId,
+        weight: u32,
+    },
+    SetWeight {
+        store: StoreId,
+        weight: u32,
+    },
+    /// What the cluster's level is, for what it takes a level to ask.
+    AskLevel(Node),
+    SetNode {
+        node: Node,
+    },
+    RaiseLevel {
+        to: Level,
+    },
     Directory,
 }
 
@@ -241,7 +271,13 @@ impl RootCall {
             Self::SetWeight { store, weight } => {
                 cx.command(0, CommandBody::SetWeight { store: *store, weight: *weight });
             }
-            Self::Directory => cx.read(0, Read::Directory),
+            Self::SetNode { node } => cx.command(0, CommandBody::SetNode { node: node.clone() }),
+            Self::RaiseLevel { to } => {
+                // The leader knows which stores speak it.
+                let spoken = Spoken::default();
+                cx.command(0, CommandBody::RaiseLevel { to: *to, spoken });
+            }
+            Self::Directory | Self::AskLevel(_) => cx.read(0, Read::Directory),
         }
     }
 
@@ -251,6 +287,20 @@ impl RootCall {
             Self::ReplaceStore { old, new } => answers::replaced(old, new, result).map_err(Some),
             Self::AddStore { zone, store, .. } => answers::added(zone, store, result).map_err(Some),
             Self::SetWeight { store, .. } => answers::weighed(store, result).map_err(Some),
+            Self::SetNode { node } => answers::node_set(&node, result).map_err(Some),
+            Self::RaiseLevel { to } => answers::raised(to, result).map_err(Some),
+            Self::AskLevel(node) => match answers::directory(result) {
+                Ok(directory) if level::allows(directory.map.level, level::NODES) => {
+                    let next = Self::SetNode { node };
+                    next.send(cx);
+                    return Some(next);
+                }
+                Ok(directory) => {
+                    let what = "nodes that join, move or leave";
+                    Err(Some(answers::below(directory.map.level, level::NODES, what)))
+                }
+                Err(error) => Err(Some(error)),
+            },
             Self::Delete { bucket } => {
                 cx.shared.buckets.forget(&bucket);
                 answers::command(result)
@@ -283,14 +333,7 @@ impl RootCall {
                 Ok(_) => Err(Some(answers::unexpected())),
                 Err(error) => Err(Some(error)),
             },
-            Self::Directory => match answers::read(result) {
-                Ok(ReadReply::Directory(Some(directory))) => Ok(Reply::Directory(directory)),
-                Ok(ReadReply::Directory(None)) => Err(Some(ApiError::Unavailable(
-                    "the cluster has no map yet: its first leader is about to write it".to_owned(),
-                ))),
-                Ok(_) => Err(Some(answers::unexpected())),
-                Err(error) => Err(Some(error)),
-            },
+            Self::Directory => answers::directory(result).map(Reply::Directory).map_err(Some),
         };
         cx.reply(reply.map_err(|error| error.unwrap_or(ApiError::NoSuchBucket)));
         None

@@ -96,23 +96,29 @@ impl UnderWay {
     ) -> SessionReport {
         let of = |sequence| BlobId { session, sequence };
         let closed = self.writing.extract_if(.., |sequence, writing| {
-            !is_open(writing.request) && !in_use.contains(&of(*sequence))
+            let in_flight = in_use.contains(&of(*sequence)) && !planted!(BlobClosedInFlight);
+            !is_open(writing.request) && !in_flight
         });
         for (sequence, Writing { owner, stores, committed, .. }) in closed {
             let full = self.left.len() + self.reported.len() >= LEFT_MAX;
             if !committed && !stores.is_empty() && !full {
+                probe!(BlobLeft);
                 self.left.push(Left { blob: OwnedBlob { blob: of(sequence), owner }, stores });
             }
         }
         // Of more than can be named those behind are not said to be begun.
-        let writing: Vec<BlobSequence> = self.writing.keys().take(WRITING_MAX).copied().collect();
+        let told = if planted!(WritesNotReported) { 0 } else { WRITING_MAX };
+        let writing: Vec<BlobSequence> = self.writing.keys().take(told).copied().collect();
         let next = self.writing.keys().nth(WRITING_MAX).map_or(next, |first| *first);
         let mut reads_from = self.heard;
         let mut reading = BTreeSet::new();
         for (since, read) in reads {
             match read {
+                _ if planted!(ReadsNotReported) => {}
                 Reading::Nothing => {}
-                Reading::Blobs(blobs) if reading.len() + blobs.len() <= READING_MAX => {
+                Reading::Blobs(blobs)
+                    if reading.len() + blobs.len() <= READING_MAX && !buggify!(ReadsUnnamed) =>
+                {
                     reading.extend(blobs);
                 }
                 Reading::Blobs(_) | Reading::Anything => reads_from = reads_from.min(since),

@@ -168,7 +168,8 @@ impl Verify {
             sources.truncate(REPAIR_SOURCES_MAX);
             for store in stored.lacking(map, *number) {
                 let (call, sources) = (CallId(0), sources.clone());
-                let repair = ChunkRepair { call, chunk: stored.chunk(*number), sources };
+                let chunk = stored.chunk(*number);
+                let repair = ChunkRepair { call, chunk, existed: false, sources };
                 short.calls.push(cx.repair_chunk(store, repair));
             }
         }

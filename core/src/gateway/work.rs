@@ -1,5 +1,6 @@
 //! One open request, of whatever kind.
 
+use super::answers;
 use super::audit::Audit;
 use super::context::{Context, Input};
 use super::copy::Copy;
@@ -119,6 +120,13 @@ impl Work {
                 root(cx, RootCall::AddStore { zone, store, weight })
             }
             Request::SetWeight { store, weight } => root(cx, RootCall::SetWeight { store, weight }),
+            Request::SetNode { node } => root(cx, RootCall::AskLevel(node)),
+            Request::RaiseLevel { to } if !cx.shared.config.levels.contains(to) => {
+                let error = answers::unspoken(to, cx.shared.config.levels);
+                cx.reply(Err(error));
+                None
+            }
+            Request::RaiseLevel { to } => root(cx, RootCall::RaiseLevel { to }),
             Request::Audit { after, limit } => {
                 Audit::new(cx, after.as_ref(), limit).map(Box::new).map(Self::Audit)
             }

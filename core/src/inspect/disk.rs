@@ -12,6 +12,7 @@ use crate::consensus::Entry;
 use crate::disk::{DiskError, SECTOR};
 use crate::effects::{Effect, Effects};
 use crate::ids::{ClusterId, DiskBirth, RangeId, StoreId, ZoneId};
+use crate::level::Levels;
 use crate::range::RowError;
 use crate::rows::Miss;
 use crate::storage::journal::frame_claims;
@@ -364,6 +365,7 @@ fn config(superblock: &Superblock) -> StoreConfig {
     let slots = vec![Slot { store: superblock.store, weight: 1 }];
     let zone = founds.then_some(ZoneMap { zone: superblock.zone, slots });
     StoreConfig {
+        levels: Levels::OWN,
         cluster: superblock.cluster,
         store: superblock.store,
         zone: superblock.zone,

@@ -1,4 +1,5 @@
-//! The cluster map: founded once, changed by replacing, adding and draining stores.
+//! The cluster map: founded once, changed by replacing, adding and draining stores, by nodes that come
+//! and go, and by another feature level.
 //!
 //! A change of slots or weights gives chunks to stores that do not have them yet. From its entry on
 //! blobs are refused that were placed under an older map; whoever takes over begins only when it has
@@ -12,9 +13,14 @@ use std::collections::BTreeSet;
 use super::command::{Outcome, Rejection};
 use super::keys::Key;
 use super::records::Replaced;
+use super::sessions::SessionTable;
 use super::state::{Stop, Txn};
-use crate::cluster::{ClusterMap, Layout, SLOTS_MAX, Slot, UNPROVEN_MAX, WEIGHT_MAX, ZoneMap};
+use crate::cluster::{
+    ClusterMap, Layout, NODE_TEXT_MAX, NODES_MAX, Node, SLOTS_MAX, Slot, UNPROVEN_MAX, WEIGHT_MAX,
+    ZoneMap,
+};
 use crate::ids::{MapEpoch, Order, StoreId, ZoneId};
+use crate::level::{self, Level};
 use crate::object::BlobRef;
 
 /// Zones whose stores must have acknowledged a blob.
@@ -117,9 +123,53 @@ pub(super) fn set_weight(
     if weight == 0 && !zone.keepers().any(|other| other != store) {
         return Err(Rejection::LastOfZone.into());
     }
-    move_data(txn, order, &map, zone.zone, |slots| {
+    let zone = zone.zone;
+    let mut map = ClusterMap::clone(&map);
+    if weight == 0 && level::allows(map.level, level::VOTES_MOVE) {
+        pass_vote_on(&mut map, zone, store);
+    }
+    move_data(txn, order, &map, zone, |slots| {
         slots.iter_mut().filter(|slot| slot.store == store).for_each(|slot| slot.weight = weight);
     })
+}
+
+/// The vote of a store that is drained goes to the store of its zone with the largest share; it votes on
+/// until that one has caught up.
+fn pass_vote_on(map: &mut ClusterMap, zone: ZoneId, drained: StoreId) {
+    let slots = map.zones.iter().filter(|of| of.zone == zone).flat_map(|zone| &zone.slots);
+    let others = slots.filter(|slot| slot.weight > 0 && slot.store != drained);
+    let Some(heir) = others.max_by_key(|slot| slot.weight).map(|slot| slot.store) else { return };
+    map.voters.iter_mut().filter(|voter| **voter == drained).for_each(|voter| *voter = heir);
+}
+
+/// Write down what a node is from now on.
+pub(super) fn set_node(txn: &mut Txn<'_>, order: Order, node: &Node) -> Result<Outcome, Stop> {
+    let map = txn.map.clone().ok_or(Rejection::NoSuchZone)?;
+    if !map.zones.iter().any(|zone| zone.zone == node.zone) {
+        return Err(Rejection::NoSuchZone.into());
+    }
+    let texts = [&node.name, &node.peer, &node.s3];
+    if node.id == 0 || node.name.is_empty() || texts.iter().any(|text| text.len() > NODE_TEXT_MAX) {
+        return Err(Rejection::Malformed.into());
+    }
+    let namesake = |other: &&Node| other.name == node.name && other.id != node.id && !other.left;
+    if !node.left && map.nodes.iter().any(|other| namesake(&other)) {
+        return Err(Rejection::NodeInUse.into());
+    }
+    // Nobody proposes this at the first level. In logs from before there were levels it says that all know nodes.
+    let level = map.level.max(level::NODES);
+    let mut map = ClusterMap { level, ..ClusterMap::clone(&map) };
+    match map.nodes.binary_search_by_key(&node.id, |other| other.id) {
+        Ok(at) if map.nodes[at] == *node => return Ok(Outcome::Done),
+        Ok(at) if map.nodes[at].left || map.nodes[at].zone != node.zone => {
+            return Err(Rejection::NodeInUse.into());
+        }
+        Ok(at) => map.nodes[at] = node.clone(),
+        Err(_) if map.nodes.len() >= NODES_MAX => return Err(Rejection::TooManyNodes.into()),
+        Err(at) => map.nodes.insert(at, node.clone()),
+    }
+    txn.set_map(order.index, map)?;
+    Ok(Outcome::Done)
 }
 
 /// All owners by the map of `epoch` have what there was: what was before it counts no more.
@@ -133,6 +183,36 @@ pub(super) fn prove(txn: &mut Txn<'_>, order: Order, epoch: MapEpoch) -> Result<
         map.unproven.retain(|layout| layout.epoch >= epoch);
         txn.set_map(order.index, map)?;
     }
+    Ok(Outcome::Done)
+}
+
+/// Raise the cluster's feature level. `spoken`: the stores that have told the leader that they speak it. All that
+/// fill a slot now must be among them; one that came behind the leader's look is not. Of gateways their
+/// sessions say it.
+pub(super) fn raise(
+    txn: &mut Txn<'_>,
+    order: Order,
+    to: Level,
+    spoken: &[StoreId],
+    sessions: &SessionTable,
+) -> Result<Outcome, Stop> {
+    let map = txn.map.clone().ok_or(Rejection::Malformed)?;
+    if to == map.level {
+        return Ok(Outcome::Done);
+    }
+    if to < map.level {
+        return Err(Rejection::LevelGoesDown { level: map.level }.into());
+    }
+    if let Some((_, store)) = map.stores().find(|(_, store)| !spoken.contains(store)) {
+        probe!(LevelNotRaised);
+        return Err(Rejection::LevelNotSpoken { store }.into());
+    }
+    if let Some(gateway) = sessions.not_speaking(to) {
+        probe!(LevelNotRaised);
+        return Err(Rejection::LevelNotSpokenBy { gateway }.into());
+    }
+    probe!(LevelRaised);
+    txn.set_map(order.index, ClusterMap { level: to, ..ClusterMap::clone(&map) })?;
     Ok(Outcome::Done)
 }
 
@@ -207,4 +287,5 @@ fn makes_sense(map: &ClusterMap) -> bool {
         && voters.len() == map.voters.len()
         && !map.retired.iter().any(|store| stores.contains(store))
         && map.unproven.is_empty()
+        && map.nodes.is_empty()
 }

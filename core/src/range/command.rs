@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-use crate::cluster::ClusterMap;
+use crate::cluster::{ClusterMap, Node};
 use crate::directory::Directory;
 use crate::ids::{
     BlobId, BucketId, CommitSequence, GatewayId, MapEpoch, Order, SessionId, StoreId, TenantId,
     ZoneId,
 };
+use crate::level::{self, Level, Levels};
 use crate::object::{
     Attributes, BlobRef, BucketName, BucketRecord, ChecksumAlgorithm, ETag, NewBody, NewObject,
     ObjectChecksum, ObjectKey, ObjectRecord, OwnedBlob, Owner, PartRecord, Target, UploadRecord,
@@ -45,12 +46,23 @@ pub enum Origin {
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandBody {
-    /// Open a session for a gateway, and fence the gateway's older ones. → `SessionOpened`
+    /// Open a session for a gateway that does not say which feature levels it speaks, and fence the gateway's
+    /// older ones. Only older builds ask for it. → `SessionOpened`
     OpenSession {
         /// Which gateway.
         gateway: GatewayId,
         /// Made by the gateway for this attempt: the same nonce gets the same session.
         nonce: u128,
+    },
+    /// The same, of a gateway that says which feature levels it speaks; the cluster's must be one of them. →
+    /// `SessionOpened`
+    OpenSpeaking {
+        /// Which gateway.
+        gateway: GatewayId,
+        /// Made by the gateway for this attempt: the same nonce gets the same session.
+        nonce: u128,
+        /// What it speaks.
+        levels: Levels,
     },
     /// Fence a session: nothing of it takes effect after this. → `Done`
     FenceSession {
@@ -195,13 +207,19 @@ pub enum CommandBody {
         /// Its share, relative to others of its zone: 1 to [`WEIGHT_MAX`](crate::cluster::WEIGHT_MAX).
         weight: u32,
     },
-    /// Change the share of a store. 0 drains it: it takes nothing, and what it has moves to others of its
-    /// zone. Asked again, it changes nothing. → `Done`
+    /// Change the share of a store. 0 drains it: it takes nothing, what it has moves to others of its
+    /// zone, and so does its vote. Asked again, it changes nothing. → `Done`
     SetWeight {
         /// Which store.
         store: StoreId,
         /// Its share, at most [`WEIGHT_MAX`](crate::cluster::WEIGHT_MAX).
         weight: u32,
+    },
+    /// A node has joined, moved to other addresses, or left. The map's epoch stays. Asked again, it changes
+    /// nothing. → `Done`
+    SetNode {
+        /// All that is to be known of it.
+        node: Node,
     },
     /// All owners by the map of an epoch have what there was when it came: layouts before it count no
     /// more. → `Done`
@@ -209,9 +227,38 @@ pub enum CommandBody {
         /// Which epoch; the present one or an older.
         epoch: MapEpoch,
     },
+    /// Raise the cluster's feature level. Refused unless all stores and gateways have said that they speak
+    /// it. Asked again, it changes nothing. → `Done`
+    RaiseLevel {
+        /// To which.
+        to: Level,
+        /// The stores that have told the leader that they speak it: the leader writes them here.
+        spoken: Spoken,
+    },
 }
 
+/// Stores that have told a leader that they speak a feature level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spoken(pub Vec<StoreId>);
+
 impl CommandBody {
+    /// The feature level that the cluster must have reached before anybody proposes it.
+    pub fn gate(&self) -> Level {
+        match self {
+            Self::SetNode { .. } => level::NODES,
+            _ => level::FIRST,
+        }
+    }
+
+    /// The feature level that a build must speak to know what it means. To raise the level means something at every
+    /// level: it may be refused.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::FoundCluster { map } => map.level,
+            _ => self.gate(),
+        }
+    }
+
     /// The blob that it refers to for the first time, if there is one.
     pub fn new_blob(&self) -> Option<BlobId> {
         let body = match self {
@@ -354,10 +401,34 @@ pub enum Rejection {
     LastOfZone,
     /// The zone has as many slots as it may ever have.
     TooManySlots,
+    /// Another node has this name, or this id in another zone or with another fate.
+    NodeInUse,
+    /// The map names as many nodes as it may.
+    TooManyNodes,
     /// As many changes as may be under way are: their data is still moving.
     Unproven,
     /// The object is another version than the command means, or gone.
     OtherVersion,
+    /// The cluster is at a higher level already, and levels never go down.
+    LevelGoesDown {
+        /// Where it is.
+        level: Level,
+    },
+    /// A store of the map has not told the leader that it speaks the level.
+    LevelNotSpoken {
+        /// The first such.
+        store: StoreId,
+    },
+    /// A gateway with a live session does not speak the level.
+    LevelNotSpokenBy {
+        /// The first such.
+        gateway: GatewayId,
+    },
+    /// The gateway does not speak the level that the cluster is at.
+    LevelForeign {
+        /// Where it is.
+        level: Level,
+    },
 }
 
 /// A read, answered by the leader after a read-index round.

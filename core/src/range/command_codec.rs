@@ -6,10 +6,11 @@ use bytes::Bytes;
 use super::audit::AUDIT_ROWS_MAX;
 use super::command::{
     AuditRow, AuditRows, Batch, Command, CommandBody, NewPart, Origin, Outcome, Read, ReadReply,
-    Rejection, ScanRequest, ScanStart, Scanned,
+    Rejection, ScanRequest, ScanStart, Scanned, Spoken,
 };
 use super::records::{Field, Listed, listed, optional_field, wire_enum, wire_struct};
 use super::sessions::OUTCOMES_PER_SESSION_MAX;
+use crate::cluster::SLOTS_MAX;
 use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::ids::CommitSequence;
 use crate::object::{
@@ -22,6 +23,8 @@ use crate::request::{ListEntry, ListedObject, ListedUpload};
 pub const COMMANDS_PER_BATCH_MAX: usize = 4096;
 /// Dead blobs that one command makes a range forget.
 pub(super) const FORGOTTEN_MAX: usize = 1024;
+/// Stores that a command names which speak a level: all that a map may have.
+const SPOKEN_MAX: usize = 3 * SLOTS_MAX;
 /// Tags of one condition.
 pub const CONDITION_TAGS_MAX: usize = 1024;
 /// Entries of one reply; a read that asks for more gets so many.
@@ -53,6 +56,9 @@ wire_enum!(CommandBody, "command" {
     16 => AddStore { zone, store, weight },
     17 => SetWeight { store, weight },
     18 => ProveMap { epoch },
+    19 => SetNode { node },
+    20 => OpenSpeaking { gateway, nonce, levels },
+    21 => RaiseLevel { to, spoken },
 });
 wire_struct!(NewPart { length, etag, checksum, body });
 wire_struct!(NewObject { length, etag, checksum, owner, attributes, tags, body });
@@ -91,6 +97,12 @@ wire_enum!(Rejection, "rejection" {
     20 => LastOfZone,
     21 => TooManySlots,
     22 => Unproven,
+    23 => NodeInUse,
+    24 => TooManyNodes,
+    25 => LevelGoesDown { level },
+    26 => LevelNotSpoken { store },
+    27 => LevelNotSpokenBy { gateway },
+    28 => LevelForeign { level },
 });
 wire_enum!(Read, "read" {
     0 => Bucket { tenant, name },
@@ -139,6 +151,16 @@ listed! {
 impl<T: Wire> Listed for ListEntry<T> {
     const WHAT: &'static str = "entries";
     const MAX: usize = REPLY_ENTRIES_MAX;
+}
+
+impl Wire for Spoken {
+    fn encode(&self, out: &mut Encoder) {
+        out.list(&self.0);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        input.list("stores that speak a level", SPOKEN_MAX).map(Self)
+    }
 }
 
 impl<T: Wire> Wire for Scanned<T> {

@@ -9,6 +9,7 @@ use crate::hash::StateHash;
 use crate::ids::{
     BucketId, CommitSequence, GatewayId, LogIndex, MapEpoch, Order, RangeEpoch, SessionId, StoreId,
 };
+use crate::level::{self, Level};
 use crate::object::{
     Attributes, BlobRef, Body, BucketName, BucketRecord, ChecksumAlgorithm, ETag, Grant, Lock,
     ObjectChecksum, ObjectKey, ObjectRecord, OwnedBlob, Owner, PARTS_MAX, PartRecord, PartRef,
@@ -228,11 +229,11 @@ pub(crate) struct Header {
     pub(crate) session_hash: StateHash,
     /// How often the bounds have changed.
     pub(crate) epoch: RangeEpoch,
-    /// Gates changes of what apply does.
-    pub(crate) feature_level: u32,
+    /// Not used, and always 1: the cluster map has the feature level.
+    pub(crate) reserved: u32,
     /// Blobs placed under an older map are refused.
     pub(crate) epoch_floor: MapEpoch,
-    /// Deaths below it may be forgotten; reclaiming raises it.
+    /// Not used, and always 0: the leader knows from sessions' reports what may be freed (`store/collect.rs`).
     pub(crate) reclaim_floor: Order,
     /// The next session's id.
     pub(crate) session_next: SessionId,
@@ -273,7 +274,7 @@ header_codec!(
     tree_hash,
     session_hash,
     epoch,
-    feature_level,
+    reserved,
     epoch_floor,
     reclaim_floor,
     session_next,
@@ -290,9 +291,39 @@ pub(crate) struct SessionRecord {
     pub(crate) nonce: u128,
     pub(crate) watermark: CommitSequence,
     pub(crate) outcomes: Vec<(CommitSequence, Outcome)>,
+    /// The newest feature level that its gateway speaks.
+    pub(crate) speaks: Level,
 }
 
-wire_struct!(SessionRecord, "session", version 1 { id, gateway, nonce, watermark, outcomes });
+/// The form of a session. Version 1 has no level: its gateway speaks the first one, or never said.
+const SESSION_VERSION: u8 = 2;
+
+impl Wire for SessionRecord {
+    fn encode(&self, out: &mut Encoder) {
+        let says = self.speaks > level::FIRST;
+        out.u8(if says { SESSION_VERSION } else { 1 });
+        self.id.encode(out);
+        self.gateway.encode(out);
+        self.nonce.encode(out);
+        self.watermark.encode(out);
+        self.outcomes.put(out);
+        if says {
+            self.speaks.encode(out);
+        }
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let version = input.version("session", SESSION_VERSION)?;
+        let (id, gateway) = (Wire::decode(input)?, Wire::decode(input)?);
+        let (nonce, watermark) = (Wire::decode(input)?, Wire::decode(input)?);
+        let outcomes = Field::take(input)?;
+        let speaks = if version == 1 { level::FIRST } else { Level::decode(input)? };
+        if (version == 1) != (speaks == level::FIRST) {
+            return Err(DecodeError::Invalid { what: "level of a session" });
+        }
+        Ok(Self { id, gateway, nonce, watermark, outcomes, speaks })
+    }
+}
 
 /// What decides commits in a bucket. All but the intent are places for later stages.
 #[derive(Clone, Debug, PartialEq, Eq)]

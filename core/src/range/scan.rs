@@ -83,13 +83,24 @@ pub(super) fn objects(
     let Some(mut walk) = Walk::begin(rows, request, start)? else {
         return Ok(ReadReply::NoSuchBucket);
     };
+    if planted!(MarkerSkipsKey)
+        && progress.start.is_none()
+        && matches!(request.start, ScanStart::AfterKey(_))
+        && let Found::Row(_) = walk.next(0, ObjectTable::Version)?
+    {
+        walk.pass_key();
+    }
     match objects_of(&mut walk, &mut progress.entries) {
         Ok(next) => {
             let entries = core::mem::take(&mut progress.entries);
             Ok(ReadReply::Scan(Scanned { entries, next }))
         }
         Err(error) => {
+            if planted!(ListingWaitForgets) {
+                progress.entries.clear();
+            }
             if walk.has_covered() {
+                probe!(ListingWentOn);
                 progress.start = Some(walk.next_start()?);
             }
             Err(error)
@@ -203,7 +214,8 @@ impl<'a> Walk<'a> {
             ScanStart::AfterPrefix(prefix) => keys::prefixed(tenant, bucket, prefix).end,
         };
         span.start = span.start.max(first);
-        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX).min(REPLY_ENTRIES_MAX);
+        let most = if buggify!(OneKeyPerScan) { 1 } else { REPLY_ENTRIES_MAX };
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX).min(most);
         let from = span.start.to_vec();
         Ok(Some(Self {
             cursor: rows.cursor(&span),
@@ -234,7 +246,7 @@ impl<'a> Walk<'a> {
             let (end, table) = keys::object_row(&self.row).map_err(|error| self.damaged(error))?;
             self.end = end;
             if !spent {
-                let is_spent = self.cursor.passed() > ROWS_PASSED_MAX;
+                let is_spent = self.cursor.passed() > ROWS_PASSED_MAX || buggify!(ShortScan);
                 let is_full = entries >= self.limit || (is_spent && self.has_covered());
                 return if is_full {
                     self.next_start().map(|next| Found::End(Some(next)))

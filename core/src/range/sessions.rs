@@ -12,6 +12,7 @@ use super::records::{Header, SessionRecord};
 use crate::codec::{Encoder, Wire};
 use crate::hash::{StateHash, ValueHash};
 use crate::ids::{CommitSequence, GatewayId, SessionId};
+use crate::level::{self, Level};
 use crate::rows::RowWrite;
 
 /// Live sessions, that is gateways, of a range. One more is refused.
@@ -28,6 +29,8 @@ pub(super) struct Session {
     slot: u16,
     watermark: CommitSequence,
     outcomes: BTreeMap<CommitSequence, Outcome>,
+    /// The newest feature level that its gateway speaks.
+    speaks: Level,
 }
 
 /// How to take back one change.
@@ -83,6 +86,7 @@ impl SessionTable {
                 slot,
                 watermark: record.watermark,
                 outcomes,
+                speaks: record.speaks,
             };
             add_session(&mut table.hash, record.id, &session);
             if table.live.insert(record.id, session).is_some() {
@@ -131,7 +135,13 @@ impl SessionTable {
     }
 
     /// Open a session for a gateway, and fence the gateway's older ones.
-    pub(super) fn open(&mut self, header: &mut Header, gateway: GatewayId, nonce: u128) -> Outcome {
+    pub(super) fn open(
+        &mut self,
+        header: &mut Header,
+        gateway: GatewayId,
+        nonce: u128,
+        speaks: Level,
+    ) -> Outcome {
         let mut of_gateway = self.live.iter().filter(|(_, session)| session.gateway == gateway);
         if let Some((id, _)) = of_gateway.clone().find(|(_, session)| session.nonce == nonce) {
             return Outcome::SessionOpened(*id);
@@ -158,6 +168,7 @@ impl SessionTable {
             slot,
             watermark: CommitSequence(0),
             outcomes: BTreeMap::new(),
+            speaks,
         };
         add_session(&mut self.hash, id, &session);
         self.live.insert(id, session);
@@ -192,7 +203,10 @@ impl SessionTable {
         watermark: CommitSequence,
     ) -> Admission {
         let Some(session) = self.live.get_mut(&id) else {
-            return Admission::Refused(Rejection::Fenced);
+            return match planted!(FencedSessionActs) {
+                false => Admission::Refused(Rejection::Fenced),
+                true => Admission::New,
+            };
         };
         if sequence < session.watermark {
             return Admission::Refused(Rejection::Answered);
@@ -212,6 +226,13 @@ impl SessionTable {
             add_session(&mut self.hash, id, session);
             let dropped = dropped.into_iter().collect();
             self.undo.push(Undo::Raised { session: id, watermark: before, dropped });
+        }
+        if planted!(RetryAppliedAgain)
+            && let Some(outcome) = session.outcomes.remove(&sequence)
+        {
+            remove_outcome(&mut self.hash, id, sequence, &outcome);
+            let (watermark, dropped) = (session.watermark, vec![(sequence, outcome)]);
+            self.undo.push(Undo::Raised { session: id, watermark, dropped });
         }
         match session.outcomes.get(&sequence) {
             Some(outcome) => Admission::Known(outcome.clone()),
@@ -240,6 +261,12 @@ impl SessionTable {
         self.live.iter().map(|(id, session)| (*id, session.gateway))
     }
 
+    /// A live session's gateway that has not said that it speaks `level`.
+    pub(super) fn not_speaking(&self, level: Level) -> Option<GatewayId> {
+        let mut live = self.live.values();
+        live.find(|session| session.speaks < level).map(|session| session.gateway)
+    }
+
     /// What came of a command, while it is kept.
     pub(super) fn outcome(&self, id: SessionId, sequence: CommitSequence) -> Option<&Outcome> {
         self.live.get(&id)?.outcomes.get(&sequence)
@@ -265,6 +292,7 @@ impl SessionTable {
                 nonce: session.nonce,
                 watermark: session.watermark,
                 outcomes: session.outcomes.clone().into_iter().collect(),
+                speaks: session.speaks,
             };
             values.insert(session.slot, record.to_bytes());
         }
@@ -322,6 +350,9 @@ fn session_row(id: SessionId, session: &Session) -> (Vec<u8>, ValueHash) {
     session.nonce.encode(&mut value);
     session.slot.encode(&mut value);
     session.watermark.encode(&mut value);
+    if session.speaks > level::FIRST {
+        session.speaks.encode(&mut value);
+    }
     let mut key = b"session".to_vec();
     key.extend(id.0.to_be_bytes());
     (key, ValueHash::of(value.as_slice()))

@@ -20,12 +20,10 @@ use crate::hash::{StateHash, ValueHash};
 use crate::ids::{
     BucketId, CommitSequence, GatewayId, LogIndex, MapEpoch, Order, RangeEpoch, RangeId, SessionId,
 };
+use crate::level::{self, Level};
 use crate::object::OwnedBlob;
 use crate::rows::{Miss, RowWrite, Rows};
 use crate::time::WallTime;
-
-/// The highest feature level whose apply this build knows.
-pub const FEATURE_LEVEL: u32 = 1;
 
 /// A row that does not say what it must.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,8 +148,8 @@ impl Range {
             let key = Key::Header.encode();
             RowError::Damaged(Damaged { key, error: DecodeError::Invalid { what } })
         };
-        if header.feature_level > FEATURE_LEVEL {
-            return Err(damaged("feature level above what this build knows"));
+        if header.reserved != RESERVED {
+            return Err(damaged("a reserved field of the header"));
         }
         let mut records = Vec::new();
         let mut span = keys::sessions();
@@ -272,6 +270,15 @@ impl Range {
         }
     }
 
+    /// What a put's conditions come to in the state that is applied now. Nothing may rest on that: it is for
+    /// a planted mistake.
+    pub(crate) fn refuses_now(&self, rows: &impl Rows, body: &CommandBody) -> Option<Rejection> {
+        let CommandBody::PutObject { target, conditions, .. } = body else { return None };
+        let rows = Overlay::new(rows, self.header.tree_hash);
+        let before = objects::current(&rows, target).ok()?;
+        objects::hold(conditions, before.as_ref()).err()
+    }
+
     /// What is known of a blob after the last applied entry.
     ///
     /// # Errors
@@ -375,6 +382,11 @@ impl Range {
         self.map.as_ref().map_or(MapEpoch(0), |map| map.epoch)
     }
 
+    /// The cluster's feature level; `None` while there is no map.
+    pub fn level(&self) -> Option<Level> {
+        self.map.as_ref().map(|map| map.level)
+    }
+
     /// The live sessions, and whose they are.
     pub fn live_sessions(&self) -> impl Iterator<Item = (SessionId, GatewayId)> {
         self.sessions.live()
@@ -421,7 +433,11 @@ impl Range {
         uploads::expire(txn)?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for (position, command) in (0..).zip(commands) {
-            outcomes.push(self.command(txn, Order { index, position }, command)?);
+            let order = Order { index, position };
+            if planted!(EntryAppliedTwice) && index.0.is_multiple_of(16) {
+                self.effect(txn, order, &command.body)?;
+            }
+            outcomes.push(self.command(txn, order, command)?);
         }
         Ok(outcomes)
     }
@@ -471,12 +487,13 @@ impl Range {
     ) -> Result<Outcome, Stop> {
         match body {
             CommandBody::OpenSession { gateway, nonce } => {
-                let next = txn.header.session_next;
-                let outcome = self.sessions.open(&mut txn.header, *gateway, *nonce);
-                if txn.header.session_next != next {
-                    txn.directory_changed(order.index);
+                Ok(self.open_session(txn, order, *gateway, *nonce, level::FIRST))
+            }
+            CommandBody::OpenSpeaking { gateway, nonce, levels } => {
+                if let Some(level) = txn.level().filter(|level| !levels.contains(*level)) {
+                    return Err(Rejection::LevelForeign { level }.into());
                 }
-                Ok(outcome)
+                Ok(self.open_session(txn, order, *gateway, *nonce, levels.max))
             }
             CommandBody::FenceSession { session } => {
                 if self.sessions.fence(*session) {
@@ -538,8 +555,28 @@ impl Range {
             CommandBody::SetWeight { store, weight } => {
                 cluster::set_weight(txn, order, *store, *weight)
             }
+            CommandBody::SetNode { node } => cluster::set_node(txn, order, node),
             CommandBody::ProveMap { epoch } => cluster::prove(txn, order, *epoch),
+            CommandBody::RaiseLevel { to, spoken } => {
+                cluster::raise(txn, order, *to, &spoken.0, &self.sessions)
+            }
         }
+    }
+
+    fn open_session(
+        &mut self,
+        txn: &mut Txn<'_>,
+        order: Order,
+        gateway: GatewayId,
+        nonce: u128,
+        speaks: Level,
+    ) -> Outcome {
+        let next = txn.header.session_next;
+        let outcome = self.sessions.open(&mut txn.header, gateway, nonce, speaks);
+        if txn.header.session_next != next {
+            txn.directory_changed(order.index);
+        }
+        outcome
     }
 }
 
@@ -558,6 +595,11 @@ impl Txn<'_> {
         }
     }
 
+    /// The cluster's feature level.
+    fn level(&self) -> Option<Level> {
+        self.map.as_ref().map(|map| map.level)
+    }
+
     /// Write a new cluster map.
     pub(super) fn set_map(&mut self, index: LogIndex, map: ClusterMap) -> Result<(), RowError> {
         self.rows.put(&Key::Map, &map)?;
@@ -567,6 +609,9 @@ impl Txn<'_> {
     }
 }
 
+/// See [`Header::reserved`].
+const RESERVED: u32 = 1;
+
 /// A range before its first entry.
 const FRESH: Header = Header {
     applied: LogIndex(0),
@@ -574,7 +619,7 @@ const FRESH: Header = Header {
     tree_hash: StateHash(0),
     session_hash: StateHash(0),
     epoch: RangeEpoch(1),
-    feature_level: FEATURE_LEVEL,
+    reserved: RESERVED,
     epoch_floor: MapEpoch(0),
     reclaim_floor: Order { index: LogIndex(0), position: 0 },
     session_next: SessionId(1),

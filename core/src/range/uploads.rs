@@ -112,10 +112,13 @@ pub(super) fn complete(
     if let Some(before) = before {
         objects::remove(txn, order, target, &before)?;
     }
-    drop_parts(txn, order, target, upload, &there, |number| {
-        asked.binary_search_by_key(&number, |(asked, _)| *asked).is_ok()
-    })?;
-    txn.rows.delete(&upload_key)?;
+    if !planted!(CompleteNotAtomic) {
+        drop_parts(txn, order, target, upload, &there, |number| {
+            let taken = asked.binary_search_by_key(&number, |(asked, _)| *asked).is_ok();
+            taken && !planted!(CompleteFreesParts)
+        })?;
+        txn.rows.delete(&upload_key)?;
+    }
     let version = assemble(order, txn.header.clock, record, &parts);
     let outcome = Outcome::Put { etag: version.etag, checksum: version.checksum.clone(), order };
     blobs::write_version(txn, target, version, None);
@@ -268,6 +271,10 @@ fn assemble(
         md5.update(part.etag.md5);
     }
     let count = u16::try_from(parts.len()).expect("there are at most PARTS_MAX parts");
+    let mut body: Vec<PartRef> = parts.iter().map(|part| part_ref(part)).collect();
+    if planted!(PartsOutOfOrder) {
+        body.reverse();
+    }
     ObjectRecord {
         order,
         null_version: true,
@@ -283,7 +290,7 @@ fn assemble(
         tags: upload.tags,
         lock: Lock::default(),
         attributes: upload.attributes,
-        body: Body::Blobs(parts.iter().map(|part| part_ref(part)).collect()),
+        body: Body::Blobs(body),
     }
 }
 

@@ -99,7 +99,8 @@ impl Checkpoints {
     pub(super) fn note(&mut self, record: &Record) {
         match record {
             Record::HardState { range, term, vote } => {
-                let state = HardState { term: *term, vote: *vote };
+                let vote = vote.filter(|_| !planted!(CheckpointForgetsVote));
+                let state = HardState { term: *term, vote };
                 self.logs.entry(*range).or_default().hard_state = state;
             }
             Record::Entry { range, .. } => {
@@ -144,7 +145,7 @@ impl Checkpoints {
     /// before a position.
     pub(super) fn records(&self, edits: Vec<Bytes>, needed: u64) -> Vec<Record> {
         let mut records = Vec::new();
-        if self.doubted > Incarnation(0) {
+        if self.doubted > Incarnation(0) && !planted!(CheckpointForgetsSuspicion) {
             records.push(distrust(self.doubted));
         }
         for (range, log) in &self.logs {
@@ -154,6 +155,7 @@ impl Checkpoints {
             let HardState { term, vote } = log.hard_state;
             records.push(Record::HardState { range, term, vote });
             records.push(match number {
+                _ if planted!(CheckpointForgetsSuspicion) => Record::Trusted { range },
                 0 => Record::Trusted { range },
                 _ => Record::Suspect { range, number },
             });

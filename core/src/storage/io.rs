@@ -104,6 +104,12 @@ impl Io<'_> {
     pub(crate) fn sync(&mut self) -> SyncTicket {
         self.queue.next_ticket += 1;
         let ticket = SyncTicket(self.queue.next_ticket);
+        if planted!(SyncSharedTooEarly)
+            && let Some((_, tickets)) = &mut self.queue.in_flight
+        {
+            tickets.push(ticket);
+            return ticket;
+        }
         self.queue.waiting.push(ticket);
         self.queue.start_sync(self.fx);
         ticket

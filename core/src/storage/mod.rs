@@ -47,7 +47,7 @@ use crate::effects::Effects;
 use crate::hash::Checksum;
 use crate::ids::{ChunkId, DiskBirth, DiskToken, Incarnation, LogIndex, RangeId, Term};
 use crate::memory::MemoryAccount;
-use crate::message::{ChunkError, ChunkRead, ChunkWrite};
+use crate::message::{ChunkError, ChunkRead, ChunkWrite, LIVES_MAX, Life};
 use crate::rng::Rng;
 use crate::rows::{Miss, RowWrite, Rows};
 use carry::{CARRIED_PART, Carried};
@@ -114,6 +114,8 @@ pub(crate) struct Opened {
     pub(crate) scrub: ScrubMark,
     /// How far peers were heard to be in earlier lives.
     pub(crate) peers: Box<[PeerMark; PEERS_MAX]>,
+    /// This life and those before it that the disk remembers, newest first.
+    pub(crate) lives: Vec<Life>,
     /// For the log.
     pub(crate) notes: Vec<String>,
 }
@@ -134,9 +136,7 @@ impl Opened {
     /// and its votes are lost.
     fn range(&mut self, range: RangeId) -> &mut OpenedRange {
         let suspect = if self.doubted > Incarnation(0) { self.incarnation.0 } else { 0 };
-        self.ranges
-            .entry(range)
-            .or_insert_with(|| OpenedRange { suspect, ..OpenedRange::default() })
+        self.ranges.entry(range).or_insert_with(|| OpenedRange::blank(suspect))
     }
 }
 
@@ -151,6 +151,8 @@ pub(crate) struct Storage {
     founder: bool,
     /// What such a store calls its disk if that is new.
     fresh: DiskBirth,
+    /// Drawn for this life.
+    nonce: u64,
     /// What the store has not heard yet.
     events: VecDeque<StorageEvent>,
 }
@@ -161,15 +163,15 @@ enum Phase {
     Superblock(SuperblockReader),
     Journal {
         writer: Box<SuperblockWriter>,
-        recovery: JournalRecovery,
+        recovery: Box<JournalRecovery>,
         gathered: Box<Gathered>,
     },
     /// The journal takes records; the shelf is being recovered, or the incarnation raised.
     Shelf {
-        parts: Parts,
+        parts: Box<Parts>,
         opened: Opened,
     },
-    Open(Parts),
+    Open(Box<Parts>),
     Halted,
 }
 
@@ -201,11 +203,13 @@ impl Storage {
             founders: [DiskBirth(0); FOUNDERS_MAX],
             scrub: ScrubMark::default(),
             peers: [PeerMark::default(); PEERS_MAX],
+            lives: [Life::default(); LIVES_MAX],
         };
         let (queue, events) = (DiskQueue::default(), VecDeque::new());
         let founder = config.map.voters.contains(&config.store);
         let fresh = DiskBirth(Rng::new(config.seed ^ 4).next_u64().max(1));
-        Self { queue, shelf_config, format, founder, fresh, phase: Phase::New, events }
+        let nonce = config.seed;
+        Self { queue, shelf_config, format, founder, fresh, nonce, phase: Phase::New, events }
     }
 
     /// Begin recovery, or format an empty disk.
@@ -316,7 +320,7 @@ impl Storage {
                 self.shelf_config.incarnation = Incarnation(superblock.incarnation.0 + 1);
                 self.phase = Phase::Journal {
                     writer: Box::new(SuperblockWriter::new(superblock, &copies)),
-                    recovery: JournalRecovery::new(&superblock),
+                    recovery: Box::new(JournalRecovery::new(&superblock)),
                     gathered: Box::new(Gathered::new(
                         self.shelf_config,
                         self.founder,
@@ -347,7 +351,7 @@ impl Storage {
             let fresh = self.fresh;
             writer.note(|superblock| superblock.birth = fresh);
         }
-        let mut journal = Journal::start(writer, recovered, gathered.doubted);
+        let mut journal = Journal::start(writer, recovered, gathered.doubted, self.nonce);
         let incarnation = journal.incarnation().0;
         let mut last_ticket = JournalTicket::default();
         if let Some(damage) = damage {
@@ -390,7 +394,7 @@ impl Storage {
         parts.shelf.recover_start(gap, &mut io, &mut outputs);
         let taken = parts.take(outputs);
         let ranges = gathered.ranges;
-        let Superblock { birth, founders, scrub, peers, .. } = *parts.journal.superblock();
+        let Superblock { birth, founders, scrub, peers, lives, .. } = *parts.journal.superblock();
         let journal = found;
         let opened = Opened {
             incarnation,
@@ -401,9 +405,10 @@ impl Storage {
             journal,
             scrub,
             peers: Box::new(peers),
+            lives: lives.into_iter().filter(|life| *life != Life::default()).collect(),
             notes,
         };
-        self.phase = Phase::Shelf { parts, opened };
+        self.phase = Phase::Shelf { parts: Box::new(parts), opened };
         self.after(taken);
     }
 

@@ -55,6 +55,10 @@ pub(crate) struct OpenedRange {
     /// During recovery: that it begins there is concluded from a state of which nothing before the tail is
     /// left to tell whether there was a log behind it.
     pub(crate) concluded: bool,
+    /// During recovery, as long as it is not known where the log begins: entries that were written again and stand
+    /// before those that are known. They count when the log has been found to its end, since it is written
+    /// again as a whole: a crash may have taken the rest, and the log have been given up beyond them.
+    again: Vec<(LogIndex, Term, Option<Membership>)>,
 }
 
 impl OpenedRange {
@@ -71,6 +75,7 @@ impl OpenedRange {
 
     /// The log begins after this entry: it is replaced up to there, and all of it if it is another one.
     fn starts_after(&mut self, index: LogIndex, term: Term, membership: Option<Membership>) {
+        self.again.clear();
         let first_behind = self.terms.partition_point(|(first, _)| *first <= index.next());
         let term_of = |run: usize| run.checked_sub(1).map(|run| self.terms[run].1);
         let at_index = self.terms.partition_point(|(first, _)| *first <= index);
@@ -137,8 +142,33 @@ impl OpenedRange {
         (self.begins, self.concluded) = (first == LogIndex(1), false);
     }
 
+    /// An entry was written again that belongs before those that are known, or follows one that does: whether it
+    /// waits for the rest. With the last one, they are the log.
+    fn waits_for_the_rest(&self, index: LogIndex) -> bool {
+        let follows = self.again.last().is_some_and(|(last, ..)| last.next() == index);
+        let before = index <= self.base_index && self.base_index < self.last_index;
+        !self.begins && (follows || before)
+    }
+
+    /// Such an entry.
+    fn written_again(&mut self, index: LogIndex, term: Term, membership: Option<Membership>) {
+        if self.again.last().is_some_and(|(last, ..)| last.next() != index) {
+            self.again.clear();
+        }
+        self.again.push((index, term, membership));
+        if index == self.last_index {
+            let again = core::mem::take(&mut self.again);
+            self.begins_anew_with(again[0].0);
+            for (index, term, membership) in again {
+                self.entry(index, term);
+                self.memberships.extend(membership.map(|membership| (index, membership)));
+            }
+        }
+    }
+
     /// An entry; it replaces what is at its index and after.
     fn entry(&mut self, index: LogIndex, term: Term) {
+        self.again.clear();
         while self.terms.last().is_some_and(|(first, _)| *first >= index) {
             self.terms.pop();
         }
@@ -294,14 +324,19 @@ impl Gathered {
             });
             return;
         }
+        let membership = self.membership_of(entry, location);
         let opened = self.range(range);
         opened.entry(entry.index, entry.term);
-        if entry.kind == EntryKind::Membership {
-            match Membership::from_bytes(&entry.payload) {
-                Ok(membership) => opened.memberships.push((entry.index, membership)),
-                Err(error) => self.cannot_read("membership", &error, location),
-            }
+        opened.memberships.extend(membership.map(|membership| (entry.index, membership)));
+    }
+
+    /// The configuration that an entry brings.
+    fn membership_of(&mut self, entry: &Entry, location: Location) -> Option<Membership> {
+        if entry.kind != EntryKind::Membership {
+            return None;
         }
+        let membership = Membership::from_bytes(&entry.payload);
+        membership.map_err(|error| self.cannot_read("membership", &error, location)).ok()
     }
 
     fn cannot_read(&mut self, what: &str, error: &dyn core::fmt::Display, location: Location) {
@@ -362,6 +397,12 @@ impl Gathered {
                 match opened.term_at(entry.index) {
                     // A state was put into place since.
                     None if opened.begins && entry.index <= opened.base_index => {}
+                    term if term.is_none_or(|term| term == entry.term)
+                        && opened.waits_for_the_rest(entry.index) =>
+                    {
+                        let membership = self.membership_of(&entry, location);
+                        self.range(range).written_again(entry.index, entry.term, membership);
+                    }
                     None => self.entry(range, &entry, location),
                     Some(term) if term == entry.term => {}
                     Some(_) => self.cannot_read("entry", &"it is another than before", location),

@@ -40,6 +40,14 @@ impl Storage {
         }
     }
 
+    /// What stands in the journal before this position may be written over.
+    pub(crate) fn journal_given_up(&self) -> u64 {
+        match &self.phase {
+            Phase::Open(parts) => parts.journal.given_up(),
+            _ => 0,
+        }
+    }
+
     /// Positions at which the journal begins and ends.
     pub(crate) fn journal_span(&self) -> (u64, u64) {
         match &self.phase {
@@ -90,7 +98,7 @@ impl Storage {
             let gain = parts.journal.gain_before(parts.needed());
             let is_tight = room.used() > room.ring / 2;
             let part = if is_tight { SMALL_GAIN_PART } else { GAIN_PART };
-            if gain >= room.ring / part {
+            if gain >= room.ring / part || (gain > 0 && buggify!(EarlyCheckpoint)) {
                 parts.checkpoints.stage = Stage::Waiting;
                 parts.make_checkpoint();
             } else if is_tight {
@@ -122,7 +130,9 @@ impl Parts {
 
     /// Nothing before this position is needed with a checkpoint at the head.
     fn needed(&self) -> u64 {
-        let needed = self.entries_needed().into_iter().chain(self.chunks_needed());
+        let entries = self.entries_needed().filter(|_| !planted!(CheckpointForgetsEntries));
+        let chunks = self.chunks_needed().filter(|_| !planted!(CheckpointForgetsChunks));
+        let needed = entries.into_iter().chain(chunks);
         needed.fold(self.journal.head(), u64::min)
     }
 
@@ -140,6 +150,7 @@ impl Parts {
     /// Journal an edit, or hold it back while a checkpoint waits for those before it.
     pub(super) fn journal_edit(&mut self, edit: HeldEdit) {
         if self.checkpoints.stage == Stage::Waiting {
+            probe!(EditHeld);
             return self.checkpoints.held.push(edit);
         }
         let (id, edit, chunks) = edit;
@@ -158,6 +169,7 @@ impl Parts {
             Stage::Waiting => self.make_checkpoint(),
             Stage::Writing(ticket, needed) if ticket <= through => {
                 self.checkpoints.stage = Stage::Idle;
+                probe!(CheckpointMade);
                 self.checkpoints.made += 1;
                 self.journal.give_up_before(needed);
                 self.checkpoints.chunks.forget_through(self.shelf.flushed(TableId::Chunks));
@@ -182,6 +194,9 @@ impl Parts {
             self.append(record);
         }
         self.checkpoints.stage = Stage::Writing(self.last_ticket, needed);
+        if planted!(CheckpointDropsEdits) {
+            self.checkpoints.held.clear();
+        }
         self.release_held();
     }
 
@@ -203,6 +218,8 @@ impl Parts {
     pub(super) fn log_is_installed(&mut self) {
         let installed = self.checkpoints.installing.take();
         let (range, index, term, membership) = installed.expect("one is installed at a time");
-        self.checkpoints.log_starts(range, index, term, membership);
+        if !planted!(InstallForgetsStart) {
+            self.checkpoints.log_starts(range, index, term, membership);
+        }
     }
 }

@@ -24,7 +24,7 @@ use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
 use crate::ids::{ChunkId, ClusterId, DiskBirth, DiskToken, Incarnation, StoreId, ZoneId, counter};
-use crate::message::StoreMark;
+use crate::message::{LIVES_MAX, Life, StoreMark};
 use crate::time::WallTime;
 
 /// The newest format that this build reads, and the one that it writes. It stands for the whole
@@ -89,8 +89,10 @@ pub mod field {
     pub const SCRUB_AT: usize = SCRUBBING + 4;
     /// Thirty-two times 32 bytes: store, incarnation, nonce, synced position; zeros for none.
     pub const PEERS: usize = SCRUB_AT + 20;
+    /// Sixteen times 16 bytes: incarnation, nonce; zeros for none.
+    pub const LIVES: usize = PEERS + 32 * super::PEERS_MAX;
     /// End of the fields.
-    pub const END: usize = PEERS + 32 * super::PEERS_MAX;
+    pub const END: usize = LIVES + 16 * crate::message::LIVES_MAX;
 }
 
 /// Bytes of a copy.
@@ -171,6 +173,9 @@ pub struct Superblock {
     pub scrub: ScrubMark,
     /// How far peers were heard to be.
     pub peers: [PeerMark; PEERS_MAX],
+    /// This life and those before it, newest first; zeros for none, also of those that a build has lived which did
+    /// not write them down.
+    pub lives: [Life; LIVES_MAX],
 }
 
 /// Why a single copy does not count.
@@ -266,7 +271,7 @@ impl Superblock {
         }
         let (sequence, incarnation, prepared) = (0, Incarnation(0), 0);
         let (mark, tail) = (SyncedMark::default(), Tail::default());
-        let (birth, founders, scrub, peers) = Default::default();
+        let (birth, founders, scrub, peers, lives) = Default::default();
         Ok(Self {
             cluster,
             store,
@@ -280,6 +285,7 @@ impl Superblock {
             founders,
             scrub,
             peers,
+            lives,
             tail,
         })
     }
@@ -316,6 +322,7 @@ impl Superblock {
             store.encode(&mut out);
             mark.encode(&mut out);
         }
+        self.lives.iter().for_each(|life| life.encode(&mut out));
         assert_eq!(out.len(), field::END);
         out.pad_to(COPY_BYTES);
         let checksum = checksum(copy, out.as_slice());
@@ -384,6 +391,13 @@ impl Superblock {
                     *peer = PeerMark { store, mark: StoreMark::decode(&mut input)? };
                 }
                 peers
+            },
+            lives: {
+                let mut lives = [Life::default(); LIVES_MAX];
+                for life in &mut lives {
+                    *life = Life::decode(&mut input)?;
+                }
+                lives
             },
         };
         let Self { prepared, mark, tail, .. } = superblock;

@@ -16,6 +16,7 @@ use crate::ids::LogIndex;
 use crate::range::command::{Batch, CommandBody, Outcome};
 use crate::range::{Range, RowError};
 use crate::rows::Miss;
+use crate::store::observe::Observation;
 
 /// Entries applied in one step; the rest comes in further steps.
 const ENTRIES_PER_STEP: usize = 256;
@@ -139,6 +140,7 @@ impl Replica {
                 ));
             }
             Ok(range) => {
+                understands(&range, host).map_err(|error| format!("{}: {error}", self.id))?;
                 self.machine.unpin(host);
                 self.machine.range = Some(range);
                 self.machine.set_mark();
@@ -169,6 +171,7 @@ impl Replica {
             // What is damaged is being replaced; if it is still there then, it is found again.
             return Ok(());
         }
+        probe!(TableRebuilt);
         fx.push(Effect::Note(format!(
             "{}: a table block is damaged; rebuilding the table from the log",
             self.id
@@ -203,7 +206,7 @@ impl Replica {
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
-        let mut left = ENTRIES_PER_STEP;
+        let mut left = if buggify!(OneEntryPerStep) { 1 } else { ENTRIES_PER_STEP };
         while left > 0 && self.has_backlog(host) {
             let mut entries = VecDeque::from(self.committed(host, fx)?);
             while let Some(entry) = entries.front() {
@@ -262,9 +265,18 @@ impl Replica {
                         self.id, entry.index, entry.term
                     )
                 })?;
+                let needs = batch.commands.iter().map(|command| command.body.level()).max();
+                let understood = needs.map_or(Ok(()), |needs| host.config.levels.understand(needs));
+                understood.map_err(|error| {
+                    let Entry { index, term, .. } = entry;
+                    format!("{}: the committed entry {index} (term {term}): {error}", self.id)
+                })?;
                 let applied = range.apply(&host.storage.rows(self.id), entry.index, &batch);
                 match applied {
                     Ok(applied) => {
+                        // It may have raised the level.
+                        understands(range, host)
+                            .map_err(|error| format!("{}: {error}", self.id))?;
                         host.storage.write_rows(self.id, entry.index, &applied.writes);
                         if sessions_changed(&batch, &applied.outcomes) {
                             self.fencing.sessions_are(now.instant, range);
@@ -278,6 +290,7 @@ impl Replica {
                         outcomes = applied.outcomes;
                     }
                     Err(RowError::Miss(miss)) => {
+                        probe!(ApplyWaited);
                         self.machine.miss(miss, host, fx);
                         return Ok(false);
                     }
@@ -289,6 +302,11 @@ impl Replica {
         }
         self.machine.unpin(host);
         self.raft.applied(entry.index);
+        host.observer.note(self.id, || Observation::Applied {
+            index: entry.index,
+            batch: (entry.kind == EntryKind::Command).then(|| entry.payload.clone()),
+            outcomes: outcomes.clone(),
+        });
         self.commands.applied(self.id, entry, outcomes, host, fx);
         self.freeze_if_full(entry.index, host, fx);
         Ok(true)
@@ -296,7 +314,8 @@ impl Replica {
 
     /// Write the memtable out when it is full: the hot state goes in as rows of this very index.
     fn freeze_if_full(&mut self, index: LogIndex, host: &mut Host, fx: &mut Effects) {
-        if host.storage.wants_freeze(self.id) {
+        let early = buggify!(EarlyFreeze, hot) && host.storage.can_freeze(self.id);
+        if host.storage.wants_freeze(self.id) || early {
             self.freeze(index, host, fx);
         }
     }
@@ -304,10 +323,24 @@ impl Replica {
     /// Write the memtable out, as it is after the last applied entry.
     pub(super) fn freeze(&mut self, index: LogIndex, host: &mut Host, fx: &mut Effects) {
         let range = self.machine.range.as_ref().expect("something was applied");
-        host.storage.write_rows(self.id, index, &range.materialize());
+        if !planted!(RunLacksHotState) {
+            host.storage.write_rows(self.id, index, &range.materialize());
+        }
         if host.storage.freeze(self.id, index, fx) {
             self.machine.set_mark();
         }
+    }
+}
+
+/// That this build speaks the level of the cluster whose state a replica has.
+pub(super) fn understands(range: &Range, host: &Host) -> Result<(), String> {
+    let levels = host.config.levels;
+    match range.level().filter(|level| !levels.contains(*level)) {
+        None => Ok(()),
+        Some(level) => Err(format!(
+            "the cluster is at {level}, and this version of Trine speaks {levels}: run another one; \
+             nothing is lost"
+        )),
     }
 }
 

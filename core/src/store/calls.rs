@@ -17,9 +17,10 @@ use crate::effects::{Effects, Now};
 use crate::ids::{
     CallId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeId, SessionId, StoreId, Term,
 };
+use crate::level::{self, Level};
 use crate::message::{Answer, Ask, Message, RangeAnswer, RangeCall, Refusal};
 use crate::range::Range;
-use crate::range::command::{Batch, Command, CommandBody, Origin, Outcome};
+use crate::range::command::{Batch, Command, CommandBody, Origin, Outcome, Spoken};
 use crate::time::WallTime;
 
 /// Entries proposed and not applied; more commands wait and share the next entry.
@@ -132,6 +133,7 @@ impl Commands {
                 .and_then(|proposed| proposed.commands.get_mut(*position))
                 .map(|(_, waiters)| waiters),
         };
+        probe!(CommandJoined);
         let waiters = waiters.expect("a command is where its place says");
         if waiters.len() < WAITERS_MAX {
             waiters.push(waiter);
@@ -148,7 +150,7 @@ impl Commands {
         fx: &mut Effects,
     ) {
         let Some(proposed) = self.proposed.remove(&entry.index) else { return };
-        let ours = proposed.term == entry.term;
+        let ours = proposed.term == entry.term || planted!(OutcomeOfAnotherTerm);
         assert!(!ours || proposed.commands.len() == outcomes.len(), "one outcome for each command");
         let mut outcomes = outcomes.into_iter();
         for (name, waiters) in proposed.commands {
@@ -193,12 +195,18 @@ impl Commands {
         host: &Host,
         fx: &mut Effects,
     ) {
-        self.places.clear();
+        match planted!(OutcomeOfAnotherTerm) {
+            false => self.places.clear(),
+            true => self.places.retain(|_, place| matches!(place, Place::Proposed { .. })),
+        }
         self.queue_bytes = 0;
         for waiting in core::mem::take(&mut self.queue) {
             for waiter in waiting.waiters {
                 waiter.answer(range, Err(Refusal::NotLeader { leader }), host, fx);
             }
+        }
+        if planted!(OutcomeOfAnotherTerm) {
+            return;
         }
         for proposed in core::mem::take(&mut self.proposed).into_values() {
             for waiter in proposed.commands.into_iter().flat_map(|(_, waiters)| waiters) {
@@ -222,6 +230,7 @@ impl Commands {
             queue.into_iter().partition(|waiting| room_wanted(&waiting.command) <= room);
         self.queue = kept;
         for Waiting { command, waiters } in refused {
+            probe!(CommandRefusedFull);
             self.queue_bytes -= weight(&command);
             if let Some(name) = session_name(&command) {
                 self.places.remove(&name);
@@ -237,12 +246,16 @@ impl Commands {
         if self.queue.is_empty() || self.proposed.len() >= ENTRIES_IN_FLIGHT_MAX {
             return None;
         }
+        if buggify!(BatchWaits) {
+            return None;
+        }
         let mut bytes = 0;
         let fits = |waiting: &&Waiting| {
             bytes += weight(&waiting.command);
             bytes <= BATCH_BYTES_MAX
         };
-        let count = self.queue.iter().take(BATCH_COMMANDS_MAX).take_while(fits).count().max(1);
+        let most = if buggify!(SmallBatch) { 1 } else { BATCH_COMMANDS_MAX };
+        let count = self.queue.iter().take(most).take_while(fits).count().max(1);
         let taken = self.queue.drain(..count);
         self.queue_bytes -=
             taken.as_slice().iter().map(|waiting| weight(&waiting.command)).sum::<u64>();
@@ -305,6 +318,9 @@ fn room_wanted(command: &Command) -> Room {
         | CommandBody::ReplaceStore { .. }
         | CommandBody::AddStore { .. }
         | CommandBody::SetWeight { .. }
+        | CommandBody::SetNode { .. }
+        | CommandBody::OpenSpeaking { .. }
+        | CommandBody::RaiseLevel { .. }
         | CommandBody::ProveMap { .. } => Room::Housekeeping,
         CommandBody::DeleteBucket { .. }
         | CommandBody::DeleteObject { .. }
@@ -350,6 +366,7 @@ impl Replica {
             let leader = self.raft.leader();
             match leader {
                 Some(leader) if !call.forwarded => {
+                    probe!(CallForwarded);
                     call.forwarded = true;
                     host.send(Endpoint::Store(leader), Message::RangeCall(call), fx);
                 }
@@ -359,7 +376,8 @@ impl Replica {
         }
         // Also if the call is refused below: its session is not silent.
         self.fencing.heard_from(now.instant, call.session);
-        if self.commands.len() + self.reads.len() >= host.config.limits.calls_max {
+        let busy = self.commands.len() + self.reads.len() >= host.config.limits.calls_max;
+        if busy || buggify!(CallRefused, hot) {
             waiter.answer(self.id, Err(Refusal::Overloaded), host, fx);
             return Ok(());
         }
@@ -391,14 +409,24 @@ impl Replica {
         &mut self,
         now: Now,
         waiter: Waiter,
-        command: Command,
-        host: &Host,
+        mut command: Command,
+        host: &mut Host,
         fx: &mut Effects,
     ) {
+        let refused = |range: &Range, host: &mut Host| {
+            range.refuses_now(&host.storage.rows(self.id), &command.body)
+        };
+        if planted!(ConditionOutsideLog)
+            && let Some(no) = self.machine.range().and_then(|range| refused(range, host))
+        {
+            return waiter.answer(self.id, Ok(Answer::Applied(Outcome::Rejected(no))), host, fx);
+        }
         if let (Some((session, sequence)), Some(range)) =
             (session_name(&command), self.machine.range())
             && let Some(outcome) = range.outcome_of(session, sequence)
+            && !planted!(RetryAppliedAgain)
         {
+            probe!(OutcomeKnown);
             let answer = Answer::Applied(outcome.clone());
             return waiter.answer(self.id, Ok(answer), host, fx);
         }
@@ -407,10 +435,36 @@ impl Replica {
             return waiter.answer(self.id, Err(refusal), host, fx);
         }
         let bytes = self.commands.queue_bytes() + weight(&command);
-        if bytes > host.config.limits.call_bytes_max && self.commands.queue_bytes() > 0 {
+        let full = bytes > host.config.limits.call_bytes_max && self.commands.queue_bytes() > 0;
+        if full || buggify!(CommandRefused, hot) {
             return waiter.answer(self.id, Err(Refusal::Overloaded), host, fx);
         }
+        let level = self.machine.range().and_then(Range::level).unwrap_or(level::FIRST);
+        if !level::allows(level, command.body.gate()) {
+            // Whoever sends it knows that the cluster has reached its level: this replica has not applied that
+            // yet. If it is not so, it would be wrong to say that the command was never proposed elsewhere.
+            return waiter.answer(self.id, Err(Refusal::Overloaded), host, fx);
+        }
+        if let CommandBody::RaiseLevel { to, spoken } = &mut command.body {
+            match self.speakers(*to, host) {
+                Some(speakers) => *spoken = speakers,
+                None => return waiter.answer(self.id, Err(Refusal::Overloaded), host, fx),
+            }
+        }
         self.commands.queue(command, waiter);
+    }
+
+    /// The stores that have said that they speak a level. `None` while one that does not still votes though it was
+    /// replaced: apply, which holds them against the map, would not miss it.
+    fn speakers(&self, level: Level, host: &Host) -> Option<Spoken> {
+        let fills_a_slot = |store| host.map().stores().any(|(_, other)| other == store);
+        if planted!(LevelRaisedUnasked) {
+            return Some(Spoken(host.map().stores().map(|(_, store)| store).collect()));
+        }
+        let own = Some(host.config.store).filter(|_| host.config.levels.contains(level));
+        let spoken: Vec<StoreId> = host.peers.speakers(level).chain(own).collect();
+        let heard = |member: StoreId| spoken.contains(&member) || fills_a_slot(member);
+        self.members().all(heard).then_some(Spoken(spoken))
     }
 
     /// How a command is refused that finds no room. If another voter has room it is to lead, and the

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::gate::GatewayCall;
+use super::observe::Observation;
 use super::serving::Host;
+use crate::cluster::ROOT_RANGE;
 use crate::disk::Room;
 use crate::effects::Effects;
 use crate::hash::Checksum;
@@ -92,7 +94,7 @@ impl Chunks {
         fx: &mut Effects,
     ) {
         let (call, chunk) = (write.call, write.chunk);
-        if self.writes.len() + self.reads.len() >= CALLS_MAX {
+        if self.writes.len() + self.reads.len() >= CALLS_MAX || buggify!(WriteRefused, hot) {
             let refused =
                 ChunkWritten::refused(call, chunk, host.config.store, ChunkError::Overloaded);
             return host.send(from, Message::ChunkWritten(refused), fx);
@@ -114,7 +116,7 @@ impl Chunks {
     /// Read from a chunk.
     fn read(&mut self, from: Endpoint, read: ChunkRead, host: &mut Host, fx: &mut Effects) {
         let (call, chunk) = (read.call, read.chunk);
-        if self.writes.len() + self.reads.len() >= CALLS_MAX {
+        if self.writes.len() + self.reads.len() >= CALLS_MAX || buggify!(ReadRefused, hot) {
             let result = Err(ChunkError::Overloaded);
             let data = ChunkData { call, chunk, store: host.config.store, result };
             return host.send(from, Message::ChunkData(data), fx);
@@ -129,12 +131,15 @@ impl Chunks {
         &mut self,
         op: u64,
         result: Result<Durable, ChunkError>,
-        host: &Host,
+        host: &mut Host,
         fx: &mut Effects,
     ) {
         let Asked { by, call, chunk } =
             self.writes.remove(&op).expect("storage ends each write once");
         let store = host.config.store;
+        if result.is_ok() {
+            host.observer.note(ROOT_RANGE, || Observation::Kept { chunk });
+        }
         let written = match result {
             Ok(durable) => ChunkWritten::stored(call, chunk, store, &durable),
             Err(error) => ChunkWritten::refused(call, chunk, store, error),
@@ -152,7 +157,7 @@ impl Chunks {
         fx: &mut Effects,
     ) {
         let asked = Asked { by: from, call: ask.call, chunk: ask.chunk };
-        if self.looks.len() >= LOOKS_MAX {
+        if self.looks.len() >= LOOKS_MAX || buggify!(LookRefused) {
             return answer_look(&asked, how, Err(ChunkError::Overloaded), host, fx);
         }
         let op = self.next_op();

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use super::repair::Owners;
 use super::replica::Replica;
 use super::serving::Host;
+use crate::cluster::ClusterMap;
 use crate::directory::Standing;
 use crate::effects::{Effects, Now};
 use crate::ids::{BlobId, CallId, ChunkId, LogIndex, MapEpoch, SessionId, StoreId, ZoneId};
@@ -74,16 +75,21 @@ impl Reports {
 
     /// The epoch of the map, if it is proven and every live session goes by it; else 0.
     pub(super) fn settled(&self, range: &Range) -> MapEpoch {
-        let Some(map) = range.map().filter(|map| map.unproven.is_empty()) else {
+        let proven =
+            |map: &&ClusterMap| map.unproven.is_empty() || planted!(SuperfluousFreedUnproven);
+        let Some(map) = range.map().filter(proven) else {
             return MapEpoch(0);
         };
         let goes_by_it = |session| self.0.get(&session).is_some_and(|told| told.map >= map.epoch);
         let all = range.live_sessions().all(|(session, _)| goes_by_it(session));
-        if all { map.epoch } else { MapEpoch(0) }
+        if all || planted!(SuperfluousFreedUnproven) { map.epoch } else { MapEpoch(0) }
     }
 
     /// Whether no session reads a dead blob, or will.
     fn have_done_with(&self, blob: BlobId, died: LogIndex, range: &Range) -> bool {
+        if planted!(FreedUnderOpenRead) {
+            return true;
+        }
         range.live_sessions().all(|(session, _)| {
             self.0.get(&session).is_some_and(|report| report.has_done_with(blob, died))
         })
@@ -112,12 +118,12 @@ pub(super) struct Collector {
     waits_for: Option<Miss>,
     pins: Vec<Miss>,
     batches: BTreeMap<CallId, Batch>,
+    /// Stores that a batch has waited for in vain: others do not, until they answer again.
+    away: BTreeSet<StoreId>,
     /// Blobs in hand, or forgotten by commands that are not applied yet.
     in_hand: BTreeSet<BlobId>,
     next_call: u64,
     owners: Owners,
-    /// Blobs freed in this leadership.
-    freed: u64,
 }
 
 impl Collector {
@@ -195,7 +201,8 @@ impl Replica {
         let Some(range) = self.machine.range() else { return Ok(()) };
         let from = self.collector.from.clone();
         let rows = host.storage.rows(self.id);
-        let found = range.dead_blobs(&rows, from.as_ref(), BLOBS_FREED_MAX, ROWS_PER_STEP);
+        let most = if buggify!(CollectSlowly) { 1 } else { ROWS_PER_STEP };
+        let found = range.dead_blobs(&rows, from.as_ref(), BLOBS_FREED_MAX, most);
         drop(rows);
         let dead = match found {
             Ok(dead) => dead,
@@ -220,9 +227,14 @@ impl Replica {
         };
         for found in dead.found {
             let blob = found.blob.blob;
+            if planted!(GarbageForgottenEarly) && self.collector.in_hand.insert(blob) {
+                let blobs = vec![OwnedBlob { blob, owner: found.owner.clone() }];
+                self.commands.queue_system(CommandBody::ForgetGarbage { blobs });
+            }
             let may_go = self.reports.is_closed(blob, range)
                 && self.reports.have_done_with(blob, found.died.index, range)
-                && !self.collector.in_hand.contains(&blob);
+                && !self.collector.in_hand.contains(&blob)
+                && !buggify!(CollectLater);
             if !may_go {
                 self.collector.left += 1;
                 continue;
@@ -244,7 +256,7 @@ impl Replica {
         }
         assert!(batch.blobs.len() <= BLOBS_FREED_MAX, "no more are asked for");
         self.collector.next_call += 1;
-        let call = CallId(host.incarnation.0 << 32 | self.collector.next_call & 0xffff_ffff);
+        let call = host.call_id(self.collector.next_call);
         self.collector.in_hand.extend(batch.blobs.keys());
         batch.silent = batch.open.keys().copied().collect();
         for (store, blobs) in &batch.open {
@@ -257,6 +269,7 @@ impl Replica {
 
     /// A store has freed blobs.
     pub(super) fn blobs_freed(&mut self, from: StoreId, freed: &BlobFreed) {
+        self.collector.away.remove(&from);
         let Some(batch) = self.collector.batches.get_mut(&freed.call) else { return };
         batch.silent.remove(&from);
         if let Some(open) = batch.open.get_mut(&from) {
@@ -268,10 +281,14 @@ impl Replica {
 
     /// Batches that all stores have answered, or that have taken long enough.
     fn end_batches(&mut self, now: Instant, host: &Host) {
-        let over = self
-            .collector
-            .batches
-            .extract_if(.., |_, batch| batch.silent.is_empty() || batch.until <= now);
+        let Collector { batches, away, .. } = &mut self.collector;
+        let over = batches.extract_if(.., |_, batch| {
+            let late = batch.until <= now;
+            if late {
+                away.extend(&batch.silent);
+            }
+            late || batch.silent.is_subset(away)
+        });
         let over: Vec<Batch> = over.map(|(_, batch)| batch).collect();
         for batch in over {
             let mut forget = Vec::new();
@@ -287,13 +304,15 @@ impl Replica {
                 let open = zones_of(&mut stores.clone().filter(has));
                 let zones = zones_of(&mut stores.clone());
                 if !busy && (open.is_empty() || zones.len() - open.len() >= ZONES_ENOUGH) {
+                    if !open.is_empty() {
+                        probe!(RowForgottenEarly);
+                    }
                     forget.push(blob);
                 } else {
                     self.collector.in_hand.remove(&id);
                 }
             }
             if !forget.is_empty() {
-                self.collector.freed += forget.len() as u64;
                 self.commands.queue_system(CommandBody::ForgetGarbage { blobs: forget });
             }
         }

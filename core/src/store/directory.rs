@@ -2,7 +2,9 @@
 //! has a replica of it.
 //!
 //! The newest version wins. A voter's own replica feeds its store; everybody else asks voters, one
-//! after the other: those of the map that stands, and those of the configured one.
+//! after the other: those of the map that stands, and those of the configured one. All of these may have given
+//! their votes away while it did not run, so that others are asked too, more seldom: whoever has greeted. Each
+//! answers by what it holds.
 
 use super::replica::Replica;
 use super::serving::Host;
@@ -14,6 +16,8 @@ use crate::time::{Deadline, Duration, Instant};
 
 /// Between two questions, as long as nobody waits for a newer directory.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Each round over the voters has so many turns for others.
+const OTHERS_TURNS: usize = 1;
 /// Between two questions to all voters while somebody waits.
 const ASK_AGAIN: Duration = Duration::from_millis(30);
 
@@ -24,6 +28,8 @@ pub(super) struct Holder {
     held: Option<Directory>,
     /// Whose turn it is to be asked.
     turn: usize,
+    /// The other store that was asked last.
+    other: StoreId,
     next_ask: Instant,
     /// Somebody waits for something newer; all are asked, not before this.
     wanted: bool,
@@ -37,6 +43,7 @@ impl Holder {
             bootstrap,
             held: None,
             turn: 0,
+            other: StoreId(0),
             next_ask: now,
             wanted: false,
             next_wanted: now,
@@ -62,9 +69,10 @@ impl Holder {
     /// Take a directory if it is newer. Whether it was.
     pub(super) fn take(&mut self, directory: Directory) -> bool {
         // The number of groups is fixed for ever; another one is another cluster's.
-        let newer = directory.version > self.version();
+        let stale = planted!(StaleDirectoryTaken) && directory.version != self.version();
+        let newer = directory.version > self.version() || stale;
         let fits = directory.map.groups == self.bootstrap.groups;
-        let epoch = directory.map.epoch >= self.map().epoch;
+        let epoch = directory.map.epoch >= self.map().epoch || stale;
         if !(newer && fits && epoch) {
             return false;
         }
@@ -88,24 +96,43 @@ impl Holder {
         self.wanted |= epoch > self.map().epoch;
     }
 
-    /// Whom to ask now.
-    pub(super) fn due(&mut self, now: Instant, own: StoreId) -> Vec<StoreId> {
+    /// Whom to ask now; `greeted`: the stores that have said who they are, ascending.
+    pub(super) fn due(
+        &mut self,
+        now: Instant,
+        own: StoreId,
+        greeted: impl Iterator<Item = StoreId>,
+    ) -> Vec<StoreId> {
+        let wanted = self.wanted || buggify!(DirectoryAskedMore, hot);
+        let wanted = wanted && now >= self.next_wanted;
+        if !wanted && now < self.next_ask {
+            return Vec::new();
+        }
         let mut voters = self.map().voters.clone();
         let rest = self.bootstrap.voters.iter().filter(|voter| !self.map().voters.contains(voter));
         voters.extend(rest);
         voters.retain(|voter| *voter != own);
-        if self.wanted && now >= self.next_wanted {
+        let others: Vec<StoreId> =
+            greeted.filter(|store| *store != own && !voters.contains(store)).collect();
+        if wanted {
             self.next_wanted = now + ASK_AGAIN;
             self.next_ask = now + ASK_EVERY;
+            voters.extend(self.next_other(&others));
             return voters;
         }
-        if now < self.next_ask || voters.is_empty() {
+        if voters.is_empty() {
             return Vec::new();
         }
         let jitter = self.rng.below(u64::try_from(ASK_EVERY.as_nanos() / 4).unwrap_or(1));
         self.next_ask = now + ASK_EVERY + Duration::from_nanos(jitter);
-        self.turn = (self.turn + 1) % voters.len();
-        vec![voters[self.turn]]
+        self.turn = (self.turn + 1) % (voters.len() + OTHERS_TURNS);
+        voters.get(self.turn).copied().or_else(|| self.next_other(&others)).into_iter().collect()
+    }
+
+    fn next_other(&mut self, others: &[StoreId]) -> Option<StoreId> {
+        let next = others.iter().find(|store| **store > self.other).or(others.first()).copied();
+        self.other = next.unwrap_or_default();
+        next
     }
 
     pub(super) fn next_deadline(&self) -> Deadline {
@@ -168,35 +195,55 @@ mod tests {
         assert_eq!(holder.map().epoch, MapEpoch(2));
     }
 
+    fn due(holder: &mut Holder, now: Instant) -> Vec<StoreId> {
+        holder.due(now, StoreId(1), core::iter::empty())
+    }
+
+    #[test]
+    fn stores_that_have_greeted_are_asked_too() {
+        let mut holder = Holder::new(map(1), Instant::ZERO, 1);
+        let greeted = || [1, 2, 7, 8].map(StoreId).into_iter();
+        let mut asked = Vec::new();
+        for second in 0..6 {
+            let now = Instant::ZERO + Duration::from_secs(2 * second);
+            asked.extend(holder.due(now, StoreId(1), greeted()));
+        }
+        asked.sort_unstable();
+        assert_eq!(asked, [2, 2, 3, 3, 7, 8].map(StoreId));
+        holder.want_newer();
+        let now = Instant::ZERO + Duration::from_secs(60);
+        assert_eq!(holder.due(now, StoreId(1), greeted()), [2, 3, 7].map(StoreId));
+    }
+
     #[test]
     fn voters_are_asked_in_turn_and_all_at_once_while_somebody_waits() {
         let mut holder = Holder::new(map(1), Instant::ZERO, 1);
         let mut now = Instant::ZERO;
         let mut asked = Vec::new();
-        for _ in 0..4 {
-            asked.extend(holder.due(now, StoreId(1)));
-            assert!(holder.due(now, StoreId(1)).is_empty());
+        for _ in 0..6 {
+            asked.extend(due(&mut holder, now));
+            assert!(due(&mut holder, now).is_empty());
             now = now + Duration::from_secs(2);
         }
         asked.sort_unstable();
         assert_eq!(asked, [2, 2, 3, 3].map(StoreId));
         holder.want_newer();
-        assert_eq!(holder.due(now, StoreId(1)), [2, 3].map(StoreId));
+        assert_eq!(due(&mut holder, now), [2, 3].map(StoreId));
         assert!(holder.next_deadline().at > now);
         now = now + ASK_AGAIN;
-        assert_eq!(holder.due(now, StoreId(1)), [2, 3].map(StoreId));
+        assert_eq!(due(&mut holder, now), [2, 3].map(StoreId));
         assert!(holder.take(directory(1, 1, &[])));
         now = now + ASK_AGAIN;
-        assert!(holder.due(now, StoreId(1)).len() < 2);
+        assert!(due(&mut holder, now).len() < 2);
     }
 
     #[test]
     fn a_newer_epoch_heard_of_makes_the_store_ask() {
         let mut holder = Holder::new(map(1), Instant::ZERO, 1);
-        holder.due(Instant::ZERO, StoreId(1));
+        due(&mut holder, Instant::ZERO);
         holder.heard_epoch(MapEpoch(1));
-        assert!(holder.due(Instant::ZERO, StoreId(1)).is_empty());
+        assert!(due(&mut holder, Instant::ZERO).is_empty());
         holder.heard_epoch(MapEpoch(2));
-        assert_eq!(holder.due(Instant::ZERO, StoreId(1)).len(), 2);
+        assert_eq!(due(&mut holder, Instant::ZERO).len(), 2);
     }
 }

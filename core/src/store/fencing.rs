@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::replica::Replica;
 use super::serving::Host;
+use crate::cluster::ClusterMap;
 use crate::effects::Now;
 use crate::ids::SessionId;
 use crate::range::Range;
@@ -60,7 +61,10 @@ impl Fencing {
         let silent: Vec<SessionId> = self
             .heard
             .iter()
-            .filter(|(_, heard)| **heard + timeout <= now)
+            .filter(|(_, heard)| {
+                let early = **heard + timeout / 4 <= now && buggify!(EarlyFence, hot);
+                **heard + timeout <= now || early
+            })
             .map(|(session, _)| *session)
             .collect();
         for session in &silent {
@@ -79,6 +83,7 @@ impl Replica {
     /// Queue the fences that are due.
     pub(super) fn fence_silent_sessions(&mut self, now: Now) {
         for session in self.fencing.silent(now.instant) {
+            probe!(SessionSilent);
             self.commands.queue_system(CommandBody::FenceSession { session });
         }
     }
@@ -93,7 +98,9 @@ impl Replica {
     /// stand in an entry that is not applied here yet: then this one changes nothing.
     pub(super) fn found_cluster(&mut self, host: &Host) {
         if self.machine.range().is_some_and(|range| range.map().is_none()) {
-            let map = Box::new(host.config.map.clone());
+            // A store that runs an older version, and has said so, shall not be left behind.
+            let level = host.peers.newest_of_all(host.config.levels);
+            let map = Box::new(ClusterMap { level, ..host.config.map.clone() });
             self.commands.queue_system(CommandBody::FoundCluster { map });
         }
     }

@@ -157,7 +157,9 @@ impl Founding {
             Beginning::Begun(told) => {
                 let told: Births = told.iter().copied().collect();
                 let of_all = self.founders.iter().all(|id| told.contains_key(id));
-                if of_all && told.get(&self.own) == Some(&self.birth) && !*doubted {
+                let has_this = told.get(&self.own) == Some(&self.birth) && !*doubted;
+                if (of_all && has_this) || planted!(EmptiedVoterTrusted) {
+                    probe!(FounderMissedEnd);
                     self.state = State::Agreed { births: told, asked: false };
                 } else {
                     *emptied = Some(from);
@@ -248,6 +250,7 @@ impl Serving {
     /// There is a cluster, and another disk of this store had a part in it: what that one promised is
     /// lost.
     fn rejoin(&mut self, now: Now, told_by: StoreId, fx: &mut Effects) -> Result<(), String> {
+        probe!(FounderRejoined);
         fx.push(Effect::Note(format!(
             "{ROOT_RANGE}: this disk was blank, and {told_by} says that the cluster has begun without \
              it: the log is suspect until the other zones have vouched for what is lost"

@@ -7,7 +7,7 @@ use super::serving::{Host, Serving};
 use crate::cluster::ROOT_RANGE;
 use crate::directory::Standing;
 use crate::effects::{Effect, Effects, Now};
-use crate::ids::{Endpoint, LogIndex, StoreId};
+use crate::ids::{CallId, Endpoint, LogIndex, StoreId};
 use crate::message::{
     BlobAnswer, ChunkAsk, ChunkError, ChunkPulled, Envelope, Hello, Message, RangeAnswer,
     RangeCall, Refusal,
@@ -25,6 +25,11 @@ impl Serving {
         let from = envelope.from;
         if let Message::Hello(hello) = &envelope.message {
             return self.on_hello(now, from, hello, fx);
+        }
+        if let Err(error) = self.host.config.levels.understand(envelope.message.level()) {
+            // A build of that time would not have known what this is.
+            fx.push(Effect::Note(format!("a message of {from} is dropped: {error}")));
+            return Ok(());
         }
         if !self.host.peers.admits(from) {
             // Its hello was lost, or is overtaken, or did not match. It asks again.
@@ -118,6 +123,10 @@ impl Serving {
                 }
             }
             Message::BlobsLeft(blobs) => self.reclaim.left(now, blobs),
+            Message::ChunkRepair(repair) if repair.call == CallId(0) => {
+                probe!(LateHint);
+                self.repair.told(now, from, &repair, &self.host, fx);
+            }
             Message::ChunkRepair(repair) => self.repair.told(now, from, &repair, &self.host, fx),
             Message::ChunkPulled(pulled) => self.repair.pulled(now, pulled, &mut self.host, fx),
             Message::InventoryAsk(ask) => {
@@ -148,7 +157,11 @@ impl Serving {
         call: GatewayCall,
         fx: &mut Effects,
     ) {
-        match self.host.directory.standing(call.session()) {
+        let standing = self.host.directory.standing(call.session());
+        match standing {
+            Standing::Live if self.gate.has_room(&call) && buggify!(LiveCallHeld, hot) => {
+                self.gate.hold(until, from, call);
+            }
             Standing::Live => {
                 let replace = match &call {
                     GatewayCall::Write(write) => {
@@ -164,6 +177,7 @@ impl Serving {
                 Chunks::refuse(from, &call, ChunkError::Overloaded, &self.host, fx);
             }
             Standing::Unknown => {
+                probe!(CallHeld);
                 self.gate.hold(until, from, call);
                 if until > now.instant {
                     self.host.directory.want_newer();
@@ -205,11 +219,9 @@ impl Serving {
 
     /// Any voter's applied state is good enough.
     fn on_directory_ask(&self, from: Endpoint, have: LogIndex, fx: &mut Effects) {
-        if self.replicas.contains_key(&ROOT_RANGE) {
-            let newer = self.host.directory.held().filter(|held| held.version > have);
-            let answer = newer.map(|directory| Box::new(directory.clone()));
-            self.host.send(from, Message::DirectoryAnswer(answer), fx);
-        }
+        let newer = self.host.directory.held().filter(|held| held.version > have);
+        let answer = newer.map(|directory| Box::new(directory.clone()));
+        self.host.send(from, Message::DirectoryAnswer(answer), fx);
     }
 
     fn on_hello(
@@ -231,7 +243,11 @@ impl Serving {
         if heard.reply {
             self.greet(now, from, false, fx);
         }
+        if let Some(reason) = heard.foreign {
+            return Err(reason);
+        }
         if let Some(SetBack { above, reason }) = heard.set_back {
+            probe!(SetBackHeard);
             let ticket = self.host.storage.distrust(above);
             self.distrust = Some((ticket, reason));
             return Ok(());

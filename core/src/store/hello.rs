@@ -9,13 +9,12 @@ use std::collections::BTreeMap;
 
 use crate::cluster::{ClusterMap, StoreConfig};
 use crate::ids::{Endpoint, Incarnation, StoreId};
-use crate::message::{Beginning, Hello, StoreMark};
+use crate::level::{Level, Levels};
+use crate::message::{Beginning, Hello, Life, StoreMark};
 use crate::rng::Rng;
 use crate::storage::{PEERS_MAX as MARKS_MAX, PeerMark};
 use crate::time::{Deadline, Duration, Instant};
 
-/// The protocol version that hellos announce.
-pub(crate) const PROTOCOL: u16 = 1;
 /// Between two hellos to the same peer without a new link.
 const REPEAT_AFTER: Duration = Duration::from_millis(50);
 /// Between two rounds of hellos to everybody.
@@ -28,11 +27,13 @@ const INCARNATIONS_MAX: u64 = 1 << 31;
 const PEERS_MAX: usize = 4096;
 
 /// What this life says of itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OwnLife {
     pub(super) incarnation: Incarnation,
     /// Drawn for this life.
     pub(super) nonce: u64,
+    /// This life and those before it that the disk remembers, newest first.
+    pub(super) lives: Vec<Life>,
     /// The journal position at its start.
     pub(super) began: u64,
     /// The last life that began by distrusting the disk.
@@ -59,6 +60,8 @@ pub(super) struct Heard {
     pub(super) accepted: bool,
     /// This store must stop.
     pub(super) set_back: Option<SetBack>,
+    /// This store must stop, too: it does not speak the level that the cluster is at.
+    pub(super) foreign: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +72,8 @@ struct Peer {
     greeted: bool,
     /// What was wrong with it was said in the log.
     noted: bool,
+    /// What the life that has greeted speaks.
+    levels: Option<Levels>,
     said_at: Option<Instant>,
 }
 
@@ -79,6 +84,8 @@ pub(super) struct Peers {
     known: BTreeMap<Endpoint, Peer>,
     next_round: Instant,
     rng: Rng,
+    /// The level that the cluster is at, once this store knows.
+    level: Option<Level>,
     /// What of it is written down, and since when.
     written: [PeerMark; MARKS_MAX],
     written_at: Instant,
@@ -102,9 +109,45 @@ impl Peers {
             known: marks.map(known).collect(),
             next_round: now,
             rng: Rng::new(seed),
+            level: None,
             written: remembered,
             written_at: now,
         }
+    }
+
+    /// The stores that have said who they are over the links that stand, ascending.
+    pub(super) fn stores(&self) -> impl Iterator<Item = StoreId> {
+        self.known.iter().filter(|(_, peer)| peer.greeted).filter_map(|(peer, _)| match peer {
+            Endpoint::Store(store) => Some(*store),
+            Endpoint::Gateway(_) => None,
+        })
+    }
+
+    /// The cluster is at this level now. Levels never go down, so that an older directory changes nothing.
+    pub(super) fn level_is(&mut self, level: Level) {
+        self.level = self.level.max(Some(level));
+    }
+
+    /// The level that the cluster is at, once this store knows.
+    pub(super) fn level(&self) -> Option<Level> {
+        self.level
+    }
+
+    /// The stores that have said who they are, and that they speak `level`.
+    pub(super) fn speakers(&self, level: Level) -> impl Iterator<Item = StoreId> {
+        self.stores().filter(move |store| {
+            self.levels_of(*store).is_some_and(|levels| levels.contains(level))
+        })
+    }
+
+    /// The newest level that all stores speak which have said who they are.
+    pub(super) fn newest_of_all(&self, own: Levels) -> Level {
+        let others = self.stores().flat_map(|store| self.levels_of(store));
+        others.fold(own.max, |newest, levels| newest.min(levels.max)).max(own.min)
+    }
+
+    fn levels_of(&self, store: StoreId) -> Option<Levels> {
+        self.known.get(&Endpoint::Store(store))?.levels
     }
 
     /// What is to be written down now: another life of a peer at once, how far it has come since now and then.
@@ -144,13 +187,16 @@ impl Peers {
         if let Some(peer) = peer {
             peer.said_at = Some(now);
         }
-        let OwnLife { incarnation, nonce, began, doubted } = self.own;
+        let OwnLife { incarnation, nonce, ref lives, began, doubted } = self.own;
+        let lives = lives.clone();
         Hello {
             cluster: config.cluster,
-            protocol: PROTOCOL,
+            levels: config.levels,
+            level: self.level,
             life: StoreMark { incarnation, nonce, synced },
             began,
             doubted,
+            lives,
             heard: self.known.get(&to).and_then(|peer| peer.mark),
             wanted,
             beginning,
@@ -196,14 +242,14 @@ impl Peers {
         blank: bool,
     ) -> Heard {
         let may_repeat = self.may_repeat(now, from);
-        let own = self.own;
+        let (own, level) = (self.own.clone(), self.level);
         let Some(peer) = self.peer(from) else {
             return Heard {
                 note: Some(format!("{from} is not listened to: too many stores")),
                 ..Heard::default()
             };
         };
-        if let Some(why) = mismatch(from, hello, config, map, is_member) {
+        if let Some(why) = mismatch(from, hello, config, map, is_member, level) {
             peer.greeted = false;
             let first = !core::mem::replace(&mut peer.noted, true);
             let note = first.then(|| format!("{from} is not listened to: {why}"));
@@ -214,7 +260,7 @@ impl Peers {
             peer.greeted = true;
             return Heard::default();
         }
-        let mut heard = Heard::default();
+        let mut heard = Heard { foreign: foreign(from, hello, config), ..Heard::default() };
         let both_blank = blank && matches!(hello.beginning, Beginning::Blank(_));
         match peer.mark.filter(|_| !both_blank) {
             // Of an earlier life: overtaken on its way, or from a disk that was set back. The
@@ -222,7 +268,9 @@ impl Peers {
             Some(mark) if hello.life.incarnation < mark.incarnation => {
                 heard.reply = may_repeat;
             }
-            Some(mark) if is_set_back(&mark, &hello.life, hello.began, hello.doubted) => {
+            Some(mark)
+                if is_set_back(&mark, &hello.life, &hello.lives, hello.began, hello.doubted) =>
+            {
                 // Nothing that this identity shows from now on is believed, until it doubts itself.
                 peer.mark = Some(StoreMark { synced: u64::MAX, ..mark });
                 let first = core::mem::replace(&mut peer.greeted, false) || mark.synced < u64::MAX;
@@ -240,6 +288,7 @@ impl Peers {
                 let synced = before.map_or(0, |mark| mark.synced).max(hello.life.synced);
                 peer.mark = Some(StoreMark { synced, ..hello.life });
                 peer.greeted = true;
+                peer.levels = Some(hello.levels);
                 heard.accepted = true;
             }
         }
@@ -249,7 +298,7 @@ impl Peers {
         heard.reply |= hello.wanted || (!knows_us && may_repeat);
         if let Some(mark) = of_us.filter(|_| !both_blank) {
             let life = StoreMark { incarnation: own.incarnation, nonce: own.nonce, synced: 0 };
-            if is_set_back(&mark, &life, own.began, own.doubted) {
+            if is_set_back(&mark, &life, &own.lives, own.began, own.doubted) {
                 heard.set_back = Some(SetBack {
                     above: mark.incarnation.max(own.incarnation),
                     reason: set_back_reason(from, &mark, &own),
@@ -291,15 +340,27 @@ impl Peers {
 ///
 /// A store raises its incarnation before it speaks, so that one heard is never used again; and what
 /// it said to be synced is there in its next life. If it was not, because the journal was damaged,
-/// that life begins by distrusting the disk (`doubted`), which answers for all lives before it.
-fn is_set_back(heard: &StoreMark, life: &StoreMark, began: u64, doubted: Incarnation) -> bool {
+/// that life begins by distrusting the disk (`doubted`), which answers for all lives before it. Lives of one
+/// disk follow each other: one that was heard is among those that the disk remembers (`lives`), unless it is older
+/// than all of them.
+fn is_set_back(
+    heard: &StoreMark,
+    life: &StoreMark,
+    lives: &[Life],
+    began: u64,
+    doubted: Incarnation,
+) -> bool {
     if doubted > heard.incarnation {
         return false;
     }
     match heard.incarnation.cmp(&life.incarnation) {
         core::cmp::Ordering::Greater => true,
         core::cmp::Ordering::Equal => heard.nonce != life.nonce,
-        core::cmp::Ordering::Less => heard.synced > began,
+        core::cmp::Ordering::Less => {
+            let lived = Life { incarnation: heard.incarnation, nonce: heard.nonce };
+            let reaches_back = lives.iter().any(|life| life.incarnation <= heard.incarnation);
+            heard.synced > began || (reaches_back && !lives.contains(&lived))
+        }
     }
 }
 
@@ -310,6 +371,7 @@ fn mismatch(
     config: &StoreConfig,
     map: &ClusterMap,
     is_member: bool,
+    level: Option<Level>,
 ) -> Option<String> {
     if hello.cluster != config.cluster {
         return Some(format!("it belongs to {}, not to {}", hello.cluster, config.cluster));
@@ -318,8 +380,14 @@ fn mismatch(
     if marks.iter().flatten().any(|mark| mark.incarnation.0 >= INCARNATIONS_MAX) {
         return Some("no store was started so often".to_owned());
     }
-    if hello.protocol != PROTOCOL {
-        return Some(format!("it speaks protocol {}, not {PROTOCOL}", hello.protocol));
+    if let Some(level) = level.filter(|level| !hello.levels.contains(*level)) {
+        return Some(format!(
+            "it speaks {}, and the cluster is at {level}: run another version of Trine there",
+            hello.levels
+        ));
+    }
+    if !hello.levels.meet(config.levels) {
+        return Some(format!("it speaks {}, and this store {}", hello.levels, config.levels));
     }
     match from {
         Endpoint::Store(_) if is_replaced(from, map, is_member) => {
@@ -330,6 +398,16 @@ fn mismatch(
         }
         Endpoint::Store(_) | Endpoint::Gateway(_) => None,
     }
+}
+
+/// Why this store cannot be of the cluster, if a peer knows that: its level is not among those of this build.
+fn foreign(from: Endpoint, hello: &Hello, config: &StoreConfig) -> Option<String> {
+    let level = hello.level.filter(|level| !config.levels.contains(*level))?;
+    Some(format!(
+        "{from} says that the cluster is at {level}, and this version of Trine speaks {}: run another \
+         one; nothing is lost",
+        config.levels
+    ))
 }
 
 /// Whether a store was replaced and has nothing to say any more.
@@ -360,8 +438,9 @@ mod tests {
         StoreMark { incarnation: Incarnation(incarnation), nonce, synced }
     }
 
+    // Of disks that do not remember their lives.
     fn judge(heard: StoreMark, life: StoreMark, began: u64, doubted: u64) -> bool {
-        is_set_back(&heard, &life, began, Incarnation(doubted))
+        is_set_back(&heard, &life, &[], began, Incarnation(doubted))
     }
 
     #[test]
@@ -379,6 +458,23 @@ mod tests {
         assert!(judge(mark(5, 50, 900), mark(5, 55, 2000), 300, 0));
         // The image was started often enough to be ahead.
         assert!(judge(mark(5, 50, 900), mark(8, 88, 400), 400, 0));
+    }
+
+    // Found by seed 0x8000ab: the image was started twice before anybody heard of it, and came to its own second life;
+    // of the real one only the first hello was remembered, which had synced less than the image.
+    #[test]
+    fn an_image_that_is_ahead_has_not_lived_what_was_heard() {
+        let judge = |heard, lives: &[(u64, u64)], doubted| {
+            let lived =
+                |&(incarnation, nonce)| Life { incarnation: Incarnation(incarnation), nonce };
+            let lives: Vec<Life> = lives.iter().map(lived).collect();
+            is_set_back(&heard, &mark(4, 40, 900), &lives, 800, Incarnation(doubted))
+        };
+        assert!(judge(mark(2, 20, 500), &[(4, 40), (3, 30), (2, 22), (1, 10)], 0));
+        assert!(!judge(mark(2, 20, 500), &[(4, 40), (3, 30), (2, 20), (1, 10)], 0));
+        assert!(judge(mark(3, 30, 500), &[(4, 40), (2, 20)], 0), "it was never lived");
+        assert!(!judge(mark(2, 20, 500), &[(4, 40), (3, 30)], 0), "older than all it remembers");
+        assert!(!judge(mark(2, 20, 500), &[(4, 40), (3, 30), (2, 22)], 4), "it is known");
     }
 
     #[test]

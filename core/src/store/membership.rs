@@ -46,12 +46,17 @@ fn choose(
     let coming = || desired.iter().copied().filter(|id| !now.is_voter(*id));
     let pairs = || coming().filter_map(|add| Some((leaves_for(add)?, add)));
     let any = || Some((leaving().next()?, coming().next()?));
-    let last = || pairs().next().or_else(any);
-    let (remove, add) = pairs().find(|(remove, _)| *remove != own).or_else(last)?;
-    if !now.is_learner(add) {
-        return Some(Change::AddLearner(add));
+    let others = pairs().filter(|(remove, _)| *remove != own);
+    let own = pairs().filter(|(remove, _)| *remove == own);
+    // One that does not catch up, for it may be gone for ever, holds up no other.
+    let step = |(remove, add)| match now.is_learner(add) {
+        false => Some(Change::AddLearner(add)),
+        true => caught_up(add).then_some(Change::Swap { remove, add }),
+    };
+    match pairs().next() {
+        Some(_) => others.chain(own).find_map(step),
+        None => any().and_then(step),
     }
-    caught_up(add).then_some(Change::Swap { remove, add })
 }
 
 impl Replica {
@@ -81,6 +86,11 @@ impl Replica {
         };
         let mut out = Output::default();
         if self.raft.propose_change(now.instant, change, &mut out).is_ok() {
+            match change {
+                Change::AddLearner(_) => probe!(LearnerAdded),
+                Change::Swap { .. } => probe!(JointChange),
+                Change::RemoveLearner(_) => {}
+            }
             fx.push(Effect::Note(format!("{}: voters follow the map: {change:?}", self.id)));
         }
         self.carry_out(now, out, host, fx)
@@ -134,6 +144,20 @@ mod tests {
         assert_eq!(step(&[1, 2, 6], &[], &[1, 2, 6], true), None);
         // The map changed again before the learner was a voter.
         assert_eq!(step(&[1, 2, 3], &[6], &[1, 2, 9], true), Some(Change::RemoveLearner(six)));
+    }
+
+    /// Seed 0xecf3: the zone of the store that should have voted next was gone for ever.
+    #[test]
+    fn a_store_that_does_not_catch_up_holds_up_no_other_zone() {
+        let now =
+            |learners: &[u64]| Membership::new(ids(&[1, 2, 3]), Vec::new(), ids(learners)).unwrap();
+        let desired = ids(&[3, 4, 5]).into_iter().collect();
+        let next = |learners: &[u64]| {
+            choose(&now(learners), &desired, StoreId(3), |id| zone(id, 10), |id| id != StoreId(4))
+        };
+        assert_eq!(next(&[4]), Some(Change::AddLearner(StoreId(5))));
+        let (remove, add) = (StoreId(2), StoreId(5));
+        assert_eq!(next(&[4, 5]), Some(Change::Swap { remove, add }));
     }
 
     #[test]

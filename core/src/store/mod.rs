@@ -208,9 +208,9 @@ impl Store {
     }
 
     /// What checkers compare; `None` while the store does not serve.
-    pub fn probe(&self) -> Option<StoreProbe> {
+    pub fn probe(&self) -> Option<StoreProbe<'_>> {
         match &self.life {
-            Life::Serving(serving) => Some(serving.probe()),
+            Life::Serving(serving) => Some(StoreProbe(serving)),
             Life::Waiting | Life::Opening { .. } | Life::Halted(_) => None,
         }
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::consensus::{Entry, HardState, Message, MessageBody};
 use crate::ids::{ChunkId, LogIndex, RangeId, SessionId, Term};
+use crate::range::command::Outcome;
 
 /// Something that a replica did.
 #[derive(Clone, Debug)]
@@ -25,6 +26,13 @@ pub enum Observation {
         /// Whether the log may lack what was durable.
         suspect: bool,
     },
+    /// It takes part, and goes by this.
+    Begins {
+        /// Its term and vote.
+        hard_state: HardState,
+    },
+    /// Its log is trusted again.
+    Trusted,
     /// It asks for this to be made durable.
     Wrote {
         /// Numbers these facts within a life: 1, 2, 3, …
@@ -66,12 +74,31 @@ pub enum Observation {
         /// The index.
         index: LogIndex,
     },
+    /// It has applied an entry.
+    Applied {
+        /// Which.
+        index: LogIndex,
+        /// Its [`Batch`](crate::range::command::Batch), encoded; none of an entry without commands.
+        batch: Option<Bytes>,
+        /// What came of each of the commands.
+        outcomes: Vec<Outcome>,
+    },
     /// The store frees a chunk.
     Freed {
         /// Which.
         chunk: ChunkId,
         /// Sessions that the store takes for live: it would still give them the chunk.
         live: Vec<SessionId>,
+    },
+    /// The store has a copy of a chunk, durably.
+    Kept {
+        /// Which.
+        chunk: ChunkId,
+    },
+    /// The store frees its copy of a chunk that stands: it is other stores' to keep.
+    FreedCopy {
+        /// Which.
+        chunk: ChunkId,
     },
     /// It begins to take a state over.
     Takes {

@@ -1,35 +1,15 @@
 //! What checkers see of a store. Plain values: oracles share no code with what they check.
 
-use std::collections::BTreeMap;
-
 use super::serving::Serving;
 use crate::consensus::{Membership, Role};
 use crate::disk::Room;
 use crate::hash::StateHash;
 use crate::ids::{Incarnation, LogIndex, RangeId, StoreId, Term};
-use crate::memory::MemoryAccount;
 use crate::storage::Merged;
 
-/// A store at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreProbe {
-    /// Which life.
-    pub incarnation: Incarnation,
-    /// Its replicas.
-    pub replicas: BTreeMap<RangeId, ReplicaProbe>,
-    /// What merges of runs have done in this life.
-    pub merged: Merged,
-    /// Whether a merge is due or under way.
-    pub merging: bool,
-    /// For each table how many runs it has, and how many it may have when no merge is due.
-    pub runs: Vec<(usize, usize)>,
-    /// What it holds in memory, as accounted by the store itself.
-    pub memory: MemoryAccount,
-    /// For what its disk has room.
-    pub room: Room,
-    /// Positions at which its journal begins and ends.
-    pub journal: (u64, u64),
-}
+/// A store that serves, as it is now.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreProbe<'a>(pub(super) &'a Serving);
 
 /// A replica at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,18 +32,49 @@ pub struct ReplicaProbe {
     pub membership: Membership,
 }
 
-impl Serving {
-    pub(super) fn probe(&self) -> StoreProbe {
-        let (merged, merging) = self.host.storage.merged();
-        StoreProbe {
-            merged,
-            merging,
-            runs: self.host.storage.runs(),
-            incarnation: self.host.incarnation,
-            replicas: self.replicas.iter().map(|(id, replica)| (*id, replica.probe())).collect(),
-            memory: self.memory(),
-            room: self.host.room(),
-            journal: self.host.storage.journal_span(),
-        }
+impl StoreProbe<'_> {
+    /// Which life.
+    pub fn incarnation(&self) -> Incarnation {
+        self.0.host.incarnation
+    }
+
+    /// Its replicas.
+    pub fn replicas(&self) -> impl Iterator<Item = (RangeId, ReplicaProbe)> + '_ {
+        self.0.replicas.iter().map(|(range, replica)| (*range, replica.probe()))
+    }
+
+    /// Its replica of a range.
+    pub fn replica(&self, range: RangeId) -> Option<ReplicaProbe> {
+        self.0.replicas.get(&range).map(|replica| replica.probe())
+    }
+
+    /// What merges of runs have done in this life, and whether a merge is due or under way.
+    pub fn merged(&self) -> (Merged, bool) {
+        self.0.host.storage.merged()
+    }
+
+    /// For each table how many runs it has, and how many it may have when no merge is due.
+    pub fn runs(&self) -> Vec<(usize, usize)> {
+        self.0.host.storage.runs()
+    }
+
+    /// For what its disk has room.
+    pub fn room(&self) -> Room {
+        self.0.host.room()
+    }
+
+    /// Positions at which its journal begins and ends.
+    pub fn journal(&self) -> (u64, u64) {
+        self.0.host.storage.journal_span()
+    }
+
+    /// What stands before this position in the journal may be written over now.
+    pub fn given_up(&self) -> u64 {
+        self.0.host.storage.journal_given_up()
+    }
+
+    /// The version of what it knows of map and sessions.
+    pub fn directory(&self) -> LogIndex {
+        self.0.host.directory.version()
     }
 }

@@ -60,6 +60,9 @@ impl Serving {
             return;
         }
         proofs.next = now.instant + SAY_EVERY;
+        if buggify!(ProofWaits) {
+            return;
+        }
         let (own, epoch) = (host.config.store, host.map().epoch);
         if repair.proven() == epoch {
             proofs.hear(own, epoch, host.map());
@@ -72,6 +75,7 @@ impl Serving {
         };
         let map = replica.machine.range().and_then(Range::map);
         if let Some(map) = map.filter(|map| !map.unproven.is_empty() && proofs.are_all_there(map)) {
+            probe!(MapProven);
             let epoch = map.epoch;
             replica.commands.queue_system(CommandBody::ProveMap { epoch });
         }

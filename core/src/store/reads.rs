@@ -94,6 +94,7 @@ impl Reads {
 
     /// The round is done: what is applied at `index` is fresh enough.
     pub(super) fn ready(&mut self, token: u64, index: LogIndex) {
+        let index = if planted!(ReadNotApplied) { LogIndex(0) } else { index };
         let read = self.asked.remove(&token).expect("consensus answers each read once");
         self.confirmed.entry(index).or_default().push(read);
     }
@@ -221,6 +222,7 @@ impl Replica {
                     // It will want what follows.
                     host.storage.read_ahead(miss, fx);
                 }
+                probe!(ReadWaited);
                 read.pins.push(miss);
                 self.reads.blocked.entry(miss).or_default().push(read);
                 return Ok(());

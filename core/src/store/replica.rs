@@ -133,13 +133,19 @@ impl Replica {
             id: config.store,
             heartbeat: config.timing.heartbeat,
             election,
-            append_bytes_max: APPEND_BYTES_MAX,
-            appends_in_flight_max: APPENDS_IN_FLIGHT_MAX,
+            append_bytes_max: if buggify!(SmallAppends) { 1 } else { APPEND_BYTES_MAX },
+            appends_in_flight_max: match buggify!(OneAppendInFlight) {
+                true => 1,
+                false => APPENDS_IN_FLIGHT_MAX,
+            },
             snapshot_lag: config.limits.snapshot_lag,
-            entry_cache_bytes: config.limits.entry_cache_bytes,
+            entry_cache_bytes: match buggify!(SmallEntryCache) {
+                true => 0,
+                false => config.limits.entry_cache_bytes,
+            },
             proposals_uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
             seed: config.seed ^ id.0 ^ (host.incarnation.0 << 32),
-            mutants: Mutants::none(),
+            mutants: Mutants::planted(),
         };
         // The range began with these voters; changes of them are entries of the log. Any other store
         // learns from its log, or with a snapshot, who votes.
@@ -157,10 +163,13 @@ impl Replica {
             committed: flushed,
             suspect: recovered.suspect,
         };
+        let raft = Raft::new(raft_config, log, now.instant);
+        let hard_state = HardState { term: raft.term(), vote: raft.vote() };
+        host.observer.note(id, || Observation::Begins { hard_state });
         Self {
             id,
             epoch: RangeEpoch(1),
-            raft: Raft::new(raft_config, log, now.instant),
+            raft,
             machine: Machine::new(),
             commands: Commands::default(),
             reads: Reads::default(),
@@ -196,6 +205,7 @@ impl Replica {
         fx: &mut Effects,
     ) -> Result<(), String> {
         if self.rebuild {
+            probe!(TableRebuilt);
             fx.push(Effect::Note(format!(
                 "{}: the table is damaged, or ahead of a damaged log: building it again from the log",
                 self.id
@@ -221,6 +231,7 @@ impl Replica {
             self.id,
             self.raft.base_index()
         )));
+        probe!(TableLost);
         self.lost = true;
         host.storage.reset_table(self.id);
         self.ask_for_state(now, host, fx);
@@ -259,6 +270,7 @@ impl Replica {
                     self.reads.ready(token, index);
                 }
                 Action::ReadLost { token } => {
+                    probe!(ReadLost);
                     host.observer.note(self.id, || Observation::ReadLost { token });
                     self.reads.lost(self.id, token, host, fx);
                 }
@@ -275,6 +287,8 @@ impl Replica {
                     self.role_changed(now, host, fx);
                 }
                 Action::Trusted => {
+                    probe!(SuspectVouched);
+                    host.observer.note(self.id, || Observation::Trusted);
                     host.storage.append(Record::Trusted { range: self.id });
                     fx.push(Effect::Note(format!("{}: the log is trusted again", self.id)));
                 }
@@ -369,6 +383,7 @@ impl Replica {
         let turn = usize::try_from(self.asked).unwrap_or(0).checked_rem(others.len());
         match turn.and_then(|turn| others.get(turn)) {
             Some(to) => {
+                probe!(LeaderWithoutTable);
                 let to = *to;
                 self.consensus(now, host, fx, |raft, out| raft.transfer(now.instant, to, out))
             }
@@ -389,6 +404,10 @@ impl Replica {
         host: &mut Host,
         fx: &mut Effects,
     ) -> Result<(), String> {
+        match peer {
+            Some(_) => probe!(EntriesFetchedForPeer),
+            None => probe!(EntriesFetchedToApply),
+        }
         let waiting = self.fetches.entry(from).or_default();
         if waiting.is_empty() {
             host.storage.read_entries(self.id, from, bytes_max, fx)?;
@@ -456,6 +475,10 @@ impl Replica {
         let brings_entries = matches!(&message.body,
             MessageBody::Append { entries, .. } if !entries.is_empty());
         if brings_entries && host.takes_no_entries() {
+            probe!(EntriesHeldBack);
+            return Ok(());
+        }
+        if brings_entries && buggify!(EntriesDropped) {
             return Ok(());
         }
         self.consensus(now, host, fx, |raft, out| raft.step(now.instant, message, out))
@@ -569,9 +592,16 @@ impl Replica {
         let timing = &host.config.timing;
         let successor =
             may_look.then(|| host.pulse.successor(now.instant, timing, keeps_up)).flatten();
+        if may_look
+            && buggify!(LeaderMoves, hot)
+            && let Some(to) = self.peers(host.config.store).into_iter().find(|to| keeps_up(*to))
+        {
+            return self.consensus(now, host, fx, |raft, out| raft.transfer(now.instant, to, out));
+        }
         if self.slowness.look(successor.is_some())
             && let Some(to) = successor
         {
+            probe!(LeaderSlow);
             fx.push(Effect::Note(format!(
                 "{}: this store has become slow; handing leadership over to {to}",
                 self.id
@@ -602,6 +632,7 @@ impl Replica {
             return Ok(());
         }
         let Some(to) = self.successor_with_room(now, host) else { return Ok(()) };
+        probe!(LeaderFull);
         // Whoever was asked has had its time then.
         self.make_room_at = now.instant + self.election * 4;
         fx.push(Effect::Note(format!(

@@ -9,6 +9,7 @@ use super::{Life, Store};
 use crate::consensus::{ENTRY_PAYLOAD_BYTES_MAX, Role};
 use crate::disk::Room;
 use crate::ids::{Incarnation, LogIndex, MapEpoch, RangeId, StoreId, Term, ZoneId};
+use crate::level::{Level, Levels};
 use crate::memory::MemoryAccount;
 use crate::storage::{Merged, Written};
 
@@ -30,6 +31,10 @@ pub struct StoreReport {
     pub directory: LogIndex,
     /// The epoch of the map that it goes by.
     pub map_epoch: MapEpoch,
+    /// The feature levels that it speaks.
+    pub levels: Levels,
+    /// The one that the cluster is at, once it knows.
+    pub level: Option<Level>,
     /// How many former layouts of that map are not proven to be superseded.
     pub unproven: usize,
     /// First voters without whose word the cluster does not begin; none once it has begun.
@@ -131,6 +136,8 @@ impl Store {
             incarnation: Incarnation(0),
             directory: LogIndex(0),
             map_epoch: self.config.map.epoch,
+            levels: self.config.levels,
+            level: None,
             unproven: self.config.map.unproven.len(),
             waits_for: Vec::new(),
             ranges: Vec::new(),
@@ -174,6 +181,7 @@ impl Serving {
             incarnation: host.incarnation,
             directory: host.directory.version(),
             map_epoch: host.map().epoch,
+            level: host.peers.level(),
             unproven: host.map().unproven.len(),
             waits_for: self.founding.waits_for(),
             ranges: self.replicas.values().map(Replica::report).collect(),

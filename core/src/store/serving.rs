@@ -20,10 +20,12 @@ use crate::consensus::MessageBody;
 use crate::directory::Directory;
 use crate::disk::Room;
 use crate::effects::{Effect, Effects, Now, StoreEvent};
-use crate::ids::{Endpoint, Incarnation, RangeId, StoreId};
+use crate::ids::{CallId, Endpoint, Incarnation, RangeId, StoreId};
 use crate::message::{self, ChunkError, Envelope, Message};
 use crate::range::Range;
-use crate::storage::{JournalTicket, Opened, OpenedRange, Record, Storage, StorageEvent};
+use crate::storage::{
+    JournalRoom, JournalTicket, Opened, OpenedRange, Record, Storage, StorageEvent,
+};
 use crate::time::{Deadline, Duration, Instant, WallTime};
 
 /// Giving space back is looked after so often...
@@ -78,6 +80,11 @@ pub(super) struct Host {
 }
 
 impl Host {
+    /// Names the `number`th call of its kind: answers to an earlier life must not fit.
+    pub(super) fn call_id(&self, number: u64) -> CallId {
+        CallId(self.incarnation.0 << 32 | number & 0xffff_ffff)
+    }
+
     /// Queue a consensus message; it leaves at the end of the step.
     pub(super) fn post(&mut self, range: RangeId, message: crate::consensus::Message) {
         if needs_durable_state(&message) {
@@ -108,6 +115,9 @@ impl Host {
     /// For what there is room, in the journal and on the disk. The quarter of the journal's reserve
     /// that deletes may have is well above what followers keep back.
     pub(super) fn room(&self) -> Room {
+        if planted!(ReserveIgnored) {
+            return Room::Data;
+        }
         let reserve = self.config.limits.journal_reserve;
         let journal = match self.storage.journal_free() {
             free if free < reserve / 4 * 3 => Room::Housekeeping,
@@ -120,16 +130,19 @@ impl Host {
     /// Whether even the leader's entries find no place: what is left is for terms and votes. The
     /// leader refuses new data by its own journal, which may have more room than this one.
     pub(super) fn takes_no_entries(&self) -> bool {
-        self.storage.journal_free() < self.config.limits.journal_reserve / 2
+        let reserve = self.config.limits.journal_reserve / 2;
+        self.storage.journal_free() < reserve && !planted!(ReserveIgnored)
     }
 
     /// The highest time that the clocks of two voters have reached, as far as we have heard.
     pub(super) fn agreed_clock(&self, now: Now) -> WallTime {
-        let mut clocks: Vec<WallTime> = self.peer_clocks.values().copied().collect();
-        clocks.push(now.wall);
-        clocks.sort_unstable();
+        let (mut first, mut second) = (now.wall, None);
+        for clock in self.peer_clocks.values().copied() {
+            second = second.max(Some(clock.min(first)));
+            first = first.max(clock);
+        }
         // With one voter only its own clock counts.
-        clocks.len().checked_sub(2).map_or(now.wall, |second| clocks[second])
+        second.unwrap_or(now.wall)
     }
 
     fn flush_outbox(&mut self, now: Now, fx: &mut Effects) {
@@ -143,14 +156,18 @@ impl Host {
 impl Serving {
     pub(super) fn new(
         now: Now,
-        config: StoreConfig,
+        mut config: StoreConfig,
         storage: Box<Storage>,
         mut opened: Opened,
         fx: &mut Effects,
     ) -> Result<Self, String> {
+        if buggify!(EarlySnapshot) {
+            config.limits.snapshot_lag = config.limits.snapshot_lag.min(8);
+        }
         let own = OwnLife {
             incarnation: opened.incarnation,
             nonce: config.seed,
+            lives: core::mem::take(&mut opened.lives),
             began: storage.synced_position(),
             doubted: opened.doubted,
         };
@@ -282,7 +299,7 @@ impl Serving {
             for replica in self.replicas.values_mut() {
                 replica.link_changed(now, peer, stands, &mut self.host, fx)?;
             }
-            self.repair.link_changed(now, peer, stands, &self.host, fx);
+            self.repair.link_changed(now, peer, stands, &mut self.host, fx);
         }
         Ok(())
     }
@@ -400,9 +417,8 @@ impl Serving {
 
     /// Give up what is not needed of the journal, once it has become long.
     fn shorten_journal(&mut self, fx: &mut Effects) {
-        let Some(room) = self.host.storage.journal_room().filter(|room| is_long(*room)) else {
-            return;
-        };
+        let is_due = |room: &JournalRoom| is_long(*room) || buggify!(EarlyCheckpoint, hot);
+        let Some(room) = self.host.storage.journal_room().filter(is_due) else { return };
         for replica in self.replicas.values_mut() {
             replica.give_up_entries(room, &mut self.host, fx);
         }
@@ -418,15 +434,17 @@ impl Serving {
             self.greet(now, peer, false, fx);
         }
         for (from, call) in self.gate.expired(now.instant) {
+            probe!(CallExpired);
             Chunks::refuse(from, &call, ChunkError::Overloaded, &self.host, fx);
         }
         if !self.gate.is_empty() {
             self.host.directory.want_newer();
         }
         self.prove_map(now, fx);
-        let have = self.host.directory.version();
-        for voter in self.host.directory.due(now.instant, own) {
-            self.host.send(Endpoint::Store(voter), Message::DirectoryAsk { have }, fx);
+        let Host { peers, directory, .. } = &mut self.host;
+        let have = directory.version();
+        for store in directory.due(now.instant, own, peers.stores()) {
+            self.host.send(Endpoint::Store(store), Message::DirectoryAsk { have }, fx);
         }
     }
 
@@ -440,6 +458,8 @@ impl Serving {
 
     pub(super) fn take_directory(&mut self, now: Now, directory: Directory, fx: &mut Effects) {
         if self.host.directory.take(directory) {
+            let level = self.host.map().level;
+            self.host.peers.level_is(level);
             for (until, from, call) in self.gate.release() {
                 self.on_chunk_call(now, until, from, call, fx);
             }
@@ -451,6 +471,7 @@ impl Serving {
     pub(super) fn knows(&self, peer: StoreId) -> bool {
         let fills_a_slot = |map: &ClusterMap| map.stores().any(|(_, store)| store == peer);
         fills_a_slot(&self.host.config.map)
+            || fills_a_slot(self.host.map())
             || self.replicas.values().any(|replica| {
                 replica.raft.membership().members().any(|member| member == peer)
                     || replica.machine.range().and_then(Range::map).is_some_and(fills_a_slot)
@@ -478,6 +499,7 @@ impl Serving {
         if range != ROOT_RANGE || !from_leader || retired {
             return Ok(());
         }
+        probe!(ReplicaOnDemand);
         let mut opened = OpenedRange::default();
         if self.host.doubted {
             // The journal was damaged, and what it said of this range may be lost.
@@ -568,12 +590,15 @@ impl Serving {
                 self.repair.written(now, op, result, &mut self.host, fx);
             }
             StorageEvent::ChunkStored { op, result } => {
-                self.chunks.stored(op, result, &self.host, fx);
+                self.chunks.stored(op, result, &mut self.host, fx);
             }
             StorageEvent::ChunkRead { op, result } => {
                 if let Some(chunk) = self.chunks.was_read(op, result, &self.host, fx) {
                     self.repair.read_badly(now, chunk);
                 }
+            }
+            StorageEvent::ChunkFreed { op, result } if op >= REPAIR_OPS => {
+                self.repair.dropped(now, op, result, &self.host, fx);
             }
             StorageEvent::ChunkFreed { op, result } => self.reclaim.freed(now, op, result),
             StorageEvent::ChunkLooked { op, result } if op >= REPAIR_OPS => {

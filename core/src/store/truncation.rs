@@ -58,7 +58,11 @@ impl Replica {
             let position = room.head.saturating_sub(room.ring / part);
             host.storage.last_entry_before(self.id, position).unwrap_or(LogIndex(0))
         };
-        let (kept, cut_off) = (before(KEPT_PART), before(CUT_OFF_PART));
+        let early = buggify!(LogGivenUpEarly);
+        let (kept, cut_off) = match early {
+            false => (before(KEPT_PART), before(CUT_OFF_PART)),
+            true => (applied, applied),
+        };
         let flushed = host.storage.flushed(self.id);
         let mut place = |index| host.storage.first_entry_after(self.id, index).unwrap_or(room.head);
         // While entries are applied that were read back, each one may be the first that is worth it: a
@@ -68,7 +72,8 @@ impl Replica {
         if is_due && flushed < applied && host.storage.can_freeze(self.id) {
             self.freeze(applied, host, fx);
         }
-        let settled = flushed.min(self.raft.applied_index());
+        let applied = self.raft.applied_index();
+        let settled = if planted!(LogGivenUpUnflushed) { applied } else { flushed.min(applied) };
         let followers = self.held_by_followers(host);
         let through = choose(Needs { settled, kept, cut_off, followers });
         let base = self.raft.base_index();
@@ -76,11 +81,12 @@ impl Replica {
             return;
         }
         let mut place = |index| host.storage.first_entry_after(self.id, index).unwrap_or(room.head);
-        if place(through).saturating_sub(place(base)) < room.ring / GAIN_PART {
+        if place(through).saturating_sub(place(base)) < room.ring / GAIN_PART && !early {
             return;
         }
         let Some(term) = self.raft.term_at(through) else { return };
         let membership = self.membership_at(through).unwrap_or_default();
+        probe!(LogGivenUp);
         self.raft.compacted(through);
         host.storage.start_log_after(self.id, (through, term), membership);
     }

@@ -6,8 +6,8 @@ use crate::codec::{DecodeError, Decoder, Encoder, Wire};
 use crate::hash::Checksum;
 use crate::ids::StoreId;
 use crate::message::{
-    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, Message, Pulse,
-    RangeAnswer, RangeCall, Refusal, SnapshotGiven, Vitals,
+    Answer, Ask, ChunkData, ChunkError, ChunkRead, ChunkWrite, ChunkWritten, Hello, LIVES_MAX,
+    Message, Pulse, RangeAnswer, RangeCall, Refusal, SnapshotGiven, Vitals,
 };
 use crate::time::{Duration, Instant, WallTime};
 
@@ -93,10 +93,12 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
     match message {
         Message::Hello(hello) => {
             hello.cluster.encode(out);
-            hello.protocol.encode(out);
+            hello.levels.encode(out);
+            hello.level.encode(out);
             hello.life.encode(out);
             hello.began.encode(out);
             hello.doubted.encode(out);
+            out.list(&hello.lives);
             hello.heard.encode(out);
             hello.wanted.encode(out);
             hello.beginning.encode(out);
@@ -186,10 +188,12 @@ pub(super) fn decode(
     Ok(match kind {
         HELLO => Message::Hello(Hello {
             cluster: Wire::decode(input)?,
-            protocol: Wire::decode(input)?,
+            levels: Wire::decode(input)?,
+            level: Wire::decode(input)?,
             life: Wire::decode(input)?,
             began: Wire::decode(input)?,
             doubted: Wire::decode(input)?,
+            lives: input.list("lives", LIVES_MAX)?,
             heard: Wire::decode(input)?,
             wanted: Wire::decode(input)?,
             beginning: Wire::decode(input)?,

@@ -25,6 +25,9 @@ pub const LINK_KIND_MIN: u8 = 128;
 pub const PREFIX_BYTES: usize = 16;
 /// Bytes of the largest header: a consensus message with its entries.
 pub const HEADER_BYTES_MAX: usize = 17 << 20;
+
+/// Few headers are longer.
+const HEADER_BYTES_USUAL: usize = 512;
 /// Bytes of the largest bulk: a page of a snapshot with one row of the largest value.
 pub const BULK_BYTES_MAX: usize = (4 << 20) + (64 << 10);
 
@@ -75,7 +78,7 @@ impl Prefix {
 /// # Panics
 /// If the message is larger than a frame may be; what makes messages keeps them below.
 pub fn encode(envelope: &Envelope) -> Frame {
-    let mut head = Encoder::new();
+    let mut head = Encoder::with_capacity(HEADER_BYTES_USUAL);
     let (kind, bulk) = message::kind_and_bulk(&envelope.message);
     head.u8(FRAME_VERSION);
     head.u8(kind);

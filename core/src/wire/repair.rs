@@ -13,8 +13,8 @@ use crate::directory::Directory;
 use crate::ids::ChunkId;
 use crate::message::{
     Beginning, ChunkAsk, ChunkChecked, ChunkCopy, ChunkPulled, ChunkRepair, ChunkSummary,
-    INVENTORY_IDS_MAX, InventoryAnswer, InventoryAsk, InventoryDigest, InventoryResult, Message,
-    REPAIR_SOURCES_MAX, StoreMark,
+    INVENTORY_IDS_MAX, InventoryAnswer, InventoryAsk, InventoryDigest, InventoryResult, Life,
+    Message, REPAIR_SOURCES_MAX, StoreMark,
 };
 
 /// Everything of a message of these kinds but its bulk; nothing for any other kind.
@@ -48,6 +48,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
         Message::ChunkRepair(repair) => {
             repair.call.encode(out);
             repair.chunk.encode(out);
+            repair.existed.encode(out);
             out.list(&repair.sources);
         }
         Message::ChunkChecked(checked) => {
@@ -123,6 +124,7 @@ pub(super) fn decode(
         CHUNK_REPAIR => Message::ChunkRepair(ChunkRepair {
             call: Wire::decode(input)?,
             chunk: Wire::decode(input)?,
+            existed: Wire::decode(input)?,
             sources: input.list("sources of a repair", REPAIR_SOURCES_MAX)?,
         }),
         CHUNK_CHECKED => Message::ChunkChecked(ChunkChecked {
@@ -191,6 +193,17 @@ impl Wire for Beginning {
             2 => Ok(Self::Begun(input.list("births", FOUNDERS_MAX)?)),
             tag => Err(DecodeError::Tag { what: "beginning", tag }),
         }
+    }
+}
+
+impl Wire for Life {
+    fn encode(&self, out: &mut Encoder) {
+        self.incarnation.encode(out);
+        self.nonce.encode(out);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { incarnation: Wire::decode(input)?, nonce: Wire::decode(input)? })
     }
 }
 

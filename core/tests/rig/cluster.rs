@@ -15,6 +15,7 @@ use trine_core::ids::{
     BlobId, BlobSequence, BucketId, CallId, ChunkId, ClusterId, CommitSequence, Endpoint,
     GatewayId, MapEpoch, RangeEpoch, SessionId, StoreId, TenantId, ZoneId,
 };
+use trine_core::level::Levels;
 use trine_core::message::{
     Answer, Ask, ChunkAsk, ChunkError, ChunkRead, ChunkSummary, ChunkWrite, Envelope, Message,
     RangeCall, SessionReport,
@@ -41,10 +42,16 @@ pub(crate) struct Cluster {
     pub(crate) calls: u64,
     pub(crate) lives: u64,
     pub(crate) scrub_every: Duration,
+    /// What a store speaks that is started from now on.
+    pub(crate) levels: Levels,
 }
 
 impl Cluster {
     pub(crate) fn new(ids: &[u64]) -> Self {
+        Self::speaking(ids, Levels::OWN)
+    }
+
+    pub(crate) fn speaking(ids: &[u64], levels: Levels) -> Self {
         let mut cluster = Self {
             stores: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -56,6 +63,7 @@ impl Cluster {
             calls: 0,
             lives: 0,
             scrub_every: StoreTiming::DEFAULT.scrub_every,
+            levels,
         };
         // A cluster begins with all its stores.
         (1..=3).for_each(|id| cluster.start(StoreId(id)));
@@ -80,6 +88,7 @@ impl Cluster {
         };
         self.lives += 1;
         let config = StoreConfig {
+            levels: self.levels,
             cluster: ClusterId(7),
             store: id,
             zone: zone(id.0).zone,

@@ -13,6 +13,7 @@ use trine_core::ids::{
     BucketId, CallId, ClusterId, CommitSequence, Endpoint, GatewayId, LogIndex, RangeEpoch,
     SessionId, StoreId, TenantId, ZoneId,
 };
+use trine_core::level::Levels;
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall, SnapshotGiven};
 use trine_core::object::{
     Attributes, BucketName, ETag, NewBody, NewObject, ObjectKey, Owner, Target, WriteConditions,
@@ -118,6 +119,7 @@ impl Cluster {
         let Geometry { journal, capacity, .. } = Geometry::SIMULATION;
         let capacity = if self.small.contains(&id) { journal + (2 << 20) } else { capacity };
         let config = StoreConfig {
+            levels: Levels::OWN,
             cluster: ClusterId(7),
             store: id,
             zone: self.zones[&id],
@@ -318,14 +320,14 @@ impl Cluster {
     }
 
     fn state(&self, id: StoreId) -> Option<(LogIndex, StateHash)> {
-        self.stores.get(&id)?.probe()?.replicas.get(&ROOT_RANGE)?.applied
+        self.stores.get(&id)?.probe()?.replica(ROOT_RANGE)?.applied
     }
 
     fn are_equal(&self, ids: &[StoreId]) -> bool {
         let states: Vec<_> = ids.iter().map(|id| self.state(*id)).collect();
         let committed = |id: &StoreId| {
             let probe = self.stores.get(id).and_then(Store::probe);
-            probe.and_then(|probe| Some(probe.replicas.get(&ROOT_RANGE)?.last_index))
+            probe.and_then(|probe| Some(probe.replica(ROOT_RANGE)?.last_index))
         };
         let last: BTreeSet<_> = ids.iter().map(committed).collect();
         states.iter().all(|state| state.is_some() && *state == states[0]) && last.len() == 1
@@ -350,7 +352,7 @@ impl Cluster {
             let leader = self.leads();
             let voters = leader.and_then(|leader| {
                 let probe = self.stores[&leader].probe()?;
-                let membership = probe.replicas.get(&ROOT_RANGE)?.membership.clone();
+                let membership = probe.replica(ROOT_RANGE)?.membership.clone();
                 (membership.learners().is_empty() && !membership.is_joint())
                     .then(|| membership.voters().to_vec())
             });
@@ -365,7 +367,7 @@ impl Cluster {
     fn leads(&self) -> Option<StoreId> {
         let leads = |store: &Store| {
             store.probe().and_then(|probe| {
-                let replica = probe.replicas.get(&ROOT_RANGE)?;
+                let replica = probe.replica(ROOT_RANGE)?;
                 (replica.role == Role::Leader).then_some(replica.term)
             })
         };

@@ -10,12 +10,13 @@ use trine_core::ids::{
     GatewayId, Incarnation, LogIndex, MapEpoch, RangeEpoch, RangeId, SessionId, StoreId, TenantId,
     Term, ZoneId,
 };
+use trine_core::level::{Level, Levels};
 use trine_core::message::{
     Answer, Ask, Beginning, BlobAnswer, BlobAsk, BlobFree, BlobFreed, BlobVerdict, BlobVerdicts,
     ChunkAsk, ChunkChecked, ChunkCopy, ChunkData, ChunkError, ChunkPulled, ChunkRead, ChunkRepair,
     ChunkSummary, ChunkWrite, ChunkWritten, Hello, InventoryAnswer, InventoryAsk, InventoryDigest,
-    InventoryResult, Message, Pulse, RangeAnswer, RangeCall, Refusal, SessionReport, SnapshotAsk,
-    SnapshotGiven, SnapshotId, SnapshotPage, SnapshotWant, StoreMark, Vitals,
+    InventoryResult, Life, Message, Pulse, RangeAnswer, RangeCall, Refusal, SessionReport,
+    SnapshotAsk, SnapshotGiven, SnapshotId, SnapshotPage, SnapshotWant, StoreMark, Vitals,
 };
 use trine_core::object::{BucketName, ObjectKey, OwnedBlob, Target, WriteConditions};
 use trine_core::range::command::{
@@ -89,10 +90,12 @@ pub(crate) fn samples() -> Vec<(u8, Message)> {
             1,
             Message::Hello(Hello {
                 cluster: ClusterId(42),
-                protocol: 1,
+                levels: Levels { min: Level(1), max: Level(2) },
+                level: Some(Level(1)),
                 life: StoreMark { incarnation: Incarnation(6), nonce: 99, synced: 8192 },
                 began: 4096,
                 doubted: Incarnation(2),
+                lives: vec![Life { incarnation: Incarnation(6), nonce: 99 }],
                 heard: Some(StoreMark { incarnation: Incarnation(5), nonce: 98, synced: 12288 }),
                 wanted: true,
                 beginning: Beginning::Blank(vec![
@@ -233,7 +236,15 @@ fn repair_samples() -> Vec<(u8, Message)> {
         (12, Message::DirectoryAnswer(None)),
         (13, Message::ChunkPull(ask.clone())),
         (14, pulled(Ok(copy))),
-        (15, Message::ChunkRepair(ChunkRepair { call, chunk, sources: vec![store, StoreId(3)] })),
+        (
+            15,
+            Message::ChunkRepair(ChunkRepair {
+                call,
+                chunk,
+                existed: true,
+                sources: vec![store, StoreId(3)],
+            }),
+        ),
         (16, Message::ChunkCheck(ask)),
         (17, checked(Ok(ChunkSummary { length: 5000, digest: Checksum(8) }))),
         (17, checked(Err(ChunkError::Damaged))),

@@ -10,7 +10,7 @@ use trine_core::ids::StoreId;
 use super::directory::{self, AskError};
 use super::replace::next_id;
 use super::schema::{self, Add, Ask, Done};
-use super::{ACT_MAX, Admin, Refused, Who};
+use super::{ACT_MAX, Admin, Refused, Who, nodes};
 use crate::config::{CAPACITY_MAX, CAPACITY_MIN};
 use crate::data::{Added, KeptState, KeptStore, NodeDirectory};
 use crate::runtime::Runtime;
@@ -18,21 +18,15 @@ use crate::runtime::Runtime;
 impl<R: Runtime> Admin<R> {
     /// Find the new store's id, and have it made at its node.
     pub(super) async fn add(self: &Arc<Self>, ask: Add) -> Result<schema::Added, Refused> {
-        let Who::Node { plan, .. } = &self.who else {
+        let Who::Node { members, .. } = &self.who else {
             return Err(Refused::new(
                 "an all-in-one process has one store in each zone: it is for trying out and for \
                  development. Run three `trine node` processes, which may share a machine",
             ));
         };
         may_be(&ask)?;
-        let Some(spec) = plan.nodes.values().find(|spec| spec.name == ask.node) else {
-            let all: Vec<&str> = plan.nodes.values().map(|spec| spec.name.as_str()).collect();
-            return Err(Refused::new(format!(
-                "there is no node {:?} (there are: {})",
-                ask.node,
-                all.join(", ")
-            )));
-        };
+        let plan = members.plan();
+        let spec = members.named(&ask.node).ok_or_else(|| nodes::unknown(&ask.node, members))?;
         let new = match ask.new {
             Some(new) => new,
             None => {
@@ -53,7 +47,7 @@ impl<R: Runtime> Admin<R> {
 
     /// Make the new store here, and have it put into the map; or go on with that.
     pub(super) async fn add_here(&self, ask: &Add) -> Result<schema::Added, Refused> {
-        let Who::Node { plan, data, .. } = &self.who else {
+        let Who::Node { members, data, .. } = &self.who else {
             return Err(Refused::new("this process has all zones"));
         };
         may_be(ask)?;
@@ -77,7 +71,7 @@ impl<R: Runtime> Admin<R> {
             )));
         }
         self.go_on(data, new, None).await?;
-        Ok(schema::Added { new: new.0, node: plan.own().name.clone() })
+        Ok(schema::Added { new: new.0, node: members.plan().own().name.clone() })
     }
 
     /// Give a store another share of its zone's data.

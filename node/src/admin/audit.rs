@@ -27,16 +27,7 @@ impl<R: Runtime> Admin<R> {
                 objects: page.objects,
                 chunks: page.chunks,
                 copies_good: page.copies_good,
-                bad: page
-                    .bad
-                    .into_iter()
-                    .map(|finding| Finding {
-                        key: finding.key,
-                        chunk: finding.chunk.to_string(),
-                        store: finding.store.0,
-                        error: finding.error.to_string(),
-                    })
-                    .collect(),
+                bad: page.bad.into_iter().map(Finding::from).collect(),
                 unreachable: page.unreachable.into_iter().map(|store| store.0).collect(),
                 next: page.next.map(|next| to_hex(&next)),
             }),

@@ -7,10 +7,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, ClientError};
-use super::schema::{Add, Added, AuditPage, ClusterStatus, Done, Replace, Replaced};
+use super::schema::{
+    Add, Added, AuditPage, ClusterStatus, Done, NodeJoin, NodeMove, Replace, Replaced,
+};
 use super::{socket, text};
 use crate::config::{
-    AdminCli, AdminCommand, CAPACITY_EXPECTED, StoreCommand, ZoneCommand, parse_capacity,
+    AdminCli, AdminCommand, CAPACITY_EXPECTED, LevelCommand, NodeCommand, StoreCommand,
+    ZoneCommand, parse_capacity,
 };
 
 /// The exit code of an audit that found something.
@@ -32,6 +35,14 @@ pub async fn run(cli: AdminCli) -> Result<ExitCode, CommandError> {
         AdminCommand::Status { json } => status(&client, json).await,
         AdminCommand::Zone(command) => zone(&client, command).await,
         AdminCommand::Store(command) => store(&client, command).await,
+        AdminCommand::Node(command) => node(&client, command).await,
+        AdminCommand::Level { command: None } => level(&client).await,
+        AdminCommand::Level { command: Some(LevelCommand::Raise { level }) } => {
+            let body = serde_json::json!({ "to": level });
+            let done: Done = client.post("/v1/level/raise", &body).await?;
+            print(&format!("{}\n", done.text));
+            Ok(ExitCode::SUCCESS)
+        }
         AdminCommand::Audit { json } => audit(&client, json).await,
     }
 }
@@ -57,6 +68,12 @@ async fn status(client: &Client, json: bool) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
+async fn level(client: &Client) -> Result<ExitCode, CommandError> {
+    let status: ClusterStatus = client.get("/v1/status").await?;
+    print(&super::level::text(&status));
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn zone(client: &Client, command: ZoneCommand) -> Result<ExitCode, CommandError> {
     let done: Done = match command {
         ZoneCommand::Stop { zone, force } => {
@@ -65,6 +82,22 @@ async fn zone(client: &Client, command: ZoneCommand) -> Result<ExitCode, Command
         }
         ZoneCommand::Start { zone } => {
             client.post("/v1/zone/start", &serde_json::json!({ "zone": zone })).await?
+        }
+    };
+    print(&format!("{}\n", done.text));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn node(client: &Client, command: NodeCommand) -> Result<ExitCode, CommandError> {
+    let done: Done = match command {
+        NodeCommand::Add { name, id, zone, peer, s3 } => {
+            client.post("/v1/node/add", &NodeJoin { name, id, zone, peer, s3 }).await?
+        }
+        NodeCommand::Move { name, peer, s3 } => {
+            client.post("/v1/node/move", &NodeMove { name, peer, s3 }).await?
+        }
+        NodeCommand::Remove { name } => {
+            client.post("/v1/node/remove", &serde_json::json!({ "name": name })).await?
         }
     };
     print(&format!("{}\n", done.text));

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use trine_core::cluster::{ClusterMap, Layout, ZoneMap};
+use trine_core::cluster::{ClusterMap, Layout, Node, ZoneMap};
 use trine_core::ids::{StoreId, ZoneId};
+use trine_core::level::Level;
 use trine_core::request::{ApiError, Reply, Request};
 use trine_s3::front::{Front, FrontReply};
 
@@ -55,11 +56,39 @@ pub(super) async fn ask(front: &Front, request: Request) -> Result<Reply, AskErr
 /// # Errors
 /// Why nobody can tell.
 pub(super) async fn read(front: &Front) -> Result<MapStatus, String> {
+    Ok(of_map(&newest(front).await?))
+}
+
+/// The nodes that came, moved or left, by the newest map.
+///
+/// # Errors
+/// Why nobody can tell.
+pub(super) async fn nodes(front: &Front) -> Result<Vec<Node>, String> {
+    Ok(newest(front).await?.nodes)
+}
+
+async fn newest(front: &Front) -> Result<ClusterMap, String> {
     match ask(front, Request::Directory).await {
-        Ok(Reply::Directory(directory)) => Ok(of_map(&directory.map)),
+        Ok(Reply::Directory(directory)) => Ok(directory.map),
         Ok(other) => Err(format!("the gateway answered something else: {other:?}")),
         Err(AskError::Refused(text) | AskError::Unknown(text)) => Err(text),
     }
+}
+
+/// Say what a node is from now on, or find that this is known.
+///
+/// # Errors
+/// [`AskError`].
+pub(super) async fn set_node(front: &Front, node: Node) -> Result<(), AskError> {
+    done(ask(front, Request::SetNode { node }).await?)
+}
+
+/// Raise the cluster's level, or find that it is raised.
+///
+/// # Errors
+/// [`AskError`].
+pub(super) async fn raise(front: &Front, to: Level) -> Result<(), AskError> {
+    done(ask(front, Request::RaiseLevel { to }).await?)
 }
 
 /// Give the place of `old` to `new`, or find that it has it.
@@ -106,6 +135,7 @@ pub(super) fn of_map(map: &ClusterMap) -> MapStatus {
     };
     MapStatus {
         epoch: map.epoch.0,
+        level: Some(map.level.0),
         zones: map.zones.iter().map(zone).collect::<BTreeMap<_, _>>(),
         voters: map.voters.iter().map(|store| store.0).collect(),
         retired: map.retired.iter().map(|store| store.0).collect(),

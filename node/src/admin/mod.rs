@@ -4,7 +4,8 @@
 //! JSON, whose shapes `schema` has. What concerns other nodes it asks of them by calls over their
 //! links; a node that does not answer is shown as such, and never waited for long. `report` is what
 //! a process says of itself, `status` puts these together; `zone` stops and starts zones,
-//! `replace` puts a new store in the place of a lost one, `audit` has every copy read.
+//! `replace` puts a new store in the place of a lost one, `add` one beside the others, `nodes` lets nodes join and
+//! leave, `level` raises the cluster's feature level, `audit` has every copy read.
 //!
 //! On the other side, `client` talks to the socket, `command` carries out a command line, and
 //! `text` writes for people.
@@ -23,24 +24,28 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use trine_core::cluster::ClusterMap;
 use trine_core::ids::ClusterId;
+use trine_core::level::Levels;
 use trine_core::store::Store;
 use trine_s3::Room;
 use trine_s3::front::Front;
 
-use crate::config::{NodePlan, NodeSpec};
+use crate::config::NodeSpec;
 use crate::data::NodeDirectory;
 use crate::data::node::summary;
 use crate::driver::Handle;
 use crate::hosting::Hosting;
+use crate::members::Members;
 use crate::runtime::Runtime;
-use crate::transport::{NodeId, PeerCall};
+use crate::transport::{NodeId, PeerCall, Peers};
 
 mod add;
 mod audit;
 pub mod client;
 pub mod command;
 mod directory;
+mod level;
 mod memory;
+mod nodes;
 mod replace;
 mod report;
 pub mod schema;
@@ -77,6 +82,10 @@ pub(crate) struct Admin<R: Runtime> {
     pub(crate) documents: Room,
     pub(crate) who: Who,
     pub(crate) turns: Turns,
+    /// To say which nodes to be linked with; not of an all-in-one process.
+    pub(crate) peers: Option<Peers<R>>,
+    /// The feature levels that this process speaks.
+    pub(crate) levels: Levels,
 }
 
 /// Which process this is.
@@ -92,8 +101,8 @@ pub(crate) enum Who {
     },
     /// A node of a cluster.
     Node {
-        /// The cluster and our place in it.
-        plan: Box<NodePlan>,
+        /// The nodes of the cluster, and our place among them.
+        members: Box<Members>,
         /// Our data directory.
         data: Arc<tokio::sync::Mutex<NodeDirectory>>,
         /// Layout of stores that are made from now on.
@@ -134,8 +143,12 @@ impl<R: Runtime> Admin<R> {
             | Ask::ZoneStart { .. }
             | Ask::Replace(_)
             | Ask::Add(_)
-            | Ask::Weight { .. } => self.act(ask).await,
-            Ask::Stores { .. } | Ask::ReplaceHere(_) | Ask::AddHere(_) => {
+            | Ask::Weight { .. }
+            | Ask::NodeAdd(_)
+            | Ask::NodeMove(_)
+            | Ask::NodeRemove { .. }
+            | Ask::LevelRaise { .. } => self.act(ask).await,
+            Ask::Stores { .. } | Ask::ReplaceHere(_) | Ask::AddHere(_) | Ask::LookAtNodes => {
                 Err(Refused::new("only nodes ask this of each other"))
             }
         }
@@ -154,6 +167,10 @@ impl<R: Runtime> Admin<R> {
                 Ask::Replace(replace) => admin.replace(replace).await.map(Act::Replaced),
                 Ask::Add(add) => admin.add(add).await.map(Act::Added),
                 Ask::Weight { store, weight } => admin.weigh(store, weight).await.map(Act::Done),
+                Ask::NodeAdd(join) => admin.node_add(join).await.map(Act::Done),
+                Ask::NodeMove(to) => admin.node_move(to).await.map(Act::Done),
+                Ask::NodeRemove { name } => admin.node_remove(&name).await.map(Act::Done),
+                Ask::LevelRaise { to } => admin.level_raise(to).await.map(Act::Done),
                 ask => Err(Refused(format!("this changes nothing: {ask:?}"))),
             };
             if let Err(Err(refused)) = sender.send(done) {
@@ -203,12 +220,17 @@ impl<R: Runtime> Admin<R> {
             Ask::Stores { start } => json(&self.own_stores(start).await?),
             Ask::ReplaceHere(replace) => json(&self.replace_here(&replace).await?),
             Ask::AddHere(add) => json(&self.add_here(&add).await?),
+            Ask::LookAtNodes => json(&self.look_at_nodes().await?),
             Ask::Status
             | Ask::ZoneStop { .. }
             | Ask::ZoneStart { .. }
             | Ask::Replace(_)
             | Ask::Add(_)
             | Ask::Weight { .. }
+            | Ask::NodeAdd(_)
+            | Ask::NodeMove(_)
+            | Ask::NodeRemove { .. }
+            | Ask::LevelRaise { .. }
             | Ask::Audit { .. } => Err(Refused::new("this is asked on the admin socket only")),
         }
     }
@@ -250,6 +272,7 @@ impl<R: Runtime> Admin<R> {
             cluster: self.cluster(),
             bootstrap: self.bootstrap(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            levels: Some(level::of_levels(self.levels)),
             gateway: status.gateway,
             memory: Some(memory::of_process(status.gateway_report.as_ref(), &self.documents)),
             requests: u64::try_from(status.requests).unwrap_or(u64::MAX),
@@ -305,13 +328,14 @@ impl<R: Runtime> Admin<R> {
     /// What every node says of itself, or why it does not.
     async fn gather(self: &Arc<Self>) -> Result<Vec<status::Answer>, Refused> {
         let own = self.own_report().await?;
-        let Who::Node { plan, .. } = &self.who else {
+        let Who::Node { members, .. } = &self.who else {
             let (node, stores) = self.own_node();
             return Ok(vec![status::Answer { node, stores, report: Ok(own) }]);
         };
-        let others: Vec<NodeId> = plan.nodes.keys().copied().filter(|id| *id != plan.me).collect();
+        let (me, nodes) = (members.plan().me, members.nodes());
+        let others: Vec<NodeId> = nodes.keys().copied().filter(|id| *id != me).collect();
         let mut reports = self.ask_all::<NodeReport>(&others, &Ask::Node, REPORT_MAX).await;
-        reports.insert(plan.me, Ok(own));
+        reports.insert(me, Ok(own));
         let answer = |spec: &NodeSpec| status::Answer {
             node: node_status(spec),
             stores: spec.stores.iter().map(|store| store.id.0).collect(),
@@ -320,7 +344,7 @@ impl<R: Runtime> Admin<R> {
                 .unwrap_or_else(|| Err(Refused::new("it was not asked")))
                 .map_err(|refused| refused.0),
         };
-        Ok(plan.nodes.values().map(answer).collect())
+        Ok(nodes.values().map(answer).collect())
     }
 
     /// Ask several nodes at once.
@@ -361,14 +385,14 @@ impl<R: Runtime> Admin<R> {
     fn first_map(&self) -> ClusterMap {
         match &self.who {
             Who::AllInOne { map, .. } => map.clone(),
-            Who::Node { plan, .. } => plan.map(),
+            Who::Node { members, .. } => members.plan().map(),
         }
     }
 
     fn cluster(&self) -> String {
         let cluster = match &self.who {
             Who::AllInOne { cluster, .. } => *cluster,
-            Who::Node { plan, .. } => plan.cluster,
+            Who::Node { members, .. } => members.plan().cluster,
         };
         format!("{:032x}", cluster.0)
     }
@@ -391,7 +415,8 @@ impl<R: Runtime> Admin<R> {
                 };
                 (node, map.stores().map(|(_, store)| store.0).collect())
             }
-            Who::Node { plan, .. } => {
+            Who::Node { members, .. } => {
+                let plan = members.plan();
                 let stores = plan.own().stores.iter().map(|store| store.id.0).collect();
                 (node_status(plan.own()), stores)
             }

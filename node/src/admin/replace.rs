@@ -20,11 +20,13 @@ use tokio::sync::OwnedMutexGuard;
 use trine_core::ids::StoreId;
 
 use super::directory::{self, AskError};
+use super::nodes::ids_end;
 use super::schema::{Ask, MapStatus, NodeReport, Replace, Replaced, Replacing, StoreLife};
 use super::{ACT_MAX, Admin, Refused, Who};
 use crate::config::{self, CAPACITY_MAX, CAPACITY_MIN, NodePlan, NodeSpec, is_own_file, resolved};
 use crate::data::{KeptState, KeptStore, NodeDirectory};
 use crate::hosting::{Absent, Place};
+use crate::members::Nodes;
 use crate::runtime::Runtime;
 use crate::transport::{NodeId, STORES_MAX};
 
@@ -39,12 +41,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Ids of new stores are so far apart at each node, or further if there are more nodes.
-const NODE_NUMBERS_MIN: u64 = 1000;
+pub(super) const NODE_NUMBERS_MIN: u64 = 1000;
 
 impl<R: Runtime> Admin<R> {
     /// Find the node for it and the new store's id, and have it made there.
     pub(super) async fn replace(self: &Arc<Self>, ask: Replace) -> Result<Replaced, Refused> {
-        let Who::Node { plan, .. } = &self.who else {
+        let Who::Node { members, .. } = &self.who else {
             return Err(Refused::new(
                 "stores of an all-in-one process are not replaced one by one: it is for trying out \
                  and for development. Run three `trine node` processes, which may share a machine",
@@ -59,7 +61,8 @@ impl<R: Runtime> Admin<R> {
         {
             return Ok(done);
         }
-        let found = find(&ask, plan, &map, &reports)?;
+        let (plan, nodes) = (members.plan(), members.nodes());
+        let found = find(&ask, &nodes, &map, &reports)?;
         if !ask.force {
             may_replace(ask.old, &map, &reports)?;
         }
@@ -95,7 +98,7 @@ impl<R: Runtime> Admin<R> {
     /// Make the new store here, and put it in the place of the old one; or go on with that. To be run
     /// as a task of its own: who asked may leave.
     pub(super) async fn replace_here(&self, ask: &Replace) -> Result<Replaced, Refused> {
-        let Who::Node { plan, data, .. } = &self.who else {
+        let Who::Node { members, data, .. } = &self.who else {
             return Err(Refused::new("this process has all zones"));
         };
         let old = StoreId(ask.old);
@@ -117,14 +120,14 @@ impl<R: Runtime> Admin<R> {
                         "{old} serves, and is not replaced: its copies would be lost to the zone \
                          until others have given them to the new one. If that is wanted, stop its \
                          zone first (`trine admin zone stop {}`)",
-                        plan.own().zone.letter()
+                        members.plan().own().zone.letter()
                     )));
                 }
                 self.begin(data, ask).await?
             }
         };
         self.go_on(data, new, ask.capacity).await?;
-        Ok(Replaced { old: old.0, new: new.0, node: plan.own().name.clone() })
+        Ok(Replaced { old: old.0, new: new.0, node: members.plan().own().name.clone() })
     }
 
     /// Go on with what a crash interrupted, until it is done. One that cannot go on holds up no other.
@@ -213,9 +216,10 @@ impl<R: Runtime> Admin<R> {
         new: StoreId,
         capacity: Option<u64>,
     ) -> Result<(), Refused> {
-        let Who::Node { plan, geometry, .. } = &self.who else {
+        let Who::Node { members, geometry, .. } = &self.who else {
             return Err(Refused::new("this process has all zones"));
         };
+        let plan = members.plan();
         let kept = data.store(new).cloned();
         let kept = kept.ok_or_else(|| Refused::new(format!("{new} is not of this node")))?;
         let (old, added) = (kept.replaces(), kept.added());
@@ -382,7 +386,7 @@ fn done_before(ask: &Replace, reports: &[(String, NodeReport)]) -> Option<Replac
 /// The node that shall have the new store.
 fn find<'a>(
     ask: &Replace,
-    plan: &'a NodePlan,
+    nodes: &'a Nodes,
     map: &MapStatus,
     reports: &[(String, NodeReport)],
 ) -> Result<&'a NodeSpec, Refused> {
@@ -390,13 +394,13 @@ fn find<'a>(
     let has = |report: &NodeReport| report.ids_used.contains(&old);
     let by_report = reports.iter().find(|(_, report)| has(report)).map(|(name, _)| name.as_str());
     let by_plan = |spec: &&NodeSpec| spec.stores.iter().any(|store| store.id.0 == old);
-    let by_plan = plan.nodes.values().find(by_plan).map(|spec| spec.name.as_str());
+    let by_plan = nodes.values().find(by_plan).map(|spec| spec.name.as_str());
     let zone = map.zones.iter().find(|(_, stores)| stores.contains(&old)).map(|(zone, _)| zone);
     let home = by_report.or(by_plan);
     let begun = reports.iter().find(|(_, report)| report.replacing.iter().any(|r| r.old == old));
     if let Some((name, _)) = begun {
         // A command that was broken off: its node goes on with it.
-        let ours = plan.nodes.values().find(|spec| spec.name == *name);
+        let ours = nodes.values().find(|spec| spec.name == *name);
         return ours.ok_or_else(|| Refused::new(format!("there is no node {name:?}")));
     }
     if map.retired.contains(&old) {
@@ -425,8 +429,8 @@ fn find<'a>(
             "no node that answers has had store {old}: say which shall have the new one with --node"
         )));
     };
-    let Some(spec) = plan.nodes.values().find(|spec| spec.name == name) else {
-        let all: Vec<&str> = plan.nodes.values().map(|spec| spec.name.as_str()).collect();
+    let Some(spec) = nodes.values().find(|spec| spec.name == name) else {
+        let all: Vec<&str> = nodes.values().map(|spec| spec.name.as_str()).collect();
         return Err(Refused::new(format!(
             "there is no node {name:?} (there are: {})",
             all.join(", ")
@@ -527,9 +531,7 @@ pub(super) fn next_id(
     let planned = plan.nodes.values().flat_map(|node| &node.stores).map(|store| store.id.0);
     let used = reports.iter().flat_map(|(_, report)| report.ids_used.iter().copied());
     let highest = mapped.chain(planned).chain(used).max().unwrap_or(0);
-    // The list of nodes is fixed, so that all nodes come to the same step.
-    let node_max = plan.nodes.keys().map(|node| u64::from(node.0)).max().unwrap_or(0);
-    let step = 10_u64.pow((node_max + 1).ilog10() + 1).max(NODE_NUMBERS_MIN);
+    let step = ids_end(plan);
     let base = highest / step * step + u64::from(node.0);
     if base > highest { base } else { base + step }
 }

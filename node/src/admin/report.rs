@@ -49,7 +49,7 @@ fn life(store: &mut StoreStatus, running: &driver::StoreStatus) {
         driver::StoreLife::Stopping => StoreLife::Stopping,
         driver::StoreLife::Halted(reason) => {
             store.reason = Some(format!(
-                "{reason}. Mend its disk and start it again with `trine admin zone start {}`, or \
+                "{reason}. Mend what is wrong and start it again with `trine admin zone start {}`, or \
                  give its place to a new store with `trine admin store replace {}`",
                 store.zone, store.id
             ));
@@ -65,6 +65,8 @@ fn serving(store: &mut StoreStatus, report: &StoreReport) {
     store.incarnation = Some(report.incarnation.0);
     store.directory = Some(report.directory.0);
     store.map_epoch = Some(report.map_epoch.0);
+    store.levels = Some(super::level::of_levels(report.levels));
+    store.level = report.level.map(|level| level.0);
     let written = report.disk.written;
     store.disk = Some(DiskStatus {
         capacity_bytes: report.disk.capacity,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use trine_core::request::AuditFinding;
 
 /// What one process says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub struct NodeReport {
     pub bootstrap: String,
     /// Its version of Trine.
     pub version: String,
+    /// The oldest and the newest feature level that it speaks; absent from reports of earlier versions.
+    pub levels: Option<[u32; 2]>,
     /// Its gateway, in a line.
     pub gateway: String,
     /// What it holds in memory beside its stores; absent from reports of earlier versions.
@@ -59,6 +62,10 @@ pub struct StoreStatus {
     pub directory: Option<u64>,
     /// The cluster map that it goes by.
     pub map_epoch: Option<u64>,
+    /// The oldest and the newest feature level that it speaks.
+    pub levels: Option<[u32; 2]>,
+    /// The one that the cluster is at, as far as it knows.
+    pub level: Option<u32>,
     /// Its disk.
     pub disk: Option<DiskStatus>,
     /// What it holds in memory.
@@ -365,6 +372,8 @@ pub struct NodeStatus {
     pub problem: Option<String>,
     /// Its version of Trine.
     pub version: String,
+    /// The oldest and the newest feature level that it speaks.
+    pub levels: Option<[u32; 2]>,
     /// Its gateway, in a line.
     pub gateway: String,
     /// What it holds in memory beside its stores.
@@ -403,6 +412,8 @@ pub struct RangeStatus {
 pub struct MapStatus {
     /// Which.
     pub epoch: u64,
+    /// The cluster's feature level; absent from reports of earlier versions.
+    pub level: Option<u32>,
     /// Stores of each zone, by its letter.
     pub zones: BTreeMap<String, Vec<u64>>,
     /// The stores that shall be voters.
@@ -480,12 +491,56 @@ pub enum Ask {
         /// Its share from now on; 0 drains it.
         weight: u32,
     },
+    /// `POST /v1/node/add` → [`Done`].
+    NodeAdd(NodeJoin),
+    /// `POST /v1/node/move` → [`Done`].
+    NodeMove(NodeMove),
+    /// `POST /v1/node/remove` → [`Done`].
+    NodeRemove {
+        /// Which node.
+        name: String,
+    },
+    /// `POST /v1/level/raise` → [`Done`].
+    LevelRaise {
+        /// To which; to the newest that the node speaks if absent.
+        #[serde(default)]
+        to: Option<u32>,
+    },
+    /// Between nodes: what the map says of nodes has changed → [`Done`].
+    LookAtNodes,
     /// `POST /v1/audit` → [`AuditPage`].
     Audit {
         /// The `next` of the page before.
         #[serde(default)]
         after: Option<String>,
     },
+}
+
+/// A node that joins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeJoin {
+    /// What it is called.
+    pub name: String,
+    /// Its id, for ever.
+    pub id: u32,
+    /// `a`, `b` or `c`.
+    pub zone: String,
+    /// Where its peers reach it.
+    pub peer: String,
+    /// Where clients reach it.
+    pub s3: String,
+}
+
+/// A node that is reached elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeMove {
+    /// Which node.
+    pub name: String,
+    /// Where its peers reach it, if that changes.
+    pub peer: Option<String>,
+    /// Where clients reach it, if that changes.
+    pub s3: Option<String>,
 }
 
 /// Put a new store in the place of a lost one.
@@ -582,6 +637,17 @@ pub struct Finding {
     pub store: u64,
     /// What is wrong.
     pub error: String,
+}
+
+impl From<AuditFinding> for Finding {
+    fn from(found: AuditFinding) -> Self {
+        Self {
+            key: found.key,
+            chunk: found.chunk.to_string(),
+            store: found.store.0,
+            error: found.error.to_string(),
+        }
+    }
 }
 
 /// Why something was not done, for the operator.

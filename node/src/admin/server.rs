@@ -138,6 +138,10 @@ async fn ask(request: Request<Incoming>) -> Result<Ask, (StatusCode, String)> {
             Ok(Ask::Add(add))
         }
         (Method::POST, "/v1/store/weight") => tagged("weight"),
+        (Method::POST, "/v1/node/add") => tagged("node_add"),
+        (Method::POST, "/v1/node/move") => tagged("node_move"),
+        (Method::POST, "/v1/node/remove") => tagged("node_remove"),
+        (Method::POST, "/v1/level/raise") => tagged("level_raise"),
         (Method::POST, "/v1/audit") => tagged("audit"),
         (method, path) => Err((StatusCode::NOT_FOUND, format!("there is no {method} {path}"))),
     }

@@ -127,6 +127,7 @@ fn node(answer: Answer, cluster: &str, bootstrap: &str) -> NodeStatus {
                 ));
             }
             node.version = report.version;
+            node.levels = report.levels;
             node.gateway = report.gateway;
             node.memory = report.memory;
             node.requests = report.requests;
@@ -179,7 +180,7 @@ pub(super) fn unproven(map: &MapStatus, stores: &[StoreStatus]) -> Vec<u64> {
 }
 
 /// Whether all goes well without this store: it is drained, nobody needs what it had, and it does not vote.
-fn is_dispensable(store: u64, map: &MapStatus) -> bool {
+pub(super) fn is_dispensable(store: u64, map: &MapStatus) -> bool {
     map.weights.get(&store) == Some(&0) && map.former.is_empty() && !map.voters.contains(&store)
 }
 

@@ -35,8 +35,11 @@ fn write(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
     if let Some(map) = &status.map {
         writeln!(
             out,
-            "map: epoch {}, voters {:?}, retired {:?}",
-            map.epoch, map.voters, map.retired
+            "map: epoch {}, {}voters {:?}, retired {:?}",
+            map.epoch,
+            map.level.map(|level| format!("level {level}, ")).unwrap_or_default(),
+            map.voters,
+            map.retired
         )?;
         for (number, former) in map.former.iter().enumerate() {
             let waits = match number {
@@ -71,7 +74,8 @@ fn write(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
         }
         for store in status.stores.iter().filter(|store| store.zone == zone.zone) {
             let weight = status.map.as_ref().and_then(|map| map.weights.get(&store.id)).copied();
-            self::store(out, store, weight)?;
+            let level = status.map.as_ref().and_then(|map| map.level);
+            self::store(out, store, weight, level)?;
         }
     }
     for range in &status.ranges {
@@ -137,7 +141,12 @@ fn weights(weights: &BTreeMap<u64, u32>) -> String {
     each.join(" ")
 }
 
-fn store(out: &mut String, store: &StoreStatus, weight: Option<u32>) -> std::fmt::Result {
+fn store(
+    out: &mut String,
+    store: &StoreStatus,
+    weight: Option<u32>,
+    level: Option<u32>,
+) -> std::fmt::Result {
     let life = match store.life {
         StoreLife::Serving => "serving",
         StoreLife::Opening => "starting",
@@ -156,6 +165,9 @@ fn store(out: &mut String, store: &StoreStatus, weight: Option<u32>) -> std::fmt
     }
     if let Some(incarnation) = store.incarnation {
         write!(out, ", start {incarnation}")?;
+    }
+    if store.levels.is_some_and(|[_, newest]| Some(newest) != level) {
+        write!(out, ", {}", super::level::speaks(store.levels))?;
     }
     if let Some(disk) = &store.disk {
         write!(

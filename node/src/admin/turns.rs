@@ -32,7 +32,7 @@ impl Turns {
     /// other would do so for ever.
     pub(super) fn take(&self, ask: &Ask) -> Result<OwnedSemaphorePermit, Refused> {
         let room = match ask {
-            Ask::Status | Ask::Node | Ask::Audit { .. } => &self.looks,
+            Ask::Status | Ask::Node | Ask::LookAtNodes | Ask::Audit { .. } => &self.looks,
             Ask::ZoneStop { .. }
             | Ask::ZoneStart { .. }
             | Ask::Stores { .. }
@@ -40,7 +40,11 @@ impl Turns {
             | Ask::ReplaceHere(_)
             | Ask::Add(_)
             | Ask::AddHere(_)
-            | Ask::Weight { .. } => &self.acts,
+            | Ask::Weight { .. }
+            | Ask::NodeAdd(_)
+            | Ask::NodeMove(_)
+            | Ask::NodeRemove { .. }
+            | Ask::LevelRaise { .. } => &self.acts,
         };
         room.clone().try_acquire_owned().map_err(|_| {
             Refused::new("too much is being done here already: wait until some of it has ended")

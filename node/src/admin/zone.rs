@@ -6,6 +6,7 @@ use trine_core::ids::{StoreId, ZoneId};
 
 use super::schema::{Ask, ClusterStatus, Done};
 use super::{ACT_MAX, Admin, Refused, Who, about_to_end};
+use crate::config;
 use crate::runtime::Runtime;
 use crate::transport::NodeId;
 
@@ -36,13 +37,14 @@ impl<R: Runtime> Admin<R> {
 
     /// Stop or start the stores of a zone at all its nodes.
     async fn zone_set(self: &Arc<Self>, zone: ZoneId, start: bool) -> Result<(), Refused> {
-        let Who::Node { plan, .. } = &self.who else {
+        let Who::Node { members, .. } = &self.who else {
             return self.set_stores(zone, start).await;
         };
+        let (plan, all) = (members.plan(), members.nodes());
         let nodes: Vec<NodeId> =
-            plan.nodes.values().filter(|node| node.zone == zone).map(|node| node.id).collect();
+            all.values().filter(|node| node.zone == zone).map(|node| node.id).collect();
         let mut failures = Vec::new();
-        let name = |id: NodeId| plan.nodes.get(&id).map_or("", |node| node.name.as_str());
+        let name = |id: NodeId| all.get(&id).map_or("", |node| node.name.as_str());
         if nodes.contains(&plan.me)
             && let Err(error) = self.set_stores(zone, start).await
         {
@@ -68,10 +70,10 @@ impl<R: Runtime> Admin<R> {
 
     /// Stop or start all stores here, as another node asks.
     pub(super) async fn own_stores(&self, start: bool) -> Result<Done, Refused> {
-        let Who::Node { plan, .. } = &self.who else {
+        let Who::Node { members, .. } = &self.who else {
             return Err(Refused::new("this process has all zones"));
         };
-        self.set_stores(plan.own().zone, start).await?;
+        self.set_stores(members.plan().own().zone, start).await?;
         Ok(Done { text: "done".to_owned() })
     }
 
@@ -97,13 +99,10 @@ impl<R: Runtime> Admin<R> {
     }
 }
 
-fn parse_zone(text: &str) -> Result<ZoneId, Refused> {
-    match text {
-        "a" => Ok(ZoneId(0)),
-        "b" => Ok(ZoneId(1)),
-        "c" => Ok(ZoneId(2)),
-        _ => Err(Refused::new(format!("there is no zone {text:?}: there are a, b and c"))),
-    }
+/// `a`, `b` or `c`.
+pub(super) fn parse_zone(text: &str) -> Result<ZoneId, Refused> {
+    config::parse_zone(text)
+        .ok_or_else(|| Refused::new(format!("there is no zone {text:?}: there are a, b and c")))
 }
 
 /// Whether the other two zones can carry the cluster.

@@ -169,11 +169,31 @@ pub enum AdminCommand {
     /// Replace a store that is lost, add one, or let one have more or less data, or none
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Let a node join the cluster, say that one has moved, or remove one
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Show which feature levels nodes and stores speak, and which one the cluster is at; or raise it
+    Level {
+        /// Nothing: show them
+        #[command(subcommand)]
+        command: Option<LevelCommand>,
+    },
     /// Read every copy of every chunk from disk and verify it; exit code 2 if one is bad or missing
     Audit {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+}
+
+/// `trine admin level`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LevelCommand {
+    /// Raise the cluster's level, for ever: versions that do not speak it are kept out. Refused unless all nodes
+    /// and stores speak it
+    Raise {
+        /// To which; to the newest that the asked node speaks if nothing is said
+        level: Option<u32>,
     },
 }
 
@@ -192,6 +212,45 @@ pub enum ZoneCommand {
     Start {
         /// a, b or c
         zone: String,
+    },
+}
+
+/// `trine admin node`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Let a node join: all others make links to it. Start it with a configuration that lists it, without
+    /// stores, beside the first nodes; then give it some with `store add`
+    Add {
+        /// What it is called
+        name: String,
+        /// Its id: a number that no node has or had
+        #[arg(long, value_name = "ID")]
+        id: u32,
+        /// a, b or c
+        #[arg(long)]
+        zone: String,
+        /// Where its peers reach it
+        #[arg(long, value_name = "ADDR")]
+        peer: String,
+        /// Where clients reach it
+        #[arg(long, value_name = "ADDR")]
+        s3: String,
+    },
+    /// Say that a node is reached elsewhere from now on
+    Move {
+        /// Which node
+        name: String,
+        /// Where its peers reach it
+        #[arg(long, value_name = "ADDR", required_unless_present = "s3")]
+        peer: Option<String>,
+        /// Where clients reach it
+        #[arg(long, value_name = "ADDR")]
+        s3: Option<String>,
+    },
+    /// Take a node out of the cluster for ever, when nobody needs its stores any more
+    Remove {
+        /// Which node
+        name: String,
     },
 }
 

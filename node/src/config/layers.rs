@@ -31,6 +31,7 @@ pub(super) enum Setting {
     ElectionMax,
     ScrubEvery,
     RepairRate,
+    LevelMax,
     LinkKeepalive,
     LinkSilence,
     LinkDial,
@@ -54,7 +55,7 @@ pub enum Mode {
 }
 
 impl Setting {
-    pub(super) const ALL: [Self; 33] = [
+    pub(super) const ALL: [Self; 34] = [
         Self::Listen,
         Self::InsecureListen,
         Self::Tls,
@@ -77,6 +78,7 @@ impl Setting {
         Self::ElectionMax,
         Self::ScrubEvery,
         Self::RepairRate,
+        Self::LevelMax,
         Self::LinkKeepalive,
         Self::LinkSilence,
         Self::LinkDial,
@@ -115,6 +117,7 @@ impl Setting {
             Self::ElectionMax => "election_max",
             Self::ScrubEvery => "scrub_every",
             Self::RepairRate => "repair_rate",
+            Self::LevelMax => "level_max",
             Self::LinkKeepalive => "link_keepalive",
             Self::LinkSilence => "link_silence",
             Self::LinkDial => "link_dial",
@@ -158,6 +161,8 @@ impl Setting {
             Self::RootAccessKey | Self::RootSecretKey | Self::Cluster | Self::Node => "",
             Self::TlsDirectory | Self::TlsNames | Self::TlsCert | Self::TlsKey => "",
             Self::Domains => "",
+            // What this version speaks.
+            Self::LevelMax => "",
             // Those of `Limits`, which depend on the way of running.
             Self::BodyBudget
             | Self::DocumentBudget

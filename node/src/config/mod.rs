@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use trine_core::cluster::{Geometry, StoreTiming};
 use trine_core::disk::SECTOR;
+use trine_core::level::{Level, Levels};
 use trine_core::time::Duration;
 use trine_s3::Domains;
 
@@ -25,14 +26,15 @@ mod plan;
 mod tls;
 
 pub use cli::{
-    AdminCli, AdminCommand, Arguments, Cli, Command, NodeCli, StoreCommand, TlsCli, ZoneCommand,
+    AdminCli, AdminCommand, Arguments, Cli, Command, LevelCommand, NodeCli, NodeCommand,
+    StoreCommand, TlsCli, ZoneCommand,
 };
 pub use keys::RootKey;
 pub use layers::Mode;
 use layers::{Layers, Setting, Word};
 pub use limits::Limits;
 pub use plan::{NodePlan, NodeSpec, StoreSpec, ZONES};
-pub(crate) use plan::{is_own_file, resolved};
+pub(crate) use plan::{is_name, is_own_file, parse_address, parse_zone, resolved};
 
 /// The smallest capacity of a store: room for a journal, a tree and some segments.
 pub const CAPACITY_MIN: u64 = 1 << 30;
@@ -68,6 +70,8 @@ pub struct Config {
     pub timing: StoreTiming,
     /// Limits of memory.
     pub limits: Limits,
+    /// The feature levels that this process speaks: all of this version, unless it is told to stand for an older one.
+    pub levels: Levels,
     /// The cluster of several processes that this one belongs to, if it does; else it has all three
     /// zones in itself.
     pub node: Option<NodePlan>,
@@ -200,6 +204,7 @@ impl Config {
             log,
             timing,
             limits,
+            levels: levels(layers)?,
             node,
         })
     }
@@ -287,6 +292,13 @@ fn domains(layers: &Layers) -> Result<Domains, ConfigError> {
         |text| Domains::parse(text.split(',').map(str::trim)).ok(),
         "host names without ports, with commas between them, none within another",
     )
+}
+
+fn levels(layers: &Layers) -> Result<Levels, ConfigError> {
+    let Some(word) = layers.get(Setting::LevelMax) else { return Ok(Levels::OWN) };
+    let max = |text: &str| text.parse().ok().map(Level).filter(|max| Levels::OWN.contains(*max));
+    let max = word.parse(max, "a feature level that this version of Trine speaks")?;
+    Ok(Levels { max, ..Levels::OWN })
 }
 
 fn switch(layers: &Layers, setting: Setting) -> Result<bool, ConfigError> {
@@ -563,6 +575,8 @@ fn name_of(path: &Path) -> String {
     path.display().to_string()
 }
 
+#[cfg(test)]
+pub(crate) mod for_tests;
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]

@@ -233,16 +233,11 @@ fn spec(path: &Path, entry: NodeEntry) -> Result<NodeSpec, ConfigError> {
     if id == 0 {
         return Err(invalid("id", "0", "a number from 1, unique among the nodes"));
     }
-    let zone_id = match zone.as_str() {
-        "a" => ZoneId(0),
-        "b" => ZoneId(1),
-        "c" => ZoneId(2),
-        _ => return Err(invalid("zone", &zone, "\"a\", \"b\" or \"c\"")),
-    };
+    let zone_id =
+        parse_zone(&zone).ok_or_else(|| invalid("zone", &zone, "\"a\", \"b\" or \"c\""))?;
     let address = |key, text: &str| {
         let expected = "an address and a port, such as 127.0.0.1:7101 (names are not looked up)";
-        let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
-        address.ok_or_else(|| invalid(key, text, expected))
+        parse_address(text).ok_or_else(|| invalid(key, text, expected))
     };
     let (peer, s3) = (address("peer", &peer)?, address("s3", &s3)?);
     if data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
@@ -267,7 +262,23 @@ fn spec(path: &Path, entry: NodeEntry) -> Result<NodeSpec, ConfigError> {
     Ok(NodeSpec { name, id: NodeId(id), zone: zone_id, peer, s3, data, stores })
 }
 
-fn is_name(text: &str) -> bool {
+/// `a`, `b` or `c`.
+pub(crate) fn parse_zone(text: &str) -> Option<ZoneId> {
+    match text {
+        "a" => Some(ZoneId(0)),
+        "b" => Some(ZoneId(1)),
+        "c" => Some(ZoneId(2)),
+        _ => None,
+    }
+}
+
+/// An address and a port, which is not 0.
+pub(crate) fn parse_address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
+}
+
+/// Whether a node can be called so.
+pub(crate) fn is_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(&c);
     (1..=64).contains(&text.len()) && text.chars().all(fits)
 }

@@ -1,6 +1,7 @@
 //! Clusters as files describe them, and what is said about wrong ones.
 
 use trine_core::ids::StoreId;
+use trine_core::level::{Level, Levels};
 
 use super::*;
 
@@ -86,6 +87,13 @@ fn the_defaults_are_those_of_the_machines() {
     let config = resolve(&good()).unwrap();
     assert_eq!(config.timing, StoreTiming::DEFAULT);
     assert_eq!(config.node.unwrap().links, LinkTiming::DEFAULT);
+}
+
+#[test]
+fn a_process_stands_for_an_older_version_if_told_to() {
+    assert_eq!(resolve(&good()).unwrap().levels, Levels::OWN);
+    let old = resolve(&format!("level_max = \"1\"\n{}", good())).unwrap().levels;
+    assert_eq!(old, Levels { max: Level(1), ..Levels::OWN });
 }
 
 #[test]
@@ -187,6 +195,7 @@ fn each_contradiction_is_told_with_a_way_out() {
         ("cluster = ", "scrub_every = \"0d\"\ncluster = ", "unit of s, h or d"),
         ("cluster = ", "scrub_every = \"90 min\"\ncluster = ", "unit of s, h or d"),
         ("cluster = ", "repair_rate = \"0MiB\"\ncluster = ", "bytes per second"),
+        ("cluster = ", "level_max = \"99\"\ncluster = ", "a feature level"),
         ("cluster = ", "election_max = \"80ms\"\ncluster = ", "at least election_min"),
     ];
     for (there, instead, said) in cases {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DATA/lock          held while a process uses the directory
-//! DATA/node.toml     identity, and the stores that were begun, made or replaced here
+//! DATA/node.toml     identity, the stores that were begun, made or replaced here, and later nodes
 //! DATA/admin.sock    where `trine admin` reaches the process
 //! DATA/store-7       the disk of store 7, unless the configuration puts it elsewhere
 //! ```
@@ -21,11 +21,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use trine_core::cluster::ClusterMap;
+use trine_core::cluster::{ClusterMap, Node};
 use trine_core::ids::StoreId;
 
 use super::{DataError, lock, to_toml};
-use crate::config::NodePlan;
+use crate::config::{NodePlan, parse_zone};
 use crate::files;
 
 /// The version of `node.toml` that this build reads and writes.
@@ -52,6 +52,23 @@ struct NodeFile {
     bootstrap: String,
     #[serde(default)]
     stores: Vec<KeptStore>,
+    /// What the cluster's map said last of nodes that came, moved or left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<KeptNode>,
+}
+
+/// A node, as the cluster's map has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptNode {
+    id: u32,
+    name: String,
+    /// `a`, `b` or `c`.
+    zone: String,
+    peer: String,
+    s3: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    left: bool,
 }
 
 /// A store that this node has, had, or is making.
@@ -171,6 +188,35 @@ impl NodeDirectory {
     pub fn is_lost(&self, store: &KeptStore) -> bool {
         let stood = matches!(store.state, KeptState::ToBePlaced | KeptState::Made);
         stood && !self.path_of(store).exists()
+    }
+
+    /// The nodes that came, moved or left, as the cluster's map was known to have them.
+    pub fn nodes(&self) -> Vec<Node> {
+        let node = |kept: &KeptNode| Node {
+            id: kept.id,
+            zone: parse_zone(&kept.zone).unwrap_or_default(),
+            name: kept.name.clone(),
+            peer: kept.peer.clone(),
+            s3: kept.s3.clone(),
+            left: kept.left,
+        };
+        self.file.nodes.iter().map(node).collect()
+    }
+
+    /// To be said when the map has others.
+    ///
+    /// # Errors
+    /// [`DataError`] if that cannot be noted down.
+    pub fn follow(&mut self, nodes: &[Node]) -> Result<(), DataError> {
+        let kept = |node: &Node| KeptNode {
+            id: node.id,
+            name: node.name.clone(),
+            zone: node.zone.letter().to_string(),
+            peer: node.peer.clone(),
+            s3: node.s3.clone(),
+            left: node.left,
+        };
+        self.keep(NodeFile { nodes: nodes.iter().map(kept).collect(), ..self.file.clone() })
     }
 
     /// To be said when a store's file stands and is durable.
@@ -299,6 +345,7 @@ fn first(plan: &NodePlan) -> NodeFile {
         node: plan.me.0,
         bootstrap: summary(&plan.map()),
         stores: plan.own().stores.iter().map(store).collect(),
+        nodes: Vec::new(),
     }
 }
 
@@ -347,6 +394,9 @@ fn parse(text: &str, path: &Path) -> Result<NodeFile, DataError> {
     let damaged = |error: String| DataError::Damaged { path: path.to_owned(), error };
     let file: NodeFile = toml::from_str(text).map_err(|error| damaged(error.to_string()))?;
     let ids: Vec<u64> = file.stores.iter().map(|store| store.id).collect();
+    if let Some(node) = file.nodes.iter().find(|node| parse_zone(&node.zone).is_none()) {
+        return Err(damaged(format!("node {:?} is in no zone", node.name)));
+    }
     if ids.iter().enumerate().any(|(n, id)| ids[..n].contains(id)) {
         return Err(damaged("two stores have one id".to_owned()));
     }

@@ -11,6 +11,7 @@ use trine_core::cluster::{
 };
 use trine_core::gateway::Gateway;
 use trine_core::ids::{ClusterId, TenantId, ZoneId};
+use trine_core::level::Levels;
 use trine_core::object::{
     Attributes, BucketName, ChecksumAlgorithm, ObjectKey, Owner, WriteConditions,
 };
@@ -70,6 +71,7 @@ fn store_config(id: u64, (geometry, limits): (Geometry, StoreLimits)) -> StoreCo
         geometry,
         limits,
         timing: StoreTiming::DEFAULT,
+        levels: Levels::OWN,
         seed: id,
     }
 }
@@ -88,6 +90,7 @@ fn gateway_config(id: u64) -> GatewayConfig {
         hedge_after: Duration::from_millis(100),
         request_timeout: Duration::from_secs(20),
         beat: Duration::from_secs(1),
+        levels: Levels::OWN,
         nonce: u128::from(id),
         seed: id,
     }

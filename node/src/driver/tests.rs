@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use bytes::Bytes;
 use trine_core::disk::{DiskOp, SECTOR};
 use trine_core::ids::{ClusterId, DiskToken, Incarnation, RequestId, TenantId};
+use trine_core::level::Levels;
 use trine_core::message::{Beginning, Envelope, Hello, Message, StoreMark};
 use trine_core::request::{Reply, Request};
 use trine_s3::front::Front;
@@ -44,10 +45,12 @@ fn store(id: u64) -> Endpoint {
 fn hello(from: Endpoint, to: Endpoint) -> Envelope {
     let message = Message::Hello(Hello {
         cluster: ClusterId(1),
-        protocol: 1,
+        levels: Levels::OWN,
+        level: None,
         life: StoreMark { incarnation: Incarnation(1), nonce: 0, synced: 0 },
         began: 0,
         doubted: Incarnation(0),
+        lives: Vec::new(),
         heard: None,
         wanted: false,
         beginning: Beginning::Unknown,

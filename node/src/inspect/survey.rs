@@ -279,16 +279,7 @@ fn audit(opened: &mut [Opened], tallies: &[Tally], aids: &mut Aids, report: &mut
             (audit.objects, audit.chunks) = (found.objects, found.chunks);
             audit.copies_good = found.copies_good;
             audit.not_given = found.not_given.iter().map(|store| store.0).collect();
-            audit.bad = found
-                .bad
-                .into_iter()
-                .map(|finding| Finding {
-                    key: finding.key,
-                    chunk: finding.chunk.to_string(),
-                    store: finding.store.0,
-                    error: finding.error.to_string(),
-                })
-                .collect();
+            audit.bad = found.bad.into_iter().map(Finding::from).collect();
         }
         Err(error) => report.findings.push(format!("store-{}: {error}", metadata.store)),
     }

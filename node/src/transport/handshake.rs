@@ -75,13 +75,13 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Keep a link to this node, until the transport stops.
-pub(crate) async fn dial<R: Runtime>(shared: Arc<Shared<R>>, node: NodeId, address: SocketAddr) {
+/// Keep a link to this node, until the transport stops or that is no peer any more.
+pub(crate) async fn dial<R: Runtime>(shared: Arc<Shared<R>>, node: NodeId) {
     let (runtime, timing) = (&shared.runtime, shared.config.timing);
-    let subject = format!("link to {node} at {address}");
     let mut pause = Duration::ZERO;
     let mut number = 0;
-    loop {
+    while let Some(address) = shared.to_dial(node) {
+        let subject = format!("link to {node} at {address}");
         number += 1;
         let attempt = async {
             runtime.sleep_until(runtime.now() + jittered(runtime, pause)).await;

@@ -11,7 +11,8 @@
 //! a dead peer is noticed, whether it says so or falls silent; no queue grows beyond its bound. It
 //! leaves to the machines to ask again for what was lost.
 //!
-//! Of two nodes the one with the smaller id dials; `handshake` says why. There is no encryption
+//! Of two nodes the one with the smaller id dials; `handshake` says why. Nodes come, move and leave while
+//! links stand ([`Peers`]). There is no encryption
 //! and no authentication yet: peers listen on loopback addresses only, unless told otherwise
 //! ([`TransportConfig::insecure_peer_listen`]), until mutual TLS stands.
 //!
@@ -56,7 +57,7 @@ pub use queue::{
 };
 
 /// The version of what is said on links: greetings' meaning, frames and messages.
-pub const LINK_PROTOCOL: u16 = 1;
+pub const LINK_PROTOCOL: u16 = 2;
 /// Bytes of a peer call's body, and of its answer.
 pub const PEER_CALL_BYTES_MAX: usize = 1 << 20;
 /// Bytes that have come in on all bulk connections and were not delivered yet. Beyond it nothing is
@@ -87,7 +88,7 @@ pub struct TransportConfig {
     pub node: NodeId,
     /// Where peers reach us.
     pub listen: SocketAddr,
-    /// All other nodes, and where they listen.
+    /// All other nodes, and where they listen, at the start.
     pub peers: Vec<(NodeId, SocketAddr)>,
     /// How often to speak and how long to wait.
     pub timing: LinkTiming,
@@ -147,8 +148,27 @@ pub struct Transport<R: Runtime> {
     pub address: SocketAddr,
     /// For the driver.
     pub port: Port<R>,
+    /// To say which other nodes there are from now on.
+    pub peers: Peers<R>,
     /// Calls of other nodes. Dropped, they are refused.
     pub calls: mpsc::Receiver<PeerCall>,
+}
+
+/// Which other nodes there are.
+#[derive(Debug)]
+pub struct Peers<R: Runtime> {
+    shared: Arc<table::Shared<R>>,
+}
+
+impl<R: Runtime> Peers<R> {
+    /// From now on, these are the other nodes, and there they listen. Links to the rest are over. A link to
+    /// one that has moved stands until it breaks.
+    pub fn set(&self, peers: &BTreeMap<NodeId, SocketAddr>) {
+        for node in self.shared.set_peers(peers) {
+            let dialler = handshake::dial(self.shared.clone(), node);
+            self.shared.runtime.spawn("link dialler", dialler);
+        }
+    }
 }
 
 /// A call of another node.
@@ -213,13 +233,10 @@ pub async fn start<R: Runtime>(
     let (calls_sender, calls) = mpsc::channel(CALLS_INBOUND_MAX);
     let shared =
         Arc::new(table::Shared::new(runtime.clone(), config, life, events_sender, calls_sender));
-    for (node, address) in &shared.config.peers {
-        if shared.config.node < *node {
-            runtime.spawn("link dialler", handshake::dial(shared.clone(), *node, *address));
-        }
-    }
+    let peers = Peers { shared: shared.clone() };
+    peers.set(&shared.config.peers.iter().copied().collect());
     runtime.spawn("link acceptor", handshake::accept(shared.clone(), listener));
-    Ok(Transport { address, port: Port::new(shared, events), calls })
+    Ok(Transport { address, port: Port::new(shared, events), peers, calls })
 }
 
 fn check(config: &TransportConfig) -> Result<(), TransportError> {

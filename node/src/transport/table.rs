@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -54,7 +55,11 @@ struct Table<S> {
 }
 
 struct Peer<S> {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
+    /// It is no peer any more; what is counted of it stays.
+    left: bool,
+    /// A task sees to it that there is a link.
+    is_dialled: bool,
     link: Option<Standing>,
     /// A control connection that waits for its bulk connection: of which life and number.
     half: Option<Half<S>>,
@@ -92,20 +97,8 @@ impl<R: Runtime> Shared<R> {
         events: mpsc::UnboundedSender<Event>,
         calls: mpsc::Sender<PeerCall>,
     ) -> Self {
-        let now = runtime.now();
-        let peer = |address| Peer {
-            address,
-            link: None,
-            half: None,
-            dialled: None,
-            since: now,
-            reason: None,
-            ups: 0,
-            drops: Arc::default(),
-        };
-        let peers = config.peers.iter().map(|(node, address)| (*node, peer(*address))).collect();
-        let hosted = BTreeSet::new();
-        let table = Table { hosted, peers, routes: BTreeMap::new(), links_made: 0 };
+        let (hosted, peers, routes) = Default::default();
+        let table = Table { hosted, peers, routes, links_made: 0 };
         Self {
             notices: Notices::new(),
             runtime,
@@ -117,6 +110,52 @@ impl<R: Runtime> Shared<R> {
             stopped: watch::Sender::new(false),
             table: Mutex::new(table),
         }
+    }
+
+    /// From now on, these are the peers. Those that are to be dialled, by a task for each.
+    pub(crate) fn set_peers(&self, peers: &BTreeMap<NodeId, SocketAddr>) -> Vec<NodeId> {
+        let own = self.config.node;
+        let mut table = self.lock();
+        let mut over = Vec::new();
+        for (node, peer) in &mut table.peers {
+            peer.left = !peers.contains_key(node);
+            if peer.left {
+                peer.half = None;
+                over.extend(peer.link.as_ref().map(|standing| standing.link.clone()));
+            }
+        }
+        for link in over {
+            self.take_down(&mut table, &link, "it is of the cluster no more".to_owned());
+        }
+        let mut to_dial = Vec::new();
+        for (node, address) in peers.iter().filter(|(node, _)| **node != own) {
+            let new = || Peer {
+                address: *address,
+                left: false,
+                is_dialled: false,
+                link: None,
+                half: None,
+                dialled: None,
+                since: self.runtime.now(),
+                reason: None,
+                ups: 0,
+                drops: Arc::default(),
+            };
+            let peer = table.peers.entry(*node).or_insert_with(new);
+            peer.address = *address;
+            if own < *node && !std::mem::replace(&mut peer.is_dialled, true) {
+                to_dial.push(*node);
+            }
+        }
+        to_dial
+    }
+
+    /// Where to dial a peer; `None` if it is none any more, and then its dialler must end.
+    pub(crate) fn to_dial(&self, node: NodeId) -> Option<SocketAddr> {
+        let mut table = self.lock();
+        let peer = table.peers.get_mut(&node)?;
+        peer.is_dialled = !peer.left;
+        peer.is_dialled.then_some(peer.address)
     }
 
     /// Our hello, to this peer.
@@ -166,11 +205,15 @@ impl<R: Runtime> Shared<R> {
             let text = format!("another process also calls itself {own}: node ids are unique");
             return refuse(Reason::Stranger, text);
         }
-        if !self.lock().peers.contains_key(&from) {
-            let text = format!("{own} knows no {from}: name it among its peers");
-            return refuse(Reason::Stranger, text);
-        }
-        Ok(())
+        let text = match self.lock().peers.get(&from) {
+            Some(peer) if !peer.left => return Ok(()),
+            Some(_) => format!("{from} has left the cluster of {own}"),
+            None => format!(
+                "{own} knows no {from}: it must be in the list of nodes, or be added with `trine \
+                 admin node add`"
+            ),
+        };
+        refuse(Reason::Stranger, text)
     }
 
     /// Admit a dialled control connection: an earlier link of that peer is over, since only a peer
@@ -183,7 +226,8 @@ impl<R: Runtime> Shared<R> {
         hello: &LinkHello,
     ) -> Result<oneshot::Receiver<Connection<R::Stream>>, Refusal> {
         let mut table = self.lock();
-        let Some(peer) = table.peers.get_mut(&hello.from) else {
+        let peer = table.peers.get_mut(&hello.from).filter(|peer| !peer.left);
+        let Some(peer) = peer else {
             return Err(Refusal::new(Reason::Stranger, "this peer is not known"));
         };
         if let Some((life, number)) = peer.dialled
@@ -241,7 +285,8 @@ impl<R: Runtime> Shared<R> {
             let (id, hosted) = (table.links_made, table.hosted.clone());
             let now = self.runtime.now();
             let peer = table.peers.get_mut(&node)?;
-            if dialled_with.is_some_and(|number| peer.dialled != Some((life, number))) {
+            if peer.left || dialled_with.is_some_and(|number| peer.dialled != Some((life, number)))
+            {
                 return None;
             }
             let link = Arc::new(Link::new(id, node, life, peer.drops.clone()));
@@ -311,7 +356,7 @@ impl<R: Runtime> Shared<R> {
     /// Whether the node is known at all.
     pub(crate) fn link_to(&self, node: NodeId) -> Result<Arc<Link>, bool> {
         let table = self.lock();
-        let peer = table.peers.get(&node).ok_or(false)?;
+        let peer = table.peers.get(&node).filter(|peer| !peer.left).ok_or(false)?;
         peer.link.as_ref().map(|standing| standing.link.clone()).ok_or(true)
     }
 
@@ -339,7 +384,7 @@ impl<R: Runtime> Shared<R> {
                 ups: peer.ups,
             }
         };
-        table.peers.iter().map(status).collect()
+        table.peers.iter().filter(|(_, peer)| !peer.left).map(status).collect()
     }
 
     /// Remember why there is no link to a peer.

@@ -1,7 +1,7 @@
 //! Answers as Amazon gives them: ranges, conditions, checksums on request, ids on everything.
 
-use super::support::client::{Answer, answer, exchange, plan};
 use super::{is_error, with_bucket};
+use crate::support::client::{Answer, answer, exchange, plan};
 
 #[tokio::test]
 async fn ranges_are_honoured_ignored_or_refused() {

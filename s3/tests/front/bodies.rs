@@ -10,10 +10,10 @@ use trine_core::request::{ApiError, Request};
 use trine_s3::S3Http;
 use trine_s3::front::{Front, FrontCall, FrontReply};
 
-use super::support::client::{
+use super::{is_error, with_bucket};
+use crate::support::client::{
     Answer, Plan, UNSIGNED, UNSIGNED_CHUNKS, answer, exchange, plan, service,
 };
-use super::{is_error, with_bucket};
 
 fn put() -> Plan {
     plan("PUT", "/bucket/k", "")
@@ -350,7 +350,7 @@ async fn a_connection_ends_with_the_answer_that_comes_instead_of_100_continue() 
 #[tokio::test]
 async fn plain_bodies_need_a_length() {
     let service = with_bucket().await;
-    for payload in [UNSIGNED.to_owned(), super::support::signing::hash(b"hello")] {
+    for payload in [UNSIGNED.to_owned(), crate::support::signing::hash(b"hello")] {
         let put = put().payload(&payload).transfer_chunked(&[b"hello"]);
         is_refused(&service, &put.bytes(), 411, "MissingContentLength").await;
     }

@@ -9,10 +9,10 @@ use trine_core::request::ApiError;
 use trine_s3::front::{Front, FrontCall, FrontReply};
 use trine_s3::{Domains, S3Http};
 
-use super::support;
-use super::support::client::{Plan, UNSIGNED, plan, service, under};
 use super::{is_error, with_bucket};
-use support::client::Answer;
+use crate::support;
+use crate::support::client::Answer;
+use crate::support::client::{Plan, UNSIGNED, plan, service, under};
 
 type Client = SendRequest<Full<Bytes>>;
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::support::client::{Answer, memory, plan, under};
 use super::{is_error, with_bucket};
+use crate::support::client::{Answer, memory, plan, under};
 use trine_s3::front::Front;
 use trine_s3::{Domains, S3Http};
 
@@ -301,7 +301,7 @@ async fn keys_that_are_too_long_or_no_text_are_refused() {
 
 async fn in_host() -> S3Http {
     let (front, calls) = Front::new();
-    tokio::spawn(super::support::run(calls));
+    tokio::spawn(crate::support::run(calls));
     let service = under(front, Domains::parse(["s3.test"]).unwrap());
     let made = plan("PUT", "/", "").host("bucket.s3.test").expect(&service).await;
     assert_eq!(made.status, 200);

@@ -7,8 +7,8 @@ use sha1::Sha1;
 use trine_s3::Domains;
 use trine_s3::front::Front;
 
-use super::support::client::{Answer, answer, exchange, plan, under};
 use super::{is_error, with_bucket};
+use crate::support::client::{Answer, answer, exchange, plan, under};
 
 const NEVER: &str = "99999999999";
 
@@ -142,7 +142,7 @@ async fn what_version_2_would_leave_unsigned_is_refused() {
 #[tokio::test]
 async fn version_2_signs_the_bucket_of_a_host() {
     let (front, calls) = Front::new();
-    tokio::spawn(super::support::run(calls));
+    tokio::spawn(crate::support::run(calls));
     let service = under(front, Domains::parse(["s3.example.com"]).unwrap());
     assert_eq!(plan("PUT", "/bucket", "").expect(&service).await.status, 200);
     assert_eq!(plan("PUT", "/bucket/k", "").body(b"x").expect(&service).await.status, 200);

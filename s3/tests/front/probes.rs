@@ -1,7 +1,7 @@
 //! Sub-resources, as Amazon answers for what was never configured.
 
-use super::support::client::{Plan, memory, plan};
 use super::{is_error, with_bucket};
+use crate::support::client::{Plan, memory, plan};
 
 /// Settings of a bucket whose absence is an error, and whether DELETE takes them away.
 const UNSET: [(&str, &str, bool); 11] = [

@@ -7,9 +7,9 @@ use http_body_util::BodyExt;
 use proptest::prelude::*;
 use trine_s3::S3Http;
 
-use super::support::client::{Plan, Signed, UNSIGNED, UNSIGNED_CHUNKS, memory, plan};
-use super::support::pieces::{Gauge, Pieces};
-use super::support::signing::Moment;
+use crate::support::client::{Plan, Signed, UNSIGNED, UNSIGNED_CHUNKS, memory, plan};
+use crate::support::pieces::{Gauge, Pieces};
+use crate::support::signing::Moment;
 
 /// Largest piece of a body, as a connection's buffer might give it.
 const PIECE_MAX: usize = 48 << 10;

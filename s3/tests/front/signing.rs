@@ -1,8 +1,8 @@
 //! Who may ask: clock skew, presigned requests, and what a signature must look like.
 
-use super::support::client::{Answer, UNSIGNED, answer, exchange, plan};
-use super::support::signing::Moment;
 use super::{is_error, with_bucket};
+use crate::support::client::{Answer, UNSIGNED, answer, exchange, plan};
+use crate::support::signing::Moment;
 
 /// So many seconds from now, as `x-amz-date` writes it.
 fn shifted(seconds: i64) -> String {

@@ -7,9 +7,9 @@ use s3s::service::S3Service;
 use trine_s3::S3Http;
 
 use super::bare::bare;
-use super::support::client::{Answer, Plan, Signed, UNSIGNED, answer, exchange, plan};
-use super::support::pieces::{Gauge, Pieces};
 use super::{is_error, with_bucket};
+use crate::support::client::{Answer, Plan, Signed, UNSIGNED, answer, exchange, plan};
+use crate::support::pieces::{Gauge, Pieces};
 
 /// A request without a connection under it, so that its body is exactly these pieces.
 fn request(signed: &Signed, body: Pieces) -> http::Request<Pieces> {

@@ -366,6 +366,8 @@ impl MemoryGateway {
             Request::ReplaceStore { .. }
             | Request::AddStore { .. }
             | Request::SetWeight { .. }
+            | Request::SetNode { .. }
+            | Request::RaiseLevel { .. }
             | Request::Directory
             | Request::Audit { .. } => {
                 panic!("no S3 request is that")

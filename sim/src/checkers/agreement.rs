@@ -1,7 +1,7 @@
 //! Replicas of a range agree: equal state at equal applied index, one leader in each term, nothing
 //! that was committed goes away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A replica as it shows itself at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,11 @@ impl Agreement {
         Ok(())
     }
 
+    /// The hash of the state of `range` after an entry, if a replica has shown it.
+    pub fn hash_at(&self, range: u64, index: u64) -> Option<u128> {
+        self.hashes.get(&(range, index)).map(|(hash, _)| *hash)
+    }
+
     /// A store has lost power or was killed: what it shows next may lie before what it showed last,
     /// but for its term, which it had to keep.
     pub fn restarted(&mut self, store: usize) {
@@ -86,15 +91,14 @@ impl Agreement {
         self.latest.retain(|(of, _), _| *of != store);
     }
 
-    /// Whether the latest views of `stores` stores are at one index. True if nobody shows views.
-    pub fn settled(&self, stores: usize) -> bool {
-        let mut by_range: BTreeMap<u64, Vec<Option<u64>>> = BTreeMap::new();
-        for ((_, range), view) in &self.latest {
-            by_range.entry(*range).or_default().push(view.applied.map(|(index, _)| index));
-        }
-        by_range.values().all(|indexes| {
-            indexes.len() == stores
-                && indexes.iter().all(|index| index.is_some() && *index == indexes[0])
+    /// Whether the latest views of these stores are at one index. True if nobody shows views.
+    pub fn settled(&self, stores: &[usize]) -> bool {
+        let ranges: BTreeSet<u64> = self.latest.keys().map(|(_, range)| *range).collect();
+        ranges.iter().all(|range| {
+            let views = stores.iter().map(|store| self.latest.get(&(*store, *range)));
+            let mut indexes = views.map(|view| view.and_then(|view| view.applied).map(|at| at.0));
+            let first = indexes.next().flatten();
+            first.is_some() && indexes.all(|index| index == first)
         })
     }
 }
@@ -113,10 +117,11 @@ mod tests {
         let mut agreement = Agreement::default();
         assert_eq!(agreement.observe(0, view(1, true, 5, 77)), Ok(()));
         assert_eq!(agreement.observe(1, view(1, false, 4, 66)), Ok(()));
-        assert!(!agreement.settled(2));
+        assert!(!agreement.settled(&[0, 1]));
         assert!(agreement.observe(1, view(1, false, 5, 78)).is_err());
         assert_eq!(agreement.observe(1, view(1, false, 5, 77)), Ok(()));
-        assert!(agreement.settled(2));
+        assert!(agreement.settled(&[0, 1]));
+        assert!(!agreement.settled(&[0, 1, 2]), "the third shows nothing");
     }
 
     #[test]

@@ -74,6 +74,11 @@ impl Redundancy {
         Some(format!("{chunk} of {} was freed", self.chunks[chunk].object))
     }
 
+    /// Whether a chunk is of an object that stands.
+    pub fn stands(&self, chunk: &ChunkId) -> bool {
+        self.chunks.contains_key(chunk)
+    }
+
     /// Chunks that were freed.
     pub fn chunks_freed(&self) -> u64 {
         self.freed.len() as u64

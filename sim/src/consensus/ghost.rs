@@ -17,6 +17,7 @@
 //! | a snapshot brings the configuration of its last entry | [`Ghost::installed`] |
 //! | a replica goes by the newest configuration of its log | [`Ghost::goes_by`] |
 //! | committed entries never change | [`Ghost::commits`], [`Ghost::recovered`] |
+//! | what is applied is durable on its own disk | [`Ghost::applies`] |
 //! | a read is no older than what was committed when it was asked | [`Ghost::read_ready`] |
 
 //! A quorum is a majority of the voters in force; while a configuration is joint, one of each half.
@@ -282,6 +283,31 @@ impl Ghost {
         Ok(())
     }
 
+    /// A replica takes part again: it goes by the term and the vote that its disk has.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub fn begins(&self, replica: u64, begins: (u64, Option<u64>)) -> Result<(), Broken> {
+        let had = self.disk.get(&replica).map_or((0, None), |disk| (disk.term, disk.vote));
+        if begins == had {
+            return Ok(());
+        }
+        Err(format!("durable vote: {replica} begins with {begins:?}, its disk has {had:?}"))
+    }
+
+    /// A replica has applied the entries up to `index`: each is durable on its own disk, so that no crash leaves
+    /// rows ahead of the log that they are made anew from.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub fn applies(&self, replica: u64, index: u64) -> Result<(), Broken> {
+        let held = self.disk.get(&replica).map_or(0, |disk| disk.log.len() as u64);
+        if index <= held {
+            return Ok(());
+        }
+        Err(format!("apply: {replica} has applied {index}, and holds {held} durably"))
+    }
+
     /// A replica crashed and its disk gave back this much, perhaps less than was durable
     /// (`damaged`). What stands there is its memory and its disk now.
     ///
@@ -484,6 +510,14 @@ impl Ghost {
                     self.is_held(image, at, seen).map_err(|holders| {
                         format!("durable quorum: {replica} commits entry {at}, held by {holders:?}")
                     })?;
+                    // Copies of an older entry prove nothing: another may win an election without it (Ongaro, 3.6.2).
+                    let last = log.get(place(index)).map_or(0, |seen| seen.term);
+                    if self.leaders.get(&term) == Some(&replica) && last != term {
+                        return Err(format!(
+                            "commit of an older term: {replica} leads in term {term}, and commits up to entry \
+                             {index} of term {last}"
+                        ));
+                    }
                     self.committed.push((seen, term));
                 }
             }

@@ -51,6 +51,19 @@ impl Survival {
     }
 }
 
+/// How a write goes wrong that the disk reports as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// One of its sectors keeps what it had.
+    Lost,
+    /// The same, and what was to be there goes to another sector, behind this offset.
+    Misdirected(u64),
+}
+
+/// What a disk has durably.
+#[derive(Clone, Debug)]
+pub struct Image(Vec<Content>);
+
 /// A sector with writes that no sync has covered yet.
 #[derive(Debug)]
 struct Unsynced {
@@ -65,6 +78,7 @@ struct InFlight {
     /// For a sync: it covers completions up to here.
     covers: u64,
     fails: bool,
+    lie: Option<Lie>,
 }
 
 /// A disk.
@@ -113,9 +127,36 @@ impl SimDisk {
                 assert!(other.is_none(), "{op:?} and {other:?} are in flight together");
             }
         }
-        let started = InFlight { op, covers: self.completions, fails };
+        let started = InFlight { op, covers: self.completions, fails, lie: None };
         let previous = self.in_flight.insert(token, started);
         assert!(previous.is_none(), "{token} is in use");
+    }
+
+    /// A write that is in flight, and does not fail, will go wrong.
+    pub fn lie(&mut self, token: DiskToken, lie: Lie) {
+        let in_flight = self.in_flight.get_mut(&token).expect("it was just started");
+        in_flight.lie = Some(lie).filter(|_| !in_flight.fails);
+    }
+
+    /// What it has durably now: what a power loss would leave at least.
+    pub fn image(&self) -> Image {
+        let mut sectors = self.visible.clone();
+        for (number, unsynced) in &self.unsynced {
+            sectors[index(*number)] = unsynced.durable.clone();
+        }
+        Image(sectors)
+    }
+
+    /// Put an old image in place of everything.
+    ///
+    /// # Panics
+    /// If effects are in flight.
+    pub fn restore(&mut self, image: Image) {
+        assert!(self.in_flight.is_empty(), "the store is still running");
+        self.unsynced.clear();
+        self.rotten.clear();
+        self.unreadable.clear();
+        self.visible = image.0;
     }
 
     /// The effect is over: carry it out and say what came of it. `None` if a crash has ended it.
@@ -125,7 +166,7 @@ impl SimDisk {
         draw: &mut Draw,
         hits: &mut Hits,
     ) -> Option<DiskResult> {
-        let InFlight { op, covers, fails } = self.in_flight.remove(&token)?;
+        let InFlight { op, covers, fails, lie } = self.in_flight.remove(&token)?;
         Some(match op {
             DiskOp::Read { offset, len } => self.read(offset, len, fails, draw, hits),
             DiskOp::Write { offset, parts } => {
@@ -135,8 +176,13 @@ impl SimDisk {
                     return Some(Err(DiskError::Io("simulated error of a write".to_owned())));
                 }
                 self.completions += 1;
-                for (number, bytes) in sectors(offset, &parts) {
-                    self.store(number, Some(bytes));
+                match lie {
+                    None => {
+                        for (number, bytes) in sectors(offset, &parts) {
+                            self.store(number, Some(bytes));
+                        }
+                    }
+                    Some(lie) => self.write_wrongly(offset, &parts, lie, draw, hits),
                 }
                 Ok(DiskOutput::Written)
             }
@@ -165,6 +211,47 @@ impl SimDisk {
         self.failed_sync
     }
 
+    /// Whether writes are in flight.
+    pub fn is_writing(&self) -> bool {
+        self.in_flight.values().any(|in_flight| matches!(in_flight.op, DiskOp::Write { .. }))
+    }
+
+    /// All writes in flight are carried out whole, though nobody will hear of it. Before a crash.
+    pub fn complete_writes(&mut self) {
+        for (_, InFlight { op, .. }) in std::mem::take(&mut self.in_flight) {
+            if let DiskOp::Write { offset, parts } = op {
+                self.completions += 1;
+                for (number, bytes) in sectors(offset, &parts) {
+                    self.store(number, Some(bytes));
+                }
+            }
+        }
+    }
+
+    /// No write in flight is carried out. Before a crash.
+    pub fn drop_writes(&mut self) {
+        self.in_flight.clear();
+    }
+
+    /// The sector of this number as it is now; `None` was never written, or is trimmed.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn sector(&self, number: u64) -> Result<Option<&Bytes>, DiskError> {
+        if self.rotten.contains(&number) || self.unreadable.contains(&number) {
+            return Err(DiskError::Io("simulated unreadable sector".to_owned()));
+        }
+        Ok(self.content(number).as_ref())
+    }
+
+    /// The sector of this number as a power loss would leave it at least.
+    pub fn durable_sector(&self, number: u64) -> Option<&Bytes> {
+        match self.unsynced.get(&number) {
+            Some(unsynced) => unsynced.durable.as_ref(),
+            None => self.content(number).as_ref(),
+        }
+    }
+
     /// The process is gone: completed writes stay in the cache, writes in flight are there in part.
     pub fn process_killed(&mut self, draw: &mut Draw, hits: &mut Hits) {
         self.failed_sync = None;
@@ -189,7 +276,17 @@ impl SimDisk {
     /// A sector from `start` on, written and synced, rots: a byte of it changes, or it can no longer
     /// be read. Says which; `None` if there is nothing to rot.
     pub fn rot(&mut self, start: u64, kind: FaultKind, draw: &mut Draw) -> Option<u64> {
-        let (first, end) = (start / SECTOR, self.visible.len() as u64);
+        self.rot_within(start..self.visible.len() as u64 * SECTOR, kind, draw)
+    }
+
+    /// The same within a span.
+    pub fn rot_within(
+        &mut self,
+        span: std::ops::Range<u64>,
+        kind: FaultKind,
+        draw: &mut Draw,
+    ) -> Option<u64> {
+        let (first, end) = (span.start / SECTOR, span.end / SECTOR);
         let fits = |number: &u64| {
             let offset = number * SECTOR;
             self.content(*number).is_some()
@@ -296,6 +393,33 @@ impl SimDisk {
             }
         }
         Ok(DiskOutput::Read(bytes.freeze()))
+    }
+
+    /// All sectors of a write but one, which is lost, or goes elsewhere.
+    fn write_wrongly(
+        &mut self,
+        offset: u64,
+        parts: &[Bytes],
+        lie: Lie,
+        draw: &mut Draw,
+        hits: &mut Hits,
+    ) {
+        let mut all: Vec<_> = sectors(offset, parts).collect();
+        let (number, bytes) = all.swap_remove(draw.index(all.len()));
+        for (number, bytes) in all {
+            self.store(number, Some(bytes));
+        }
+        match lie {
+            Lie::Lost => hits.hit(FaultKind::WriteLost),
+            Lie::Misdirected(start) => {
+                hits.hit(FaultKind::WriteMisdirected);
+                let (first, end) = (start / SECTOR, self.visible.len() as u64);
+                let other = if first < end { draw.between(first, end - 1) } else { number };
+                if other != number && self.writes_over(other * SECTOR, SECTOR).next().is_none() {
+                    self.store(other, Some(bytes));
+                }
+            }
+        }
     }
 
     /// Some sectors of a write, as drawn.

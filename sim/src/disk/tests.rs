@@ -55,6 +55,78 @@ fn filled(sector: u64, fill: u8) -> DiskOp {
 }
 
 #[test]
+fn a_lost_write_is_reported_and_synced_and_the_old_content_stays() {
+    let mut bench = Bench::new(8);
+    bench.write(5, 1);
+    assert_eq!(bench.run(DiskOp::Sync), Ok(DiskOutput::Synced));
+    let token = bench.start(filled(5, 2), false);
+    bench.disk.lie(token, Lie::Lost);
+    assert_eq!(bench.finish(token), Some(Ok(DiskOutput::Written)));
+    assert_eq!(bench.run(DiskOp::Sync), Ok(DiskOutput::Synced));
+    assert_eq!(bench.read(5), 1);
+    bench.lose_power(Survival::All);
+    assert_eq!(bench.read(5), 1);
+    assert_eq!(bench.hits.of(FaultKind::WriteLost), 1);
+}
+
+#[test]
+fn of_a_lost_write_all_sectors_but_one_are_written() {
+    let mut bench = Bench::new(9);
+    let part = Bytes::from(vec![7; 4 * index(SECTOR)]);
+    let token = bench.start(DiskOp::Write { offset: SECTOR, parts: vec![part] }, false);
+    bench.disk.lie(token, Lie::Lost);
+    assert_eq!(bench.finish(token), Some(Ok(DiskOutput::Written)));
+    let written = (1..5).filter(|sector| bench.read(*sector) == 7).count();
+    assert_eq!(written, 3);
+}
+
+#[test]
+fn a_misdirected_write_damages_nothing_before_the_place_that_is_named() {
+    for seed in 0..50 {
+        let mut bench = Bench::new(seed);
+        for sector in 0..20 {
+            bench.write(sector, 1);
+        }
+        let token = bench.start(filled(15, 2), false);
+        bench.disk.lie(token, Lie::Misdirected(10 * SECTOR));
+        assert_eq!(bench.finish(token), Some(Ok(DiskOutput::Written)));
+        let changed: Vec<u64> = (0..20).filter(|sector| bench.read(*sector) == 2).collect();
+        assert!(
+            changed.len() <= 1 && changed.iter().all(|at| *at >= 10 && *at != 15),
+            "{changed:?}"
+        );
+        assert_eq!(bench.read(15), 1, "where it was to go the old content stays");
+        assert_eq!(bench.hits.of(FaultKind::WriteMisdirected), 1);
+    }
+}
+
+#[test]
+fn a_write_that_fails_does_not_lie_too() {
+    let mut bench = Bench::new(3);
+    let token = bench.start(filled(5, 2), true);
+    bench.disk.lie(token, Lie::Lost);
+    assert!(matches!(bench.finish(token), Some(Err(_))));
+    assert_eq!(bench.hits.of(FaultKind::WriteLost), 0);
+}
+
+#[test]
+fn a_restored_image_is_what_was_durable_when_it_was_taken() {
+    let mut bench = Bench::new(4);
+    bench.write(1, 1);
+    assert_eq!(bench.run(DiskOp::Sync), Ok(DiskOutput::Synced));
+    bench.write(1, 2);
+    bench.write(2, 2);
+    let image = bench.disk.image();
+    assert_eq!(bench.run(DiskOp::Sync), Ok(DiskOutput::Synced));
+    bench.write(1, 3);
+    bench.write(9, 3);
+    bench.disk.restore(image);
+    assert_eq!([1, 2, 9].map(|sector| bench.read(sector)), [1, 0, 0]);
+    bench.lose_power(Survival::Mixed);
+    assert_eq!([1, 2, 9].map(|sector| bench.read(sector)), [1, 0, 0]);
+}
+
+#[test]
 fn synced_write_survives_every_power_loss() {
     for survival in [Survival::All, Survival::None, Survival::Mixed, Survival::Prefix] {
         let mut bench = Bench::new(1);

@@ -1,8 +1,10 @@
 //! What can go wrong: the kinds of fault, how often each was meant to happen and did.
 //!
-//! [`swarm`] draws a configuration for each seed, [`plan`] a schedule of the big faults.
+//! [`swarm`] draws a configuration for each seed, [`plan`] a schedule of the big faults; [`strikes`] says where
+//! small ones strike.
 
 pub mod plan;
+pub mod strikes;
 pub mod swarm;
 
 macro_rules! kinds {
@@ -22,6 +24,11 @@ macro_rules! kinds {
                 match self {
                     $(Self::$name => $text,)*
                 }
+            }
+
+            /// The kind of this name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|kind| kind.name() == name)
             }
         }
     };
@@ -102,6 +109,8 @@ kinds! {
     DiskSlow = "disk slow",
     /// A byte on the medium changes by itself.
     ByteRotted = "byte rotted",
+    /// A byte of a store's journal changes, and the store loses power.
+    JournalRotted = "journal rotted",
     /// A sector on the medium becomes unreadable by itself, until it is written anew.
     SectorRotted = "sector rotted",
     /// Each pair of zones has a distance of its own, up to 80 ms.
@@ -120,6 +129,30 @@ kinds! {
     StoreAdded = "store added",
     /// A store is drained: what it has moves to others of its zone. Some get their weight back later.
     StoreDrained = "store drained",
+    /// A disk says that a write is done and synced, and one sector of it has its old content.
+    WriteLost = "synced write lost",
+    /// One sector of a write goes to another place of the disk.
+    WriteMisdirected = "write misdirected",
+    /// A store's disk is what it was some seconds ago, in a former life of the store.
+    ImageRestored = "old image restored",
+    /// A machine's wall clock jumps, by up to an hour, forward or back.
+    ClockStepped = "clock stepped",
+    /// The links of some machines stop one machine after the other, and come back in another order.
+    LinksSwizzled = "links swizzled",
+    /// All connections between a gateway and its clients break.
+    ClientsReset = "clients reset",
+    /// A machine of an old build is restarted with a newer one.
+    MachineUpgraded = "machine upgraded",
+    /// One that was upgraded goes back to the old build, for a while.
+    UpgradeRolledBack = "upgrade rolled back",
+    /// The feature level is asked for before all speak it, and refused.
+    LevelRaisedEarly = "level raised early",
+    /// A gateway stands still, or is cut off, until its session is over, and then goes on.
+    GatewayFenced = "gateway away until fenced",
+    /// Very many bytes and sectors of a disk rot.
+    DiskRotting = "disk rotting",
+    /// A store that distrusts its disk dies again before anybody has vouched for it.
+    KilledInDoubt = "killed in doubt",
 }
 
 /// How often each kind has happened.

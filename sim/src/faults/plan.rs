@@ -7,7 +7,7 @@
 //! single machines fall where they will.
 
 use super::FaultKind;
-use super::swarm::{Flavour, Frequency, Swarm};
+use super::swarm::{FOCUSED, Flavour, Frequency, NEWEST, Swarm};
 use crate::random::Draw;
 use crate::{MILLISECOND, Nanos, SECOND};
 
@@ -52,7 +52,7 @@ const ZONE_KINDS: [FaultKind; 8] = [
     FaultKind::ZonePaused,
 ];
 
-const MACHINE_KINDS: [FaultKind; 20] = [
+const MACHINE_KINDS: [FaultKind; 21] = [
     FaultKind::LinkReset,
     FaultKind::LinkBlackHole,
     FaultKind::LinkCutOneWay,
@@ -73,6 +73,7 @@ const MACHINE_KINDS: [FaultKind; 20] = [
     FaultKind::StoreEmptied,
     FaultKind::StoreAdded,
     FaultKind::StoreDrained,
+    FaultKind::JournalRotted,
 ];
 
 /// The schedule of `seed`, in order of time.
@@ -90,17 +91,70 @@ pub fn draw(seed: u64, swarm: &Swarm, stores: usize, gateways: usize) -> Vec<Epi
             episodes.push(Episode { at, lasts, kind, victim, variant: draw.bits() });
         }
     }
-    for kind in MACHINE_KINDS {
+    // Those that came last move no draw of the others.
+    let mut last = Draw::new(seed, 11);
+    let striking =
+        |kind: &FaultKind| !matches!(kind, FaultKind::WriteLost | FaultKind::WriteMisdirected);
+    let old = MACHINE_KINDS.into_iter().map(|kind| (kind, false));
+    for (kind, is_new) in old.chain(NEWEST.into_iter().filter(striking).map(|kind| (kind, true))) {
+        let draw = if is_new { &mut last } else { &mut draw };
         let count = match swarm.knob(kind) {
             Frequency::Off => 0,
             Frequency::Rare => 1,
             Frequency::Often => draw.between(2, 5),
         };
         for _ in 0..count {
-            episodes.push(machine_episode(&mut draw, swarm, kind, stores, gateways));
+            episodes.push(machine_episode(draw, swarm, kind, stores, gateways));
         }
     }
+    if swarm.rolls() {
+        episodes.extend(upgrade(&mut Draw::new(seed, 13), swarm, gateways));
+    }
+    let mut focused = Draw::new(seed, 15);
+    for kind in FOCUSED {
+        let count = match swarm.knob(kind) {
+            Frequency::Off => 0,
+            Frequency::Rare => 1,
+            Frequency::Often => focused.between(2, 3),
+        };
+        let mut episode = || machine_episode(&mut focused, swarm, kind, stores, gateways);
+        episodes.extend((0..count).map(|_| episode()));
+    }
     episodes.sort_by_key(|episode| episode.at);
+    episodes
+}
+
+/// All machines of the beginning are upgraded, one after the other. Who goes back is upgraded again before the last.
+fn upgrade(draw: &mut Draw, swarm: &Swarm, gateways: usize) -> Vec<Episode> {
+    let stores = (0..swarm.stores()).map(Victim::Store);
+    let mut left: Vec<Victim> = stores.chain((0..gateways).map(Victim::Gateway)).collect();
+    let first = draw.between(SECOND, swarm.duration / 3);
+    let step = (swarm.duration / 10 * 9 - first) / left.len() as u64;
+    let mut episodes = Vec::new();
+    let mut episode = |draw: &mut Draw, kind, at, victim| {
+        let lasts = draw.skewed(10 * MILLISECOND, 600 * MILLISECOND);
+        episodes.push(Episode { at, lasts, kind, victim, variant: draw.bits() });
+    };
+    let mut upgraded = Vec::new();
+    while !left.is_empty() {
+        let victim = left.swap_remove(draw.index(left.len()));
+        let at = first + step * upgraded.len() as u64 + draw.between(0, step / 2);
+        upgraded.push((at, victim));
+        episode(draw, FaultKind::MachineUpgraded, at, victim);
+    }
+    let (last, _) = upgraded.pop().expect("there are machines");
+    if swarm.knob(FaultKind::UpgradeRolledBack) != Frequency::Off {
+        let (at, victim) = *draw.pick(&upgraded);
+        let quarter = (last - at) / 4;
+        episode(draw, FaultKind::UpgradeRolledBack, at + quarter, victim);
+        episode(draw, FaultKind::MachineUpgraded, at + 3 * quarter, victim);
+    }
+    if swarm.knob(FaultKind::LevelRaisedEarly) != Frequency::Off {
+        for _ in 0..draw.between(1, 3) {
+            let at = draw.between(first, last);
+            episode(draw, FaultKind::LevelRaisedEarly, at, Victim::All);
+        }
+    }
     episodes
 }
 
@@ -146,17 +200,26 @@ fn machine_episode(
     gateways: usize,
 ) -> Episode {
     let victim = match kind {
-        FaultKind::PowerLossEverywhere => Victim::All,
-        FaultKind::GatewayCut | FaultKind::GatewayKilled | FaultKind::GatewayPaused => {
-            Victim::Gateway(draw.index(gateways))
-        }
+        FaultKind::PowerLossEverywhere | FaultKind::LinksSwizzled => Victim::All,
+        FaultKind::ClientsReset => Victim::Gateway(draw.index(gateways)),
+        FaultKind::ClockStepped => match draw.index(stores + gateways) {
+            store if store < stores => Victim::Store(store),
+            gateway => Victim::Gateway(gateway - stores),
+        },
+        FaultKind::GatewayCut
+        | FaultKind::GatewayKilled
+        | FaultKind::GatewayPaused
+        | FaultKind::GatewayFenced => Victim::Gateway(draw.index(gateways)),
         FaultKind::LinkBlackHole | FaultKind::LinkCutOneWay | FaultKind::LinkSlow => {
             link(draw, stores, gateways)
         }
         // They last: see the module's text.
         FaultKind::ByteRotted
+        | FaultKind::DiskRotting
+        | FaultKind::JournalRotted
         | FaultKind::SectorRotted
         | FaultKind::StoreWiped
+        | FaultKind::ImageRestored
         | FaultKind::StoreEmptied => {
             let zone = usize::from(swarm.weak_zone);
             Victim::Store(zone + 3 * draw.index((stores - zone).div_ceil(3)))
@@ -170,6 +233,8 @@ fn machine_episode(
         | FaultKind::LinkBlackHole
         | FaultKind::LinkCutOneWay
         | FaultKind::StoreWiped
+        | FaultKind::ImageRestored
+        | FaultKind::LinksSwizzled
         | FaultKind::StoreDrained => 4 * SECOND,
         _ => SECOND,
     };
@@ -179,7 +244,11 @@ fn machine_episode(
     let from = if moves { SECOND } else { 10 * MILLISECOND };
     Episode {
         at: draw.between(from, if early { SECOND } else { swarm.duration }),
-        lasts: draw.skewed(5 * MILLISECOND, longest),
+        lasts: match kind {
+            // A session ends 5 s after its last beat.
+            FaultKind::GatewayFenced => draw.between(5 * SECOND, 7 * SECOND),
+            _ => draw.skewed(5 * MILLISECOND, longest),
+        },
         kind,
         victim,
         variant: draw.bits(),
@@ -213,6 +282,35 @@ mod tests {
     }
 
     #[test]
+    fn nobody_goes_back_once_the_last_machine_is_new() {
+        let mut backs = 0;
+        for seed in 0..300 {
+            let swarm = Swarm::draw(seed);
+            if !swarm.rolls() {
+                continue;
+            }
+            let plan = draw(seed, &swarm, swarm.stores_max(), 2);
+            let upgrades = || plan.iter().filter(|it| it.kind == FaultKind::MachineUpgraded);
+            let machines = swarm.stores() + 2;
+            let mut firsts: Vec<Episode> = Vec::new();
+            for episode in upgrades() {
+                if firsts.iter().all(|first| first.victim != episode.victim) {
+                    firsts.push(*episode);
+                }
+            }
+            assert_eq!(firsts.len(), machines, "seed {seed}: each is upgraded");
+            let last = firsts.last().expect("there are machines").at;
+            assert!(last < swarm.duration);
+            for back in plan.iter().filter(|it| it.kind == FaultKind::UpgradeRolledBack) {
+                let again = upgrades().find(|it| it.victim == back.victim && it.at > back.at);
+                assert!(again.is_some_and(|again| again.at <= last), "seed {seed}: {back:?}");
+                backs += 1;
+            }
+        }
+        assert!(backs > 5);
+    }
+
+    #[test]
     fn what_lasts_for_ever_strikes_one_zone_only() {
         for seed in 0..300 {
             let swarm = Swarm::draw(seed);
@@ -221,8 +319,10 @@ mod tests {
                 match (episode.kind, episode.victim) {
                     (
                         FaultKind::ByteRotted
+                        | FaultKind::DiskRotting
                         | FaultKind::SectorRotted
                         | FaultKind::StoreWiped
+                        | FaultKind::ImageRestored
                         | FaultKind::StoreEmptied,
                         Victim::Store(store),
                     ) => {

@@ -3,6 +3,12 @@
 //! Leaving kinds out altogether finds more than always mixing all (Groce et al., "Swarm testing",
 //! ISSTA 2012).
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use trine_core::cluster::Geometry;
+use trine_core::rare::{Plan, Unusual};
+
 use super::FaultKind;
 use crate::random::Draw;
 use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
@@ -22,16 +28,66 @@ const LASTING: [FaultKind; 6] = [
     FaultKind::SectorRotted,
     FaultKind::ZonesFar,
 ];
-/// Kinds that came later: they are drawn by themselves, so that older seeds keep what they had.
-const LATER: [FaultKind; 4] =
-    [FaultKind::StoreEmptied, FaultKind::StoreLate, FaultKind::StoreAdded, FaultKind::StoreDrained];
-/// Seeds of `regressions/` that failed before clients copied: they keep what they had.
-const BEFORE_COPIES: [u64; 16] = [
-    0x0, 0xc, 0x25, 0x65, 0x8a, 0xa7, 0xce, 0xda, 0x125, 0x13b, 0x13f, 0x141, 0x240, 0x304, 0x370,
-    0x55d_5296,
+/// Kinds by which stores lose what they have, or move it.
+const LOSING: [FaultKind; 16] = [
+    FaultKind::ZoneGone,
+    FaultKind::ZoneReplaced,
+    FaultKind::StoreWiped,
+    FaultKind::StoreEmptied,
+    FaultKind::StoreLate,
+    FaultKind::StoreAdded,
+    FaultKind::StoreDrained,
+    FaultKind::ByteRotted,
+    FaultKind::SectorRotted,
+    FaultKind::DiskRotting,
+    FaultKind::JournalRotted,
+    FaultKind::WriteLost,
+    FaultKind::WriteMisdirected,
+    FaultKind::ImageRestored,
+    FaultKind::KilledInDoubt,
+    FaultKind::SectorUnreadable,
 ];
-/// Those that failed before stores were added or drained.
-const BEFORE_MOVES: [u64; 2] = [0x992, 0x150f];
+/// The purpose of the draws of a run's focus.
+const FOCUS: u64 = 14;
+/// Kinds that came later: they are drawn by themselves, so that older seeds keep what they had.
+const LATER: [FaultKind; 17] = [
+    FaultKind::GatewayFenced,
+    FaultKind::DiskRotting,
+    FaultKind::KilledInDoubt,
+    FaultKind::StoreEmptied,
+    FaultKind::StoreLate,
+    FaultKind::StoreAdded,
+    FaultKind::StoreDrained,
+    FaultKind::JournalRotted,
+    FaultKind::WriteLost,
+    FaultKind::WriteMisdirected,
+    FaultKind::ImageRestored,
+    FaultKind::ClockStepped,
+    FaultKind::LinksSwizzled,
+    FaultKind::ClientsReset,
+    FaultKind::MachineUpgraded,
+    FaultKind::UpgradeRolledBack,
+    FaultKind::LevelRaisedEarly,
+];
+/// Of those, the ones that came last. They have a plan of their own, too.
+pub const NEWEST: [FaultKind; 6] = [
+    FaultKind::WriteLost,
+    FaultKind::WriteMisdirected,
+    FaultKind::ImageRestored,
+    FaultKind::ClockStepped,
+    FaultKind::LinksSwizzled,
+    FaultKind::ClientsReset,
+];
+/// Those of a run that is about one thing ([`Focus`]). They, too, have a plan of their own.
+pub const FOCUSED: [FaultKind; 2] = [FaultKind::GatewayFenced, FaultKind::DiskRotting];
+/// How large a small disk is, in bytes.
+const SMALL_DISK: (u64, u64) = (6 << 20, 12 << 20);
+/// How large one is that everything is deleted from at the end: so large that what the reserve is for has room there.
+const EMPTIED_DISK: (u64, u64) = (9 << 20, 14 << 20);
+/// How large a small journal is, in bytes.
+const SMALL_JOURNALS: [u64; 2] = [640 << 10, 768 << 10];
+/// In a run without faults and unusual things nothing is left for scrubbing to find: it does not come.
+const SCRUB_NEVER: Nanos = 3_600 * SECOND;
 /// Kinds in which new stores take the slots of others.
 pub const REPLACING: [FaultKind; 2] = [FaultKind::ZoneReplaced, FaultKind::StoreWiped];
 
@@ -42,7 +98,8 @@ fn distance(draw: &mut Draw) -> Latency {
 }
 
 /// How often a fault kind happens in a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Frequency {
     /// Never.
     #[default]
@@ -54,7 +111,8 @@ pub enum Frequency {
 }
 
 /// What a run is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Flavour {
     /// All kinds of fault, mixed as drawn; only safety and recovery afterwards are checked.
     Mixed,
@@ -62,8 +120,26 @@ pub enum Flavour {
     OneZone,
 }
 
-/// An interval of latencies to draw from.
+/// What two thirds of the runs with mixed faults are about beside all else: things that hardly ever come together by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    /// Gateways whose sessions end while they are away with requests in hand.
+    Fenced,
+    /// A disk that rots, and copies that are missing elsewhere.
+    Rotten,
+    /// Stores that distrust their disks, again and again.
+    Doubted,
+    /// A disk that is full until all is deleted.
+    Full,
+    /// A journal that is written round and round.
+    SmallJournal,
+    /// Long reads of what is overwritten and deleted, while stores ask about all they have.
+    LongReads,
+}
+
+/// An interval of latencies to draw from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[Nanos; 2]", into = "[Nanos; 2]")]
 pub struct Latency {
     /// The shortest.
     pub low: Nanos,
@@ -78,12 +154,25 @@ impl Latency {
     }
 }
 
-/// The configuration of one run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl From<[Nanos; 2]> for Latency {
+    fn from([low, high]: [Nanos; 2]) -> Self {
+        Self { low, high }
+    }
+}
+
+impl From<Latency> for [Nanos; 2] {
+    fn from(Latency { low, high }: Latency) -> Self {
+        [low, high]
+    }
+}
+
+/// The configuration of one run. Written to files ([`crate::case`]): what is added gets the value that it has in a
+/// calm run as its default there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Swarm {
     /// What the run is about.
     pub flavour: Flavour,
-    knobs: Vec<Frequency>,
     /// How long faults and operations go on.
     pub duration: Nanos,
     /// Between machines of one zone.
@@ -124,17 +213,268 @@ pub struct Swarm {
     pub body_max: u64,
     /// A store whose disk has only so many bytes.
     pub small_disk: Option<(usize, u64)>,
+    /// The bytes of the journal's ring, where that is not the usual number.
+    pub small_journal: Option<u64>,
+    /// How long a pass of scrubbing takes, where that is not the usual time.
+    pub scrub_every: Option<Nanos>,
+    /// Whether everything is deleted at the end, and all space must come back.
+    pub empties: bool,
+    /// Whether half of the operations put, get and delete a few keys, with bodies as large as there are.
+    pub churn: bool,
+    /// Rows are written out when they have so many bytes in memory, where that is not the usual number.
+    pub memtable: Option<u64>,
     /// Whether one upload has a part as large as S3 asks of all but the last.
     pub large_part: bool,
     /// Whether objects are copied.
     pub copies: bool,
     /// A store that is started late, and when.
     pub late: Option<(usize, Nanos)>,
+    /// What the core is asked for.
+    #[serde(with = "asked")]
+    pub rare: Plan,
+    #[serde(rename = "faults")]
+    knobs: Knobs,
+}
+
+/// How often each kind happens; in files only those that do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, Frequency>", into = "BTreeMap<String, Frequency>")]
+struct Knobs(Vec<Frequency>);
+
+impl TryFrom<BTreeMap<String, Frequency>> for Knobs {
+    type Error = String;
+
+    fn try_from(named: BTreeMap<String, Frequency>) -> Result<Self, String> {
+        let mut knobs = vec![Frequency::Off; FaultKind::ALL.len()];
+        for (name, frequency) in named {
+            let kind = FaultKind::named(&name);
+            let kind = kind.ok_or_else(|| format!("{name:?} is no kind of fault"))?;
+            knobs[kind as usize] = frequency;
+        }
+        Ok(Self(knobs))
+    }
+}
+
+impl From<Knobs> for BTreeMap<String, Frequency> {
+    fn from(Knobs(knobs): Knobs) -> Self {
+        let named = FaultKind::ALL.iter().zip(knobs);
+        let on = named.filter(|(_, frequency)| *frequency != Frequency::Off);
+        on.map(|(kind, frequency)| (kind.name().to_owned(), frequency)).collect()
+    }
+}
+
+/// What the core is asked for, in files.
+mod asked {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use trine_core::rare::{Bug, Plan, Site, Unusual};
+
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Asked {
+        planted: Option<String>,
+        /// Whether the seed draws what sites do.
+        buggify: bool,
+        /// Else: when which of them fire.
+        fires: BTreeMap<String, Vec<u64>>,
+    }
+
+    pub(super) fn serialize<S: Serializer>(plan: &Plan, to: S) -> Result<S::Ok, S::Error> {
+        let planted = plan.planted.map(|bug| bug.name().to_owned());
+        let (buggify, fires) = match &plan.unusual {
+            Unusual::Never => (false, BTreeMap::new()),
+            Unusual::Drawn => (true, BTreeMap::new()),
+            Unusual::At(times) => {
+                let named =
+                    times.iter().map(|(site, times)| (site.name().to_owned(), times.clone()));
+                (false, named.collect())
+            }
+        };
+        Asked { planted, buggify, fires }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Plan, D::Error> {
+        let Asked { planted, buggify, fires } = Asked::deserialize(from)?;
+        let named = |name: String| {
+            let bug = Bug::ALL.iter().copied().find(|bug| bug.name() == name);
+            bug.ok_or_else(|| D::Error::custom(format!("no mistake is called {name:?}")))
+        };
+        let site = |(name, times): (String, Vec<u64>)| {
+            let site = Site::ALL.iter().copied().find(|site| site.name() == name);
+            let site =
+                site.ok_or_else(|| D::Error::custom(format!("no site is called {name:?}")))?;
+            match times.is_sorted_by(|one, next| one < next) {
+                true => Ok((site, times)),
+                false => Err(D::Error::custom(format!("the times of {name} are not in order"))),
+            }
+        };
+        let unusual = match (buggify, fires.is_empty()) {
+            (false, true) => Unusual::Never,
+            (false, false) => Unusual::At(fires.into_iter().map(site).collect::<Result<_, _>>()?),
+            (true, true) => Unusual::Drawn,
+            (true, false) => return Err(D::Error::custom("sites are drawn, or told when to fire")),
+        };
+        Ok(Plan { planted: planted.map(named).transpose()?, unusual })
+    }
+}
+
+impl Default for Swarm {
+    /// What a file does not say.
+    fn default() -> Self {
+        Self::calm(12 * SECOND)
+    }
 }
 
 impl Swarm {
     /// The configuration of `seed`.
     pub fn draw(seed: u64) -> Self {
+        let mut swarm = Self::usual(seed);
+        let mut draw = Draw::new(seed, 9);
+        let unusual = draw.one_in(2);
+        if unusual {
+            swarm.rare.unusual = Unusual::Drawn;
+        }
+        let mixed = swarm.flavour == Flavour::Mixed;
+        if unusual && mixed && draw.one_in(4) {
+            let frequency = *draw.pick(&[Frequency::Rare, Frequency::Often]);
+            swarm.set(FaultKind::JournalRotted, frequency);
+        }
+        if unusual && mixed && draw.one_in(12) {
+            let segment = Geometry::SIMULATION.segment;
+            let capacity = draw.between(SMALL_DISK.0 / segment, SMALL_DISK.1 / segment) * segment;
+            swarm.small_disk = Some((draw.index(swarm.stores()), capacity));
+            // What is not overwritten fills it; and then it can never have all copies.
+            (swarm.cold_keys, swarm.body_max) = (swarm.cold_keys.max(400), 70_000);
+            swarm.redundancy = false;
+        }
+        let quiet = mixed && Self::usual(seed).is_quiet();
+        if mixed && !quiet {
+            swarm.draw_newest(&mut Draw::new(seed, 10));
+            swarm.draw_upgrade(&mut Draw::new(seed, 12));
+            swarm.draw_focus(&mut Draw::new(seed, FOCUS));
+        }
+        if swarm.small_disk.is_some() {
+            // A zone without room is one that fails for long: no other may lose what it has meanwhile.
+            LOSING.iter().for_each(|kind| swarm.set(*kind, Frequency::Off));
+            (swarm.spares, swarm.late) = (0, None);
+        }
+        if quiet && !unusual {
+            swarm.scrub_every = Some(SCRUB_NEVER);
+        }
+        swarm
+    }
+
+    /// Whether no fault happens at all.
+    fn is_quiet(&self) -> bool {
+        FaultKind::ALL.iter().all(|kind| self.knob(*kind) == Frequency::Off)
+    }
+
+    /// What the run of `seed` is about beside all else.
+    pub fn focus(seed: u64) -> Option<Focus> {
+        let usual = Self::usual(seed);
+        let may = usual.flavour == Flavour::Mixed && !usual.is_quiet();
+        may.then(|| Self::any_focus(&mut Draw::new(seed, FOCUS))).flatten()
+    }
+
+    fn any_focus(draw: &mut Draw) -> Option<Focus> {
+        let all = [
+            Focus::Fenced,
+            Focus::Rotten,
+            Focus::Doubted,
+            Focus::Full,
+            Focus::SmallJournal,
+            Focus::LongReads,
+        ];
+        (!draw.one_in(3)).then(|| *draw.pick(&all))
+    }
+
+    fn draw_focus(&mut self, draw: &mut Draw) {
+        let Some(focus) = Self::any_focus(draw) else { return };
+        let often = *draw.pick(&[Frequency::Rare, Frequency::Often]);
+        match focus {
+            Focus::Fenced => {
+                self.set(FaultKind::GatewayFenced, often);
+                // Another life would know nothing of what the session had in hand.
+                self.set(FaultKind::GatewayKilled, Frequency::Off);
+                self.duration = self.duration.max(12 * SECOND);
+                self.gateways = self.gateways.max(2);
+            }
+            Focus::Rotten => {
+                self.set(FaultKind::DiskRotting, often);
+                self.set(FaultKind::StoreCut, Frequency::Often);
+                self.set(FaultKind::StorePowerLoss, Frequency::Often);
+                self.body_max = 70_000;
+            }
+            Focus::Doubted => {
+                self.set(FaultKind::JournalRotted, Frequency::Often);
+                self.set(FaultKind::KilledInDoubt, Frequency::Often);
+                self.set(FaultKind::StoreKilled, Frequency::Often);
+                // Who is to vouch for them is away.
+                self.set(FaultKind::ZoneBlackHole, Frequency::Rare);
+                self.set(FaultKind::ZoneKilled, Frequency::Rare);
+                self.small_journal = Some(*draw.pick(&SMALL_JOURNALS));
+            }
+            Focus::Full => {
+                let segment = Geometry::SIMULATION.segment;
+                let (least, most) = EMPTIED_DISK;
+                let capacity = draw.between(least / segment, most / segment) * segment;
+                // A voter's.
+                self.small_disk = Some((draw.index(3), capacity));
+                (self.cold_keys, self.body_max) = (self.cold_keys.max(400), 70_000);
+                (self.clients, self.think.high) = (8, 40 * MILLISECOND);
+                self.empties = true;
+            }
+            Focus::SmallJournal => {
+                self.small_journal = Some(*draw.pick(&SMALL_JOURNALS));
+                if draw.one_in(2) {
+                    // Rows are written out only when the journal needs that, and disks may be slow then.
+                    self.memtable = Some(256 << 10);
+                    self.set(FaultKind::DiskSlow, Frequency::Often);
+                    (self.clients, self.think.high) = (8, 60 * MILLISECOND);
+                }
+            }
+            Focus::LongReads => {
+                self.set(FaultKind::ClientStalled, Frequency::Often);
+                self.scrub_every = Some(draw.between(1, 3) * SECOND);
+                // Longer than what a gateway fetches ahead.
+                (self.body_max, self.churn) = (200_000, true);
+                self.disk_read.high = *draw.pick(&[1, 20, 50]) * MILLISECOND;
+            }
+        }
+    }
+
+    fn draw_newest(&mut self, draw: &mut Draw) {
+        for kind in NEWEST {
+            let on = draw.one_in(10);
+            let frequency = *draw.pick(&[Frequency::Rare, Frequency::Often]);
+            if on {
+                self.set(kind, frequency);
+            }
+        }
+    }
+
+    /// A rolling upgrade from an old build.
+    fn draw_upgrade(&mut self, draw: &mut Draw) {
+        let (on, back, early) = (draw.one_in(8), draw.one_in(2), !draw.one_in(3));
+        let kinds = [
+            (FaultKind::MachineUpgraded, true),
+            (FaultKind::UpgradeRolledBack, back),
+            (FaultKind::LevelRaisedEarly, early),
+        ];
+        for (kind, _) in kinds.into_iter().filter(|(_, drawn)| on && *drawn) {
+            self.set(kind, Frequency::Rare);
+        }
+    }
+
+    /// Whether all machines begin with an old build.
+    pub fn rolls(&self) -> bool {
+        self.knob(FaultKind::MachineUpgraded) != Frequency::Off
+    }
+
+    /// The same, where the core does nothing unusual, and no disk is small: what seeds were before.
+    pub fn usual(seed: u64) -> Self {
         let mut draw = Draw::new(seed, 1);
         let flavour = if draw.one_in(5) { Flavour::OneZone } else { Flavour::Mixed };
         let mut swarm = Self::calm(draw.between(8, 16) * SECOND);
@@ -174,9 +514,7 @@ impl Swarm {
                 }
             }
             swarm.draw_later(&mut Draw::new(seed, 6));
-            if !BEFORE_COPIES.contains(&seed) && !BEFORE_MOVES.contains(&seed) {
-                swarm.draw_moves(&mut Draw::new(seed, 8));
-            }
+            swarm.draw_moves(&mut Draw::new(seed, 8));
             if swarm.knob(FaultKind::ZonesFar) != Frequency::Off {
                 swarm.distances = Some([(); 3].map(|()| distance(&mut draw)));
             }
@@ -198,7 +536,7 @@ impl Swarm {
             swarm.set(*draw.pick(&kinds), Frequency::Rare);
             swarm.gateways = swarm.gateways.max(2);
         }
-        swarm.copies = !BEFORE_COPIES.contains(&seed) && !Draw::new(seed, 7).one_in(3);
+        swarm.copies = !Draw::new(seed, 7).one_in(3);
         swarm
     }
 
@@ -227,7 +565,6 @@ impl Swarm {
     pub fn calm(duration: Nanos) -> Self {
         Self {
             flavour: Flavour::Mixed,
-            knobs: vec![Frequency::Off; FaultKind::ALL.len()],
             duration,
             near: Latency { low: 30 * MICROSECOND, high: 200 * MICROSECOND },
             far: Latency { low: 500 * MICROSECOND, high: 2 * MILLISECOND },
@@ -248,20 +585,41 @@ impl Swarm {
             think: Latency { low: MILLISECOND, high: 100 * MILLISECOND },
             body_max: 40_000,
             small_disk: None,
+            small_journal: None,
+            scrub_every: None,
+            empties: false,
+            churn: false,
+            memtable: None,
             large_part: false,
             copies: false,
             late: None,
+            rare: Plan::default(),
+            knobs: Knobs(vec![Frequency::Off; FaultKind::ALL.len()]),
         }
     }
 
     /// How often `kind` happens.
     pub fn knob(&self, kind: FaultKind) -> Frequency {
-        self.knobs[kind as usize]
+        self.knobs.0[kind as usize]
     }
 
     /// Set how often `kind` happens.
     pub fn set(&mut self, kind: FaultKind, frequency: Frequency) {
-        self.knobs[kind as usize] = frequency;
+        self.knobs.0[kind as usize] = frequency;
+    }
+
+    /// All intervals of latencies, by name.
+    pub fn latencies(&self) -> impl Iterator<Item = (&'static str, Latency)> {
+        let named = [
+            ("near", self.near),
+            ("far", self.far),
+            ("disk_read", self.disk_read),
+            ("disk_write", self.disk_write),
+            ("disk_sync", self.disk_sync),
+            ("think", self.think),
+        ];
+        let distances = self.distances.into_iter().flatten();
+        named.into_iter().chain(distances.map(|latency| ("distances", latency)))
     }
 
     /// How many stores there are at the beginning.
@@ -295,6 +653,24 @@ mod tests {
             assert!((0..200).any(|seed| on(&seed)), "{} is never on", kind.name());
             assert!((0..200).any(|seed| !on(&seed)), "{} is always on", kind.name());
         }
+    }
+
+    #[test]
+    fn each_focus_is_that_of_many_seeds() {
+        let all = [
+            Focus::Fenced,
+            Focus::Rotten,
+            Focus::Doubted,
+            Focus::Full,
+            Focus::SmallJournal,
+            Focus::LongReads,
+        ];
+        for focus in all {
+            let seeds = (0..1_000).filter(|seed| Swarm::focus(*seed) == Some(focus)).count();
+            assert!(seeds >= 50, "{focus:?} has {seeds} of 1,000 seeds");
+        }
+        let full = (0..200).filter(|seed| Swarm::draw(*seed).empties);
+        assert!(full.eq((0..200).filter(|seed| Swarm::focus(*seed) == Some(Focus::Full))));
     }
 
     #[test]

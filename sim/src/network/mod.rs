@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use trine_core::ids::ZoneId;
 
 use crate::Nanos;
+use crate::faults::strikes::{Place, Strikes};
 use crate::faults::swarm::{Frequency, Latency, Swarm};
 use crate::faults::{FaultKind, Hits};
-use crate::random::Draw;
+use crate::random::Streams;
 
 /// How much longer everything takes from and to a zone that is slow.
 const SLOW_FACTOR: u64 = 50;
@@ -37,14 +38,15 @@ pub struct Network {
     /// Links that are slow from one machine to another.
     slow_links: Vec<u32>,
     last_arrival: Vec<Nanos>,
-    draw: Draw,
+    /// Nothing is lost, doubled or overtaken any more.
+    healed: bool,
+    streams: Streams,
 }
 
 impl Network {
     /// A network between machines in these zones.
-    pub fn new(seed: u64, swarm: &Swarm, zones: Vec<Option<ZoneId>>) -> Self {
+    pub fn new(streams: Streams, swarm: &Swarm, zones: Vec<Option<ZoneId>>) -> Self {
         let count = zones.len();
-        let draw = Draw::new(seed, 3);
         let (near, far) = (swarm.near, swarm.far);
         let mut network = Self {
             count,
@@ -60,7 +62,8 @@ impl Network {
             slow: vec![0; count],
             slow_links: vec![0; count * count],
             last_arrival: vec![0; count * count],
-            draw,
+            healed: false,
+            streams,
         };
         network.configure(swarm);
         network
@@ -79,26 +82,49 @@ impl Network {
     /// No message is lost, doubled or overtaken any more, and nothing is cut or slow.
     pub fn heal(&mut self) {
         (self.lost, self.doubled, self.overtaken) = (0, 0, 0);
+        self.healed = true;
         self.cuts.fill(0);
         self.slow.fill(0);
         self.slow_links.fill(0);
     }
 
     /// When a message sent now arrives.
-    pub fn send(&mut self, now: Nanos, from: usize, to: usize, hits: &mut Hits) -> Arrivals {
+    pub fn send(
+        &mut self,
+        now: Nanos,
+        from: usize,
+        to: usize,
+        strikes: &mut Strikes,
+        hits: &mut Hits,
+    ) -> Arrivals {
         if self.is_cut(from, to) {
             return [None, None];
         }
-        if self.draw.of_ten_thousand(self.lost) {
-            hits.hit(FaultKind::MessageLost);
+        if self.strikes(now, (from, to), FaultKind::MessageLost, self.lost, strikes, hits) {
             return [None, None];
         }
-        let first = self.arrival(now, from, to, hits);
-        if self.draw.of_ten_thousand(self.doubled) {
-            hits.hit(FaultKind::MessageDoubled);
-            return [Some(first), Some(self.arrival(now, from, to, hits))];
+        let first = self.arrival(now, from, to, strikes, hits);
+        if self.strikes(now, (from, to), FaultKind::MessageDoubled, self.doubled, strikes, hits) {
+            return [Some(first), Some(self.arrival(now, from, to, strikes, hits))];
         }
         [Some(first), None]
+    }
+
+    fn strikes(
+        &mut self,
+        now: Nanos,
+        (from, to): (usize, usize),
+        kind: FaultKind,
+        parts: u64,
+        strikes: &mut Strikes,
+        hits: &mut Hits,
+    ) -> bool {
+        let drawn = self.streams.of(from * self.count + to).of_ten_thousand(parts);
+        let struck = !self.healed && strikes.strikes(now, kind, Place::Link(from, to), drawn);
+        if struck {
+            hits.hit(kind);
+        }
+        struck
     }
 
     /// How long news of a connection's end or beginning takes.
@@ -106,7 +132,8 @@ impl Network {
         let latency = self.between(from, to);
         let slow_link = self.slow_links[from * self.count + to];
         let slow = self.slow[from] + self.slow[to] + slow_link > 0;
-        latency.draw(&mut self.draw) * if slow { SLOW_FACTOR } else { 1 }
+        let draw = self.streams.of(from * self.count + to);
+        latency.draw(draw) * if slow { SLOW_FACTOR } else { 1 }
     }
 
     /// From now on messages take so long from a zone to another.
@@ -161,12 +188,19 @@ impl Network {
         }
     }
 
-    fn arrival(&mut self, now: Nanos, from: usize, to: usize, hits: &mut Hits) -> Nanos {
+    fn arrival(
+        &mut self,
+        now: Nanos,
+        from: usize,
+        to: usize,
+        strikes: &mut Strikes,
+        hits: &mut Hits,
+    ) -> Nanos {
         let latency = self.latency(from, to);
         let pair = from * self.count + to;
-        if self.draw.of_ten_thousand(self.overtaken) {
-            hits.hit(FaultKind::MessageOvertaken);
-            return now + latency * self.draw.between(2, 40);
+        if self.strikes(now, (from, to), FaultKind::MessageOvertaken, self.overtaken, strikes, hits)
+        {
+            return now + latency * self.streams.of(pair).between(2, 40);
         }
         let arrival = (now + latency).max(self.last_arrival[pair]);
         self.last_arrival[pair] = arrival;
@@ -186,7 +220,7 @@ mod tests {
 
     fn network(swarm: &Swarm) -> Network {
         let zones = vec![Some(ZoneId(0)), Some(ZoneId(1)), Some(ZoneId(2)), None];
-        Network::new(9, swarm, zones)
+        Network::new(Streams::new(9, 3, false), swarm, zones)
     }
 
     #[test]
@@ -195,7 +229,7 @@ mod tests {
         let mut hits = Hits::default();
         let mut last = 0;
         for now in 0..1_000 {
-            match network.send(now * 1_000, 0, 1, &mut hits) {
+            match network.send(now * 1_000, 0, 1, &mut Strikes::Drawn, &mut hits) {
                 [Some(at), None] if at >= last => last = at,
                 other => panic!("{other:?}"),
             }
@@ -214,7 +248,7 @@ mod tests {
         let mut network = network(&swarm);
         let mut hits = Hits::default();
         for now in 0..2_000 {
-            network.send(now * 1_000, 0, 1, &mut hits);
+            network.send(now * 1_000, 0, 1, &mut Strikes::Drawn, &mut hits);
         }
         for kind in kinds {
             assert!(hits.of(kind) > 10, "{}", kind.name());

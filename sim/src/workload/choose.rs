@@ -1,13 +1,17 @@
 //! What a client asks next.
 
-use trine_core::object::{Attributes, TagMatch, WriteConditions};
+use trine_core::object::{Attributes, ETag, TagMatch, WriteConditions};
 use trine_core::request::{
     ByteRange, GetRequest, ListRequest, PutRequest, ReadConditions, Request,
 };
 
 use super::copy::origin;
+use super::operation::{Operation, Planned, Wish};
 use super::upload::Upload;
-use super::{BUCKET, Intent, Job, PASSING_BUCKETS, Phase, Script, TENANT, Workload, bucket, owner};
+use super::{
+    BUCKET, Intent, Job, PASSING_BUCKETS, Phase, Script, Source, TENANT, Workload, bucket, owner,
+};
+use crate::Nanos;
 use crate::checkers::listing::Query;
 use crate::checkers::register::{Condition, ValueId};
 use crate::random::Draw;
@@ -18,11 +22,15 @@ const EDGES: [u64; 16] = [
     32_769, 65_537,
 ];
 
+/// How many keys are deleted with one request when all are.
+const EMPTIED_AT_ONCE: usize = 40;
+
 impl Workload {
-    /// What `client` asks next; `None` if it has nothing to do now.
-    pub fn next(&mut self, client: usize) -> Option<Job> {
+    /// What `client` asks next; `None` if it has nothing to do now. It was `due` then, and asks by way of the
+    /// gateway `via`: this is written down with what it asks, if anything is.
+    pub fn next(&mut self, client: usize, now: Nanos, (due, via): (Nanos, usize)) -> Option<Job> {
         match self.phase {
-            Phase::Open => Some(self.next_open(client)),
+            Phase::Open => self.next_open(client, now, (due, via)),
             _ if client > 0 => None,
             Phase::CreateBucket => Some(create_bucket(BUCKET)),
             Phase::PutAnchor => {
@@ -30,6 +38,10 @@ impl Workload {
                 Some(self.put(anchor, 3_000, Condition::Always, true))
             }
             Phase::AbortUploads => Some(self.abort_next()),
+            Phase::Empty { next } => {
+                let keys = (next..self.anchor()).take(EMPTIED_AT_ONCE).collect();
+                Some(self.job(client, Operation::DeleteMany { keys }))
+            }
             Phase::Verify { next } => Some(self.get(next, None, None)),
             Phase::VerifyListing => Some(match &self.clients[client].1 {
                 Script::Listing(query) => list(query.clone()),
@@ -39,64 +51,156 @@ impl Workload {
         }
     }
 
-    fn next_open(&mut self, client: usize) -> Job {
-        // The stream is taken out while it is used, so that the rest of `self` can be too.
-        let mut draw = self.clients[client].0.clone();
-        let job = match &self.clients[client].1 {
-            Script::Upload(_) => self.next_of_upload(client),
-            Script::Listing(query) => list(query.clone()),
-            Script::None => self.choose(&mut draw),
+    fn next_open(&mut self, client: usize, now: Nanos, (due, via): (Nanos, usize)) -> Option<Job> {
+        if let Script::Listing(query) = &self.clients[client].1 {
+            return Some(list(query.clone()));
+        }
+        let operation = if let Source::Given(_) = self.source {
+            if self.planned(client)?.due > now {
+                return None;
+            }
+            let Source::Given(lists) = &mut self.source else { return None };
+            lists[client].pop_front()?.operation
+        } else {
+            // The stream is taken out while it is used, so that the rest of `self` can be too.
+            let mut draw = self.clients[client].0.clone();
+            if let Script::Upload(_) = &self.clients[client].1 {
+                self.choose_step(client, &mut draw)
+            } else {
+                let operation = self.choose(&mut draw);
+                self.clients[client].0 = draw;
+                operation
+            }
         };
-        self.clients[client].0 = draw;
-        job
+        if let Source::Recorded(lists) = &mut self.source {
+            lists[client].push(Planned { due, via, operation: operation.clone() });
+        }
+        Some(self.job(client, operation))
     }
 
-    fn choose(&mut self, draw: &mut Draw) -> Job {
+    /// What `client` is to do next, if that is given. Steps of an upload that it does not have are passed over.
+    pub fn planned(&mut self, client: usize) -> Option<&Planned> {
+        if self.phase != Phase::Open {
+            return None;
+        }
+        let (Source::Given(lists), Some((_, script))) =
+            (&mut self.source, self.clients.get(client))
+        else {
+            return None;
+        };
+        match script {
+            Script::Listing(_) => return None,
+            Script::Upload(_) => {}
+            Script::None => {
+                while lists[client].front().is_some_and(|head| head.operation.is_step()) {
+                    lists[client].pop_front();
+                }
+            }
+        }
+        lists[client].front()
+    }
+
+    fn choose(&self, draw: &mut Draw) -> Operation {
+        if self.churn && draw.one_in(2) {
+            let key = draw.index(4.min(self.anchor()));
+            return match draw.between(0, 5) {
+                0..=1 => {
+                    let (len, wish) =
+                        (draw.between(self.body_max / 2, self.body_max), Wish::Always);
+                    Operation::Put { key, len, wish, sized: true }
+                }
+                2..=4 => Operation::Get { key, range: None, unless_seen: false },
+                _ => Operation::Delete { key, wish: Wish::Always },
+            };
+        }
         if self.copying && draw.one_in(5) {
-            return self.copy(draw);
+            return self.choose_copy(draw);
         }
         match draw.between(0, 99) {
             0..=27 => {
                 let (key, len) = (self.any_key(draw), self.any_len(draw));
-                let condition = self.any_condition(draw, key);
-                self.put(key, len, condition, draw.one_in(2))
+                let wish = any_wish(draw);
+                Operation::Put { key, len, wish, sized: draw.one_in(2) }
             }
             28..=54 => {
                 let key = self.any_key(draw);
                 let range = draw.one_in(3).then(|| self.any_range(draw));
-                let unless = draw.one_in(12).then(|| self.tags.get(&key).copied()).flatten();
-                self.get(key, range, unless)
+                Operation::Get { key, range, unless_seen: draw.one_in(12) }
             }
-            55..=60 => {
-                let key = self.any_key(draw);
-                let job = self.get(key, None, None);
-                match job.request {
-                    Request::Get(get) => {
-                        let intent = Intent::Head { key };
-                        Job { request: Request::Head(get), body: None, intent }
-                    }
-                    _ => job,
-                }
-            }
+            55..=60 => Operation::Head { key: self.any_key(draw) },
             61..=70 => {
                 let key = self.any_key(draw);
-                let condition = if draw.one_in(5) { self.any_tag(key) } else { Condition::Always };
-                let (path, conditions) = (self.path(key), write_conditions(condition));
-                let intent = Intent::Delete { key, condition };
-                Job { request: Request::Delete { path, conditions }, body: None, intent }
+                let wish = if draw.one_in(5) { Wish::IfSeen } else { Wish::Always };
+                Operation::Delete { key, wish }
             }
-            71..=73 => self.delete_many(draw),
-            74..=83 => list(self.any_query(draw)),
-            84..=92 => {
-                let key = self.any_key(draw);
-                self.create_upload(key)
+            71..=73 => {
+                let mut keys: Vec<_> =
+                    (0..draw.between(1, 6)).map(|_| self.any_key(draw)).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                Operation::DeleteMany { keys }
             }
-            93..=98 => any_bucket_job(draw),
-            _ => Job {
+            74..=83 => Operation::List(self.any_query(draw)),
+            84..=92 => Operation::CreateUpload { key: self.any_key(draw) },
+            93..=98 => any_bucket_operation(draw),
+            _ => Operation::DeleteFullBucket,
+        }
+    }
+
+    /// The request that an operation makes.
+    fn job(&mut self, client: usize, operation: Operation) -> Job {
+        match operation {
+            Operation::CreateBucket(name) => create_bucket(name),
+            Operation::DeleteBucket(name) => Job {
+                request: Request::DeleteBucket { bucket: bucket(name) },
+                body: None,
+                intent: Intent::DeleteBucket(name),
+            },
+            Operation::HeadBucket(name) => Job {
+                request: Request::HeadBucket { bucket: bucket(name) },
+                body: None,
+                intent: Intent::HeadBucket(name),
+            },
+            Operation::ListBuckets => Job {
+                request: Request::ListBuckets { tenant: TENANT },
+                body: None,
+                intent: Intent::ListBuckets,
+            },
+            Operation::DeleteFullBucket => Job {
                 request: Request::DeleteBucket { bucket: bucket(BUCKET) },
                 body: None,
                 intent: Intent::DeleteFullBucket,
             },
+            Operation::Put { key, len, wish, sized } => {
+                let condition = self.condition(key, wish);
+                self.put(key, len, condition, sized)
+            }
+            Operation::Get { key, range, unless_seen } => {
+                let unless = unless_seen.then(|| self.tags.get(&key).copied()).flatten();
+                self.get(key, range, unless)
+            }
+            Operation::Head { key } => {
+                let request = Request::Head(self.get_request(key, None, None));
+                Job { request, body: None, intent: Intent::Head { key } }
+            }
+            Operation::Delete { key, wish } => {
+                let condition = self.condition(key, wish);
+                let (path, conditions) = (self.path(key), write_conditions(condition));
+                let intent = Intent::Delete { key, condition };
+                Job { request: Request::Delete { path, conditions }, body: None, intent }
+            }
+            Operation::DeleteMany { keys } => {
+                let names = keys.iter().map(|key| self.keys[*key].clone()).collect();
+                let request = Request::DeleteMany { bucket: bucket(BUCKET), keys: names };
+                Job { request, body: None, intent: Intent::DeleteMany { keys } }
+            }
+            Operation::List(query) => list(query),
+            Operation::Copy { source, key, wish, checksum } => {
+                let condition = self.condition(key, wish);
+                self.copy(source, key, condition, checksum)
+            }
+            Operation::CreateUpload { key } => self.create_upload(key),
+            step => self.job_of_step(client, step),
         }
     }
 
@@ -119,29 +223,24 @@ impl Workload {
         Job { request, body: Some(bytes), intent: Intent::Put { key, value, condition } }
     }
 
-    fn get(
+    fn get(&self, key: usize, range: Option<ByteRange>, unless: Option<ETag>) -> Job {
+        let request = Request::Get(self.get_request(key, range, unless));
+        Job { request, body: None, intent: Intent::Get { key, range, unless } }
+    }
+
+    fn get_request(
         &self,
         key: usize,
         range: Option<ByteRange>,
-        unless: Option<trine_core::object::ETag>,
-    ) -> Job {
+        unless: Option<ETag>,
+    ) -> GetRequest {
         let if_none_match = unless.map(|etag| TagMatch::Tags(vec![etag]));
-        let request = Request::Get(GetRequest {
+        GetRequest {
             path: self.path(key),
             range,
             part_number: None,
             conditions: ReadConditions { if_none_match, ..ReadConditions::default() },
-        });
-        Job { request, body: None, intent: Intent::Get { key, range, unless } }
-    }
-
-    fn delete_many(&self, draw: &mut Draw) -> Job {
-        let mut keys: Vec<_> = (0..draw.between(1, 6)).map(|_| self.any_key(draw)).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let names = keys.iter().map(|key| self.keys[*key].clone()).collect();
-        let request = Request::DeleteMany { bucket: bucket(BUCKET), keys: names };
-        Job { request, body: None, intent: Intent::DeleteMany { keys } }
+        }
     }
 
     fn create_upload(&mut self, key: usize) -> Job {
@@ -179,18 +278,17 @@ impl Workload {
         len.min(self.body_max)
     }
 
-    pub(super) fn any_condition(&self, draw: &mut Draw, key: usize) -> Condition {
-        match draw.between(0, 9) {
-            0..=1 => Condition::IfAbsent,
-            2..=3 => self.any_tag(key),
-            4 if draw.one_in(2) => Condition::IfPresent,
-            _ => Condition::Always,
+    /// What a wish comes to now.
+    pub(super) fn condition(&self, key: usize, wish: Wish) -> Condition {
+        match wish {
+            Wish::Always => Condition::Always,
+            Wish::IfAbsent => Condition::IfAbsent,
+            Wish::IfPresent => Condition::IfPresent,
+            // Compare-and-set against a tag that was seen lately, which it may still have.
+            Wish::IfSeen => {
+                self.tags.get(&key).map_or(Condition::IfAbsent, |etag| Condition::IfTag(*etag))
+            }
         }
-    }
-
-    /// Compare-and-set against a tag that was seen lately, which it may still have.
-    fn any_tag(&self, key: usize) -> Condition {
-        self.tags.get(&key).map_or(Condition::IfAbsent, |etag| Condition::IfTag(*etag))
     }
 
     fn any_range(&self, draw: &mut Draw) -> ByteRange {
@@ -213,25 +311,22 @@ impl Workload {
     }
 }
 
-fn any_bucket_job(draw: &mut Draw) -> Job {
+pub(super) fn any_wish(draw: &mut Draw) -> Wish {
+    match draw.between(0, 9) {
+        0..=1 => Wish::IfAbsent,
+        2..=3 => Wish::IfSeen,
+        4 if draw.one_in(2) => Wish::IfPresent,
+        _ => Wish::Always,
+    }
+}
+
+fn any_bucket_operation(draw: &mut Draw) -> Operation {
     let name = *draw.pick(&PASSING_BUCKETS);
     match draw.between(0, 4) {
-        0..=1 => create_bucket(name),
-        2 => Job {
-            request: Request::DeleteBucket { bucket: bucket(name) },
-            body: None,
-            intent: Intent::DeleteBucket(name),
-        },
-        3 => Job {
-            request: Request::HeadBucket { bucket: bucket(name) },
-            body: None,
-            intent: Intent::HeadBucket(name),
-        },
-        _ => Job {
-            request: Request::ListBuckets { tenant: TENANT },
-            body: None,
-            intent: Intent::ListBuckets,
-        },
+        0..=1 => Operation::CreateBucket(name),
+        2 => Operation::DeleteBucket(name),
+        3 => Operation::HeadBucket(name),
+        _ => Operation::ListBuckets,
     }
 }
 

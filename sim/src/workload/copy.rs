@@ -14,8 +14,9 @@ use trine_core::request::{
     ApiError, CopiedObject, CopyPurpose, CopyRequest, ReadConditions, Reply, Request,
 };
 
-use super::choose::{attributes, write_conditions};
+use super::choose::{any_wish, attributes, write_conditions};
 use super::judge::Stamps;
+use super::operation::Operation;
 use super::{Ending, Intent, Job, Workload, body, owner};
 use crate::checkers::register::{Condition, Seen, ValueFacts, ValueId};
 use crate::random::Draw;
@@ -40,10 +41,20 @@ pub(super) fn origin(value: ValueId) -> Vec<(String, String)> {
 
 impl Workload {
     /// Copy some object over another, or onto itself.
-    pub(super) fn copy(&mut self, draw: &mut Draw) -> Job {
+    pub(super) fn choose_copy(&self, draw: &mut Draw) -> Operation {
         let (source, key) = (self.any_key(draw), self.any_key(draw));
         let key = if draw.one_in(6) { source } else { key };
-        let condition = self.any_condition(draw, key);
+        let wish = any_wish(draw);
+        Operation::Copy { source, key, wish, checksum: draw.one_in(3) }
+    }
+
+    pub(super) fn copy(
+        &mut self,
+        source: usize,
+        key: usize,
+        condition: Condition,
+        checksum: bool,
+    ) -> Job {
         let value = self.history.add_value(ValueFacts::UNKNOWN);
         self.bodies.push(None);
         self.values_of.entry(key).or_default().push(value);
@@ -54,7 +65,7 @@ impl Workload {
             attributes: Some(attributes(value)),
             website_redirect: None,
             tags: None,
-            checksum: draw.one_in(3).then_some(ChecksumAlgorithm::Crc32),
+            checksum: checksum.then_some(ChecksumAlgorithm::Crc32),
             conditions: write_conditions(condition),
         };
         let request = Request::Copy(CopyRequest {
@@ -67,12 +78,22 @@ impl Workload {
     }
 
     /// Copy bytes of some object into a part of an upload.
-    pub(super) fn copy_part(&self, draw: &mut Draw, key: usize, upload: Order, number: u16) -> Job {
+    pub(super) fn choose_copy_part(&self, draw: &mut Draw, number: u16) -> Operation {
         let source = self.any_key(draw);
         let range = draw.one_in(2).then(|| {
             let first = draw.skewed(0, self.body_max);
             (first, first + draw.skewed(0, self.body_max))
         });
+        Operation::CopyPart { source, number, range }
+    }
+
+    pub(super) fn copy_part(
+        &self,
+        (source, key): (usize, usize),
+        upload: Order,
+        number: u16,
+        range: Option<(u64, u64)>,
+    ) -> Job {
         let request = Request::Copy(CopyRequest {
             source: self.path(source),
             source_conditions: ReadConditions::default(),

@@ -339,6 +339,13 @@ impl Workload {
             let ending = Ending { reply, sent_whole: true, ..Ending::default() };
             self.write(&self.register(*key), None, Condition::Always, stamps, &ending)?;
         }
+        if let Phase::Empty { next } = self.phase
+            && results.iter().all(Result::is_ok)
+        {
+            let next = next + keys.len();
+            let more = next < self.anchor();
+            self.phase = if more { Phase::Empty { next } } else { Phase::Verify { next: 0 } };
+        }
         Ok(())
     }
 

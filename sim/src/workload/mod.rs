@@ -9,13 +9,16 @@ pub mod body;
 mod choose;
 mod copy;
 mod judge;
+pub mod operation;
 pub use judge::Stamps;
 mod upload;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use trine_core::cluster::Node;
 use trine_core::ids::{Order, StoreId, TenantId, ZoneId};
+use trine_core::level::Level;
 use trine_core::object::{BucketName, ETag, ObjectKey, Owner};
 use trine_core::request::{ApiError, BucketPath, ByteRange, ObjectPath, Reply, Request};
 
@@ -25,6 +28,7 @@ use crate::checkers::redundancy::Redundancy;
 use crate::checkers::register::{Condition, ValueFacts, ValueId};
 use crate::faults::swarm::Swarm;
 use crate::random::Draw;
+use operation::Planned;
 use upload::Upload;
 
 /// Who owns everything.
@@ -32,7 +36,7 @@ const TENANT: TenantId = TenantId(0);
 /// The bucket of the objects.
 const BUCKET: &str = "main-bucket";
 /// An object that is never deleted, so that the bucket never is empty.
-const ANCHOR: &str = "zz-anchor";
+pub(crate) const ANCHOR: &str = "zz-anchor";
 /// Buckets that come and go.
 const PASSING_BUCKETS: [&str; 2] = ["passing-a", "passing-b"];
 
@@ -60,6 +64,16 @@ impl Job {
     /// The operator's: a store gets another weight.
     pub fn weigh(store: StoreId, weight: u32) -> Self {
         Self::of_operator(Request::SetWeight { store, weight })
+    }
+
+    /// The operator's: the feature level is raised.
+    pub fn raise(to: Level) -> Self {
+        Self::of_operator(Request::RaiseLevel { to })
+    }
+
+    /// The operator's: a node is written down.
+    pub fn node(node: Node) -> Self {
+        Self::of_operator(Request::SetNode { node })
     }
 
     fn of_operator(request: Request) -> Self {
@@ -177,6 +191,10 @@ enum Phase {
     Open,
     /// Client 0 aborts what is left of uploads, so that it is known what may be left of blobs...
     AbortUploads,
+    /// ...deletes every key but the anchor, if that is asked for...
+    Empty {
+        next: usize,
+    },
     /// ...reads every key...
     Verify {
         next: usize,
@@ -184,6 +202,28 @@ enum Phase {
     /// ...and lists the bucket.
     VerifyListing,
     Over,
+}
+
+/// Where operations come from.
+#[derive(Debug, Default)]
+pub enum Source {
+    /// They are chosen as the run goes.
+    #[default]
+    Drawn,
+    /// The same, and written down, for each client.
+    Recorded(Vec<Vec<Planned>>),
+    /// They are these, for each client.
+    Given(Vec<VecDeque<Planned>>),
+}
+
+/// The names of the keys in a world: hot ones, cold ones, and at last the anchor.
+pub fn key_names(swarm: &Swarm) -> Vec<String> {
+    let hot = (0..swarm.hot_keys).map(|n| format!("hot-{n}"));
+    // Characters that sort oddly, and prefixes that roll up at several depths.
+    let folders = ["a/", "a+b/", "a/b/", "dir/", "dir/sub/", "ü/"];
+    let cold = (0..swarm.cold_keys).zip(folders.into_iter().cycle());
+    let cold = cold.map(|(n, folder)| format!("{folder}key-{n}"));
+    hot.chain(cold).chain([ANCHOR.to_owned()]).collect()
 }
 
 /// All clients together.
@@ -206,32 +246,38 @@ pub struct Workload {
     copies: BTreeMap<ValueId, copy::Asked>,
     /// Whether there are any.
     copying: bool,
+    churn: bool,
+    /// Whether all is deleted at the end.
+    empties: bool,
     /// Uploads that are left at the end.
     uploads_left: VecDeque<(ObjectKey, Order)>,
     late_reads: u32,
     /// The newest tag that anyone saw, by key: for compare-and-set.
     tags: BTreeMap<usize, ETag>,
     clients: Vec<(Draw, Script)>,
+    source: Source,
     phase: Phase,
     /// All is to be read back as soon as the anchor is there.
     verifying: bool,
 }
 
 impl Workload {
-    /// The workload of a seed.
-    pub fn new(seed: u64, swarm: &Swarm) -> Self {
-        let hot = (0..swarm.hot_keys).map(|n| format!("hot-{n}"));
-        // Characters that sort oddly, and prefixes that roll up at several depths.
-        let folders = ["a/", "a+b/", "a/b/", "dir/", "dir/sub/", "ü/"];
-        let cold = (0..swarm.cold_keys).zip(folders.into_iter().cycle());
-        let cold = cold.map(|(n, folder)| format!("{folder}key-{n}"));
-        let names = hot.chain(cold).chain([ANCHOR.to_owned()]);
-        let parse = |name: String| ObjectKey::parse(&name).expect("the names above are valid");
+    /// The workload of a seed, over `keys`, the last of which is the anchor.
+    ///
+    /// # Panics
+    /// If a key is not valid, or operations are given for other clients than there are.
+    pub fn new(seed: u64, swarm: &Swarm, keys: &[String], mut source: Source) -> Self {
+        let parse = |name: &String| ObjectKey::parse(name).expect("the names of keys are valid");
+        match &mut source {
+            Source::Drawn => {}
+            Source::Recorded(lists) => lists.resize(swarm.clients, Vec::new()),
+            Source::Given(lists) => assert_eq!(lists.len(), swarm.clients, "a list for each"),
+        }
         Self {
             seed,
             history: History::default(),
             redundancy: Redundancy::default(),
-            keys: names.map(parse).collect(),
+            keys: keys.iter().map(parse).collect(),
             hot_keys: swarm.hot_keys,
             body_max: swarm.body_max,
             large_part: swarm.large_part,
@@ -239,12 +285,15 @@ impl Workload {
             values_of: BTreeMap::new(),
             copies: BTreeMap::new(),
             copying: swarm.copies,
+            churn: swarm.churn,
+            empties: swarm.empties,
             uploads_left: VecDeque::new(),
             late_reads: 0,
             tags: BTreeMap::new(),
             clients: (0..swarm.clients)
                 .map(|n| (Draw::new(seed, 100 + n as u64), Script::None))
                 .collect(),
+            source,
             phase: Phase::CreateBucket,
             verifying: false,
         }
@@ -262,9 +311,28 @@ impl Workload {
         }
     }
 
+    /// The operations that were done so far, if they are written down.
+    pub fn recorded(&self) -> Vec<Vec<Planned>> {
+        match &self.source {
+            Source::Recorded(lists) => lists.clone(),
+            Source::Drawn | Source::Given(_) => Vec::new(),
+        }
+    }
+
+    /// Whether all operations were given, and none is left.
+    pub fn is_exhausted(&self) -> bool {
+        let Source::Given(lists) = &self.source else { return false };
+        self.phase == Phase::Open && lists.iter().all(VecDeque::is_empty)
+    }
+
     /// Whether everything was read back.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over
+    }
+
+    /// The keys of the world, the anchor last.
+    pub fn keys(&self) -> &[ObjectKey] {
+        &self.keys
     }
 
     /// What is still to be read back, for a report about a stuck run.

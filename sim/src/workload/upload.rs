@@ -11,6 +11,7 @@ use trine_core::request::{
 };
 
 use super::choose::write_conditions;
+use super::operation::{Operation, Wish};
 use super::{BUCKET, Ending, Intent, Job, Phase, Script, Workload, body, bucket};
 use crate::checkers::register::{Condition, ValueFacts, ValueId};
 use crate::random::Draw;
@@ -80,6 +81,17 @@ impl Upload {
         Self { key, value, order, parts: BTreeMap::new(), doubtful: false, steps }
     }
 
+    /// On a key that is fought over, some completions are conditional.
+    fn wish(&self) -> Wish {
+        if self.value.0.is_multiple_of(3) { Wish::IfAbsent } else { Wish::Always }
+    }
+
+    /// Whether a completion of all parts must be refused: one that is not the last is too small.
+    fn is_too_small(&self) -> bool {
+        let small = |part: &&(ETag, Bytes)| (part.1.len() as u64) < PART_BYTES_MIN;
+        self.parts.len() > 1 && self.parts.values().rev().skip(1).any(|part| small(&part))
+    }
+
     /// The parts that Complete names: all large ones and the last. A subset is allowed, and a small
     /// part may only be the last.
     fn chosen(&self) -> Vec<(u16, ETag, Bytes)> {
@@ -95,48 +107,53 @@ impl Upload {
 }
 
 impl Workload {
-    /// The next request of the client's upload.
-    pub(super) fn next_of_upload(&mut self, client: usize) -> Job {
+    /// The next step of the client's upload.
+    pub(super) fn choose_step(&mut self, client: usize, draw: &mut Draw) -> Operation {
         let Script::Upload(upload) = &mut self.clients[client].1 else {
             unreachable!("it is called while an upload is in hand")
         };
-        let mut upload = (**upload).clone();
-        let step = if upload.doubtful || upload.steps.is_empty() {
-            Step::Abort
-        } else {
-            upload.steps.pop_front().unwrap_or(Step::Abort)
-        };
-        let job = self.upload_job(client, &upload, step);
-        self.clients[client].1 = Script::Upload(Box::new(upload));
-        job
+        let next = if upload.doubtful { None } else { upload.steps.pop_front() };
+        let wish = upload.wish();
+        match next.unwrap_or(Step::Abort) {
+            Step::Part { number, len } => Operation::Part { number, len, identity: draw.bits() },
+            Step::CopyPart { number } => self.choose_copy_part(draw, number),
+            Step::ListParts => Operation::ListParts,
+            Step::ListUploads => Operation::ListUploads,
+            Step::CompleteTooSmall => Operation::CompleteTooSmall,
+            Step::Complete => Operation::Complete { wish },
+            Step::Abort => Operation::Abort,
+        }
     }
 
-    fn upload_job(&mut self, client: usize, upload: &Upload, step: Step) -> Job {
+    /// The request of a step, as far as it can be made of the upload in the client's hand: one whose state is
+    /// not known is only aborted, and what has no parts cannot be completed.
+    pub(super) fn job_of_step(&mut self, client: usize, step: Operation) -> Job {
+        let Script::Upload(upload) = &self.clients[client].1 else {
+            unreachable!("steps are only taken while an upload is in hand")
+        };
+        let upload = (**upload).clone();
         let (path, order) = (self.path(upload.key), upload.order);
+        let step = if upload.doubtful { Operation::Abort } else { step };
         match step {
-            Step::Part { number, len } => {
-                let identity = self.clients[client].0.bits();
+            Operation::Part { number, len, identity } => {
                 let bytes = body::content(identity, len);
                 let length = Some(len);
                 let request =
                     Request::UploadPart(PartRequest { path, upload: order, number, length });
                 Job { request, body: Some(bytes.clone()), intent: Intent::Part { number, bytes } }
             }
-            Step::CopyPart { number } => {
-                let mut draw = self.clients[client].0.clone();
-                let job = self.copy_part(&mut draw, upload.key, order, number);
-                self.clients[client].0 = draw;
-                job
+            Operation::CopyPart { source, number, range } => {
+                self.copy_part((source, upload.key), order, number, range)
             }
-            Step::ListParts => {
+            Operation::ListParts => {
                 let list = ListPartsRequest { path, upload: order, after: 0, parts_max: 1_000 };
                 Job { request: Request::ListParts(list), body: None, intent: Intent::ListParts }
             }
-            Step::ListUploads => {
+            Operation::ListUploads => {
                 let request = list_uploads(self.keys[upload.key].as_str());
                 Job { request, body: None, intent: Intent::ListUploads }
             }
-            Step::CompleteTooSmall if upload.parts.len() > 1 => {
+            Operation::CompleteTooSmall if upload.is_too_small() => {
                 let parts = upload.parts.iter().map(|(number, (etag, _))| (*number, *etag));
                 let request = Request::CompleteUpload {
                     path,
@@ -146,10 +163,15 @@ impl Workload {
                 };
                 Job { request, body: None, intent: Intent::CompleteTooSmall }
             }
-            Step::CompleteTooSmall | Step::Complete if !upload.parts.is_empty() => {
-                self.complete(upload)
+            Operation::CompleteTooSmall if !upload.parts.is_empty() => {
+                let condition = self.condition(upload.key, upload.wish());
+                self.complete(&upload, condition)
             }
-            Step::CompleteTooSmall | Step::Complete | Step::Abort => Job {
+            Operation::Complete { wish } if !upload.parts.is_empty() => {
+                let condition = self.condition(upload.key, wish);
+                self.complete(&upload, condition)
+            }
+            _ => Job {
                 request: Request::AbortUpload { path, upload: order },
                 body: None,
                 intent: Intent::Abort,
@@ -157,7 +179,7 @@ impl Workload {
         }
     }
 
-    fn complete(&mut self, upload: &Upload) -> Job {
+    fn complete(&mut self, upload: &Upload, condition: Condition) -> Job {
         let parts = upload.chosen();
         let mut whole = BytesMut::new();
         for (_, _, bytes) in &parts {
@@ -168,9 +190,6 @@ impl Workload {
         let facts = ValueFacts { etag, length, content: body::etag(&whole), known: true };
         self.history.set_facts(upload.value, facts);
         self.bodies[upload.value.0 as usize] = Some(whole.freeze());
-        // On a key that is fought over, some completions are conditional.
-        let conditional = upload.value.0.is_multiple_of(3);
-        let condition = if conditional { Condition::IfAbsent } else { Condition::Always };
         let request = Request::CompleteUpload {
             path: self.path(upload.key),
             upload: upload.order,
@@ -201,7 +220,10 @@ impl Workload {
                     ListEntry::Prefix(_) => None,
                 }));
                 if self.uploads_left.is_empty() {
-                    self.phase = Phase::Verify { next: 0 };
+                    self.phase = match self.empties {
+                        true => Phase::Empty { next: 0 },
+                        false => Phase::Verify { next: 0 },
+                    };
                 }
             }
             Some(Ok(_) | Err(ApiError::NoSuchUpload)) => drop(self.uploads_left.pop_front()),

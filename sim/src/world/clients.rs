@@ -7,13 +7,17 @@ use bytes::Bytes;
 use trine_core::effects::{Effect, GatewayEvent};
 use trine_core::ids::RequestId;
 use trine_core::object::ObjectChecksum;
-use trine_core::request::{ApiError, BodyDigest, CopyHash, CopyPurpose, Copying, Reply, Request};
+use trine_core::request::{
+    ApiError, BodyDigest, CopyHash, CopyPurpose, Copying, ObjectPath, Reply, Request,
+};
 
 use super::machine::{Input, Side};
 use super::{Happening, Maker, Part, World};
 use crate::faults::FaultKind;
+use crate::faults::strikes::Place;
 use crate::faults::swarm::Flavour;
 use crate::random::Draw;
+use crate::trace::{Fact, Outcome};
 use crate::workload::{Ending, Job, Stamps, body};
 use crate::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 
@@ -42,13 +46,17 @@ pub(super) struct Client {
     home: u64,
     draw: Draw,
     serial: u64,
+    /// When it was to do the next thing.
+    due: Nanos,
+    /// It has given up what it has in hand.
+    gave_up: bool,
     hand: Option<Hand>,
 }
 
 impl Client {
     pub(super) fn new(seed: u64, number: usize) -> Self {
         let draw = Draw::new(seed, 1_000 + number as u64);
-        Self { home: number as u64, draw, serial: 0, hand: None }
+        Self { home: number as u64, draw, serial: 0, due: 0, gave_up: false, hand: None }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -109,14 +117,20 @@ impl<M: Maker> World<M> {
     fn begin_request(&mut self, client: usize) {
         let draining = self.part == Part::Draining;
         let gateway = self.choose_gateway(client);
+        let first = self.stores().len();
         let job = match gateway {
             None => None,
             Some(_) if self.is_operator(client) => self.operator.job(),
             Some(_) if draining => None,
-            Some(_) => self.workload.next(client),
+            Some(machine) => {
+                let occasion = (self.clients[client].due, machine - first);
+                self.workload.next(client, self.now, occasion)
+            }
         };
         let (Some(machine), Some(job)) = (gateway, job) else {
-            return self.client_next(client, 20 * MILLISECOND);
+            let due = self.workload.planned(client).map_or(0, |planned| planned.due);
+            let after = due.saturating_sub(self.now);
+            return self.client_next(client, if after > 0 { after } else { 20 * MILLISECOND });
         };
         let target = &mut self.machines[machine];
         let Side::Gateway(side) = &mut target.side else { unreachable!("it is a gateway") };
@@ -129,6 +143,10 @@ impl<M: Maker> World<M> {
         let stamps = Stamps { call: self.workload.history.stamp(), ret: 0 };
         self.trace.event(self.now, &target.name, "request", [id.0, client as u64], || {
             format!("{id} of client {client}: {request:?}")
+        });
+        self.trace.fact(self.now, Some(machine), || {
+            let (operation, keys) = concerns(&request);
+            Fact::Asked { client, gateway: machine, request: id.0, operation, keys }
         });
         let (life, begun) = (target.life, self.now);
         self.clients[client].serial += 1;
@@ -154,7 +172,11 @@ impl<M: Maker> World<M> {
         self.client_at(client, PATIENCE, ClientEvent::GiveUp { serial, fault: false });
         let cancels = self.swarm.chance(FaultKind::ClientCancelled, 100, 800);
         let draw = &mut self.clients[client].draw;
-        if self.part == Part::Faults && draw.of_ten_thousand(cancels) {
+        let cancels = self.part == Part::Faults && {
+            let drawn = draw.of_ten_thousand(cancels);
+            self.strikes.strikes(self.now, FaultKind::ClientCancelled, Place::Client(client), drawn)
+        };
+        if cancels {
             let after = draw.skewed(0, 200 * MILLISECOND);
             self.client_at(client, after, ClientEvent::GiveUp { serial, fault: true });
         }
@@ -166,7 +188,7 @@ impl<M: Maker> World<M> {
         client + 1 == self.clients.len()
     }
 
-    /// Mostly the client's own gateway, if it runs.
+    /// Mostly the client's own gateway, if it runs; where operations are given, so are their gateways.
     fn choose_gateway(&mut self, client: usize) -> Option<usize> {
         let first = self.stores().len();
         let up: Vec<_> =
@@ -178,7 +200,9 @@ impl<M: Maker> World<M> {
             return None;
         }
         let other = draw.one_in(8) || !up.contains(&home);
-        Some(if other { *draw.pick(&up) } else { home })
+        let drawn = if other { *draw.pick(&up) } else { home };
+        let planned = self.workload.planned(client).map(|planned| first + planned.via);
+        Some(planned.filter(|machine| up.contains(machine)).unwrap_or(drawn))
     }
 
     fn send_body(&mut self, client: usize) {
@@ -252,8 +276,19 @@ impl<M: Maker> World<M> {
         {
             *gone = true;
         }
+        self.clients[client].gave_up = true;
         self.end_request(client);
         self.input(machine, life, Input::Client(GatewayEvent::Cancel { id }));
+    }
+
+    /// All connections of clients to a gateway break.
+    pub(super) fn reset_clients(&mut self, machine: usize) {
+        for client in 0..self.clients.len() {
+            if self.clients[client].hand.as_ref().is_some_and(|hand| hand.machine == machine) {
+                self.counts.hits.hit(FaultKind::ClientsReset);
+                self.give_up(client, false);
+            }
+        }
     }
 
     /// A gateway's process is gone, and with it the connections of its clients.
@@ -344,8 +379,14 @@ impl<M: Maker> World<M> {
                 hand.untaken += len;
                 hand.ending.body.extend_from_slice(&bytes);
                 let mut after = draw.skewed(10 * MICROSECOND, MILLISECOND);
-                if faults && draw.of_ten_thousand(stalls) {
-                    after += draw.skewed(100 * MILLISECOND, 3 * SECOND);
+                let stalls = faults && {
+                    let drawn = draw.of_ten_thousand(stalls);
+                    let place = Place::Client(client);
+                    self.strikes.strikes(self.now, FaultKind::ClientStalled, place, drawn)
+                };
+                if stalls {
+                    let shortest = if self.swarm.churn { SECOND } else { 100 * MILLISECOND };
+                    after += draw.skewed(shortest, 3 * SECOND);
                     self.counts.hits.hit(FaultKind::ClientStalled);
                 }
                 self.client_at(client, after, ClientEvent::Took { serial, len });
@@ -366,6 +407,11 @@ impl<M: Maker> World<M> {
     fn end_request(&mut self, client: usize) {
         let Some(hand) = self.clients[client].hand.take() else { return };
         self.clients[client].serial += 1;
+        let gave_up = std::mem::take(&mut self.clients[client].gave_up);
+        self.trace.fact(self.now, Some(hand.machine), || {
+            let (outcome, answer) = outcome(&hand, gave_up);
+            Fact::Ended { client, outcome, answer }
+        });
         let target = &mut self.machines[hand.machine];
         if let Side::Gateway(side) = &mut target.side
             && target.life == hand.life
@@ -398,8 +444,14 @@ impl<M: Maker> World<M> {
         }
         let think = self.swarm.think;
         let verifying = self.part != Part::Faults;
-        let after =
-            if verifying { MILLISECOND } else { think.draw(&mut self.clients[client].draw) };
+        let after = if verifying {
+            MILLISECOND
+        } else {
+            let drawn = think.draw(&mut self.clients[client].draw);
+            let planned = self.workload.planned(client);
+            planned.map_or(drawn, |planned| planned.due.saturating_sub(self.now))
+        };
+        self.clients[client].due = self.now + after;
         self.client_next(client, after);
     }
 
@@ -422,6 +474,58 @@ impl<M: Maker> World<M> {
                 hand.job.request
             ));
         }
+    }
+}
+
+/// What a request is called, and which keys it is about.
+fn concerns(request: &Request) -> (&'static str, Vec<String>) {
+    let one = |path: &ObjectPath| vec![path.key.to_string()];
+    match request {
+        Request::CreateBucket { .. } => ("create bucket", Vec::new()),
+        Request::DeleteBucket { .. } => ("delete bucket", Vec::new()),
+        Request::HeadBucket { .. } => ("head bucket", Vec::new()),
+        Request::ListBuckets { .. } => ("list buckets", Vec::new()),
+        Request::Put(put) => ("put", one(&put.path)),
+        Request::Get(get) => ("get", one(&get.path)),
+        Request::Head(head) => ("head", one(&head.path)),
+        Request::Delete { path, .. } => ("delete", one(path)),
+        Request::DeleteMany { keys, .. } => {
+            ("delete many", keys.iter().map(ToString::to_string).collect())
+        }
+        Request::List(list) => ("list", vec![list.prefix.clone()]),
+        Request::Copy(copy) => ("copy", [one(&copy.path), one(&copy.source)].concat()),
+        Request::CreateUpload { path, .. } => ("create upload", one(path)),
+        Request::UploadPart(part) => ("upload part", one(&part.path)),
+        Request::CompleteUpload { path, .. } => ("complete upload", one(path)),
+        Request::AbortUpload { path, .. } => ("abort upload", one(path)),
+        Request::ListUploads(list) => ("list uploads", vec![list.prefix.clone()]),
+        Request::ListParts(list) => ("list parts", one(&list.path)),
+        Request::ReplaceStore { .. } => ("replace store", Vec::new()),
+        Request::AddStore { .. } => ("add store", Vec::new()),
+        Request::SetWeight { .. } => ("set weight", Vec::new()),
+        Request::SetNode { .. } => ("set node", Vec::new()),
+        Request::RaiseLevel { .. } => ("raise level", Vec::new()),
+        Request::Directory => ("directory", Vec::new()),
+        Request::Audit { .. } => ("audit", Vec::new()),
+    }
+}
+
+/// How a request ended for its client.
+fn outcome(hand: &Hand, gave_up: bool) -> (Outcome, String) {
+    let Ending { reply, body_whole, body, .. } = &hand.ending;
+    let body_broken = matches!(hand.job.request, Request::Get(_)) && !body_whole;
+    match reply {
+        _ if gave_up => (Outcome::GivenUp, "the client gave up".to_owned()),
+        None => (Outcome::Unknown, "the connection broke".to_owned()),
+        Some(Ok(Reply::Object { .. })) if body_broken => {
+            (Outcome::Unknown, format!("the body broke off after {} bytes", body.len()))
+        }
+        Some(Ok(_)) => (Outcome::Served, "done".to_owned()),
+        // As the judge takes them: these may have been done.
+        Some(Err(error @ (ApiError::Unavailable(_) | ApiError::Internal(_)))) => {
+            (Outcome::Unknown, format!("{error:?}"))
+        }
+        Some(Err(error)) => (Outcome::Refused, format!("{error:?}")),
     }
 }
 

@@ -10,6 +10,7 @@ use trine_core::gateway::Gateway;
 use trine_core::ids::{
     BlobId, DiskToken, Endpoint, RangeId, RequestId, SessionId, StoreId, ZoneId,
 };
+use trine_core::level::Level;
 use trine_core::memory::MemoryAccount;
 use trine_core::message::Envelope;
 use trine_core::store::{Observation, Store, StoreLife};
@@ -18,7 +19,10 @@ use trine_core::wire::{self, Frame, PREFIX_BYTES, Prefix};
 
 use crate::Nanos;
 use crate::checkers::agreement::ReplicaView;
-use crate::disk::SimDisk;
+use crate::disk::{Image, SimDisk};
+
+/// Steps of a machine between two looks at whether it contradicts itself.
+const CHECK_EVERY: u64 = 8;
 
 /// A store as the world drives it.
 pub trait StoreMachine {
@@ -48,8 +52,28 @@ pub trait StoreMachine {
     fn journal_head(&self) -> u64 {
         0
     }
+    /// Before this position its journal may be written over; `None` while it does not serve.
+    fn journal_tail(&self) -> Option<u64> {
+        None
+    }
+    /// The version of what it knows of map and sessions; 0 while it does not serve.
+    fn directory(&self) -> u64 {
+        0
+    }
+    /// Whether it votes, as far as it knows; `false` while it does not serve.
+    fn votes(&self, _own: StoreId) -> bool {
+        true
+    }
+    /// The voters of a range in which it is a learner that distrusts its log; none if it is not.
+    fn doubts_as_learner(&self, _own: StoreId) -> Vec<StoreId> {
+        Vec::new()
+    }
     /// How many former layouts of the map it still goes by; `None` while it does not serve.
     fn unproven(&self) -> Option<usize> {
+        None
+    }
+    /// The feature level that the cluster is at, as far as it knows.
+    fn level(&self) -> Option<Level> {
         None
     }
 }
@@ -83,9 +107,17 @@ pub trait GatewayMachine {
     fn memory(&self) -> MemoryAccount {
         MemoryAccount::default()
     }
+    /// Commands of requests that their clients have given up, which may take effect yet.
+    fn commands_left(&self) -> u64 {
+        0
+    }
     /// Its session, and which blobs it is reading.
     fn reads(&self) -> (SessionId, BTreeSet<BlobId>) {
         Default::default()
+    }
+    /// The same, for each open request.
+    fn reads_of_requests(&self) -> Vec<(RequestId, BlobId)> {
+        Vec::new()
     }
 }
 
@@ -156,7 +188,7 @@ impl StoreMachine for Store {
     }
 
     fn room(&self) -> Option<Room> {
-        self.probe().map(|probe| probe.room)
+        self.probe().map(|probe| probe.room())
     }
 
     fn memory(&self) -> MemoryAccount {
@@ -164,9 +196,9 @@ impl StoreMachine for Store {
     }
 
     fn views(&self) -> Vec<ReplicaView> {
-        let probe = self.probe();
-        let replicas = probe.iter().flat_map(|probe| &probe.replicas);
-        replicas
+        let Some(probe) = self.probe() else { return Vec::new() };
+        probe
+            .replicas()
             .map(|(range, replica)| ReplicaView {
                 range: range.0,
                 term: replica.term.0,
@@ -178,14 +210,27 @@ impl StoreMachine for Store {
             .collect()
     }
 
+    fn doubts_as_learner(&self, own: StoreId) -> Vec<StoreId> {
+        let Some(probe) = self.probe() else { return Vec::new() };
+        let replicas = probe.replicas().map(|(_, replica)| replica);
+        let doubts = replicas.filter(|it| it.suspect && it.membership.is_learner(own));
+        doubts.flat_map(|it| it.membership.voters().to_vec()).collect()
+    }
+
+    fn votes(&self, own: StoreId) -> bool {
+        let Some(probe) = self.probe() else { return false };
+        probe.replicas().any(|(_, replica)| replica.membership.is_voter(own))
+    }
+
     fn merging(&self) -> Option<MergeView> {
         let probe = self.probe()?;
+        let (merged, busy) = probe.merged();
         Some(MergeView {
-            merges: probe.merged.merges,
-            values_moved: probe.merged.values_moved,
-            segments_freed: probe.merged.segments_freed,
-            busy: probe.merging,
-            runs: probe.runs,
+            merges: merged.merges,
+            values_moved: merged.values_moved,
+            segments_freed: merged.segments_freed,
+            busy,
+            runs: probe.runs(),
         })
     }
 
@@ -194,12 +239,24 @@ impl StoreMachine for Store {
     }
 
     fn journal_head(&self) -> u64 {
-        self.probe().map_or(0, |probe| probe.journal.1)
+        self.probe().map_or(0, |probe| probe.journal().1)
+    }
+
+    fn journal_tail(&self) -> Option<u64> {
+        self.probe().map(|probe| probe.given_up())
+    }
+
+    fn directory(&self) -> u64 {
+        self.probe().map_or(0, |probe| probe.directory().0)
     }
 
     fn unproven(&self) -> Option<usize> {
         let report = self.report();
         (report.life == StoreLife::Serving).then_some(report.unproven)
+    }
+
+    fn level(&self) -> Option<Level> {
+        self.report().level
     }
 }
 
@@ -224,8 +281,16 @@ impl GatewayMachine for Gateway {
         Self::memory(self)
     }
 
+    fn commands_left(&self) -> u64 {
+        self.report().commands_left
+    }
+
     fn reads(&self) -> (SessionId, BTreeSet<BlobId>) {
         self.reads()
+    }
+
+    fn reads_of_requests(&self) -> Vec<(RequestId, BlobId)> {
+        self.reads_of_requests()
     }
 }
 
@@ -234,10 +299,14 @@ impl GatewayMachine for Gateway {
 pub(super) enum Input {
     Start,
     Deadline,
-    Message(Envelope),
+    /// With the number of the event that sent it, if one did.
+    Message(Envelope, Option<u64>),
     LinkUp(Endpoint),
     LinkDown(Endpoint),
-    Disk { token: DiskToken, result: trine_core::disk::DiskResult },
+    Disk {
+        token: DiskToken,
+        result: trine_core::disk::DiskResult,
+    },
     Client(GatewayEvent),
 }
 
@@ -255,6 +324,16 @@ impl Clock {
     /// the run was `wall_millis`.
     pub(super) fn new(born: Nanos, origin: u64, drift_ppm: i64, wall_millis: u64) -> Self {
         Self { born, origin, drift_ppm, wall_millis }
+    }
+
+    /// When this life began.
+    pub(super) fn born(&self) -> Nanos {
+        self.born
+    }
+
+    /// The wall clock jumps.
+    pub(super) fn step(&mut self, millis: i64) {
+        self.wall_millis = self.wall_millis.saturating_add_signed(millis);
     }
 
     pub(super) fn now(&self, at: Nanos) -> Now {
@@ -287,6 +366,8 @@ pub(super) struct StoreSide<M: Maker> {
     pub(super) disk: SimDisk,
     /// How many times as long its disk takes, for each episode in which it is slow.
     pub(super) slow: Vec<u64>,
+    /// What its disk was in a former life, and whose it was then.
+    pub(super) image: Option<(StoreId, Image)>,
 }
 
 /// A gateway's own things.
@@ -325,14 +406,24 @@ pub(super) struct Machine<M: Maker> {
     pub(super) replaceable: bool,
     /// Reasons for standing still.
     pub(super) pauses: u32,
+    /// What it knew last, in this life, of map and sessions.
+    pub(super) directory: u64,
+    /// Where its journal began last, in this life.
+    pub(super) tail: Option<u64>,
+    /// Steps taken, in all its lives.
+    pub(super) steps: u64,
     /// What came while it stood still.
     pub(super) late: Vec<Input>,
     /// When it is to be woken.
     pub(super) wake: Option<Nanos>,
+    /// When its disk was copied last.
+    pub(super) image_at: Nanos,
     /// Whether its disk failed in this life, which is a reason to halt.
     pub(super) disk_failed: bool,
     /// Whether a scenario has damaged its disk.
     pub(super) damaged: bool,
+    /// Its disk is not what it was: it may distrust it in its next life.
+    pub(super) doubted: bool,
     /// Why it halted last.
     pub(super) halt: Option<String>,
 }
@@ -362,20 +453,27 @@ impl<M: Maker> Machine<M> {
         matches!(self.side, Side::Store(_))
     }
 
-    /// One step of the machine, and its own checks.
+    /// One step of the machine, and its own checks: what it holds after each step, whether it contradicts
+    /// itself, which takes longer, after some.
     pub(super) fn step(&mut self, at: Nanos, input: Input, fx: &mut Effects) {
         let now = self.clock.now(at);
+        self.steps += 1;
+        let check = self.steps.is_multiple_of(CHECK_EVERY);
         match &mut self.side {
             Side::Store(side) => {
                 let Some(machine) = &mut side.machine else { return };
                 machine.step(now, store_event(input), fx);
-                machine.check();
+                if check {
+                    machine.check();
+                }
                 within_limits(&self.name, &machine.memory());
             }
             Side::Gateway(side) => {
                 let Some(machine) = &mut side.machine else { return };
                 machine.step(now, gateway_event(input), fx);
-                machine.check();
+                if check {
+                    machine.check();
+                }
                 within_limits(&self.name, &machine.memory());
             }
         }
@@ -391,7 +489,7 @@ fn store_event(input: Input) -> StoreEvent {
     match input {
         Input::Start => StoreEvent::Start,
         Input::Deadline => StoreEvent::Deadline,
-        Input::Message(envelope) => StoreEvent::Message(envelope),
+        Input::Message(envelope, _) => StoreEvent::Message(envelope),
         Input::LinkUp(peer) => StoreEvent::LinkUp(peer),
         Input::LinkDown(peer) => StoreEvent::LinkDown(peer),
         Input::Disk { token, result } => StoreEvent::Disk { token, result },
@@ -403,7 +501,7 @@ fn gateway_event(input: Input) -> GatewayEvent {
     match input {
         Input::Start => GatewayEvent::Start,
         Input::Deadline => GatewayEvent::Deadline,
-        Input::Message(envelope) => GatewayEvent::Message(envelope),
+        Input::Message(envelope, _) => GatewayEvent::Message(envelope),
         Input::LinkUp(peer) => GatewayEvent::LinkUp(peer),
         Input::LinkDown(peer) => GatewayEvent::LinkDown(peer),
         Input::Disk { token, .. } => unreachable!("a gateway has no disk: {token}"),

@@ -9,8 +9,12 @@
 //! must be readable and all replicas at one state. At last the histories are judged.
 
 mod audit;
+pub mod choices;
 mod clients;
+mod crash;
+mod lasting;
 mod links;
+mod looking;
 mod machine;
 mod onlooker;
 mod operator;
@@ -21,44 +25,59 @@ mod steer;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod toy;
+pub(crate) mod toy;
+mod upgrade;
+mod words;
 
 use trine_core::cluster::{ClusterMap, Geometry};
 use trine_core::disk::{DiskOp, DiskOutput, Room};
 use trine_core::effects::{Effect, Effects};
 use trine_core::ids::{DiskToken, Endpoint, SessionId, ZoneId};
-use trine_core::message::{Envelope, Message, SnapshotGiven, SnapshotWant};
-use trine_core::store::Observation;
+use trine_core::message::Envelope;
+use trine_core::rare::Counted;
+use trine_core::storage::layout;
 
+pub use crash::{CrashPoint, Left, Who};
 pub use machine::{GatewayMachine, Maker, MergeView, Real, StoreMachine};
 pub use setup::GEOMETRY;
 pub use steer::Leader;
 
+use self::choices::Choices;
 use self::clients::{Client, ClientEvent};
+use self::crash::Crashes;
 use self::links::Links;
 use self::machine::{Input, Machine, Side};
 use self::onlooker::Onlooker;
 use self::operator::{Operator, Proof};
 use self::queue::Queue;
+use self::words::{describe, summary, weight};
 use crate::checkers::agreement::Agreement;
+use crate::checkers::custody::Custody;
+use crate::checkers::ledger::Ledger;
+use crate::checkers::promises::Promises;
 use crate::disk::SimDisk;
 use crate::faults::plan::Episode;
+use crate::faults::strikes::{Place, Strikes};
 use crate::faults::swarm::Swarm;
 use crate::faults::{FaultKind, Hits};
 use crate::network::Network;
-use crate::random::Draw;
-use crate::trace::{Sink, Trace};
+use crate::random::Streams;
+use crate::trace::{Fact, Sink, Trace};
 use crate::workload::Workload;
 use crate::{MILLISECOND, Nanos, SECOND};
 
 /// How long everything may take to come right after the last fault.
 const RECOVERY_MAX: Nanos = 60 * SECOND;
+/// How long the operator waits after the faults for what comes right by itself.
+const OPERATOR_LOOKS: Nanos = 20 * SECOND;
 /// How often the world looks whether the next part of the run can begin.
 const POLL: Nanos = 20 * MILLISECOND;
+/// More steps than any run takes: something wakes itself all the time.
+const STEPS_MAX: u64 = 10_000_000;
 /// Replicas are compared at one of so many steps of their store.
 const COMPARE_EVERY: u64 = 4;
 
-/// What a run is made of. [`Setup::of_seed`] draws it; scenarios write their own.
+/// What a run is made of. A seed draws it; scenarios write their own.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Decides all draws.
@@ -72,11 +91,13 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The run that a seed stands for.
-    pub fn of_seed(seed: u64) -> Self {
-        let swarm = Swarm::draw(seed);
+    /// What a seed draws for a world like this; see [`Seed::setup`].
+    ///
+    /// [`Seed::setup`]: crate::seed::Seed::setup
+    pub fn of_swarm(seed: u64, swarm: Swarm) -> Self {
         let plan = crate::faults::plan::draw(seed, &swarm, swarm.stores_max(), swarm.gateways);
-        Self { seed, swarm, plan, geometry: GEOMETRY }
+        let journal = swarm.small_journal.unwrap_or(GEOMETRY.journal);
+        Self { seed, swarm, plan, geometry: Geometry { journal, ..GEOMETRY } }
     }
 }
 
@@ -116,6 +137,8 @@ pub struct Counts {
     /// Merges of runs that stores completed in their last lives, values these moved, and segments
     /// they made free.
     pub merges: [u64; 3],
+    /// Rare paths of the core, and unusual things that it did.
+    pub rare: Counted,
 }
 
 /// Something on its way to a machine.
@@ -152,6 +175,11 @@ enum Happening {
     Release {
         machine: usize,
     },
+    /// All links of a machine stop, or come back.
+    Clog {
+        machine: usize,
+        on: bool,
+    },
     FaultsEnd,
     Poll,
 }
@@ -181,18 +209,24 @@ pub struct World<M: Maker> {
     /// The cluster map as the operator knows it.
     map: ClusterMap,
     operator: Operator,
+    rolling: upgrade::Rolling,
     /// The session of a gateway that was heard last.
     session: SessionId,
     clients: Vec<Client>,
     workload: Workload,
     agreement: Agreement,
+    custody: Custody,
+    ledger: Ledger,
+    promises: Promises,
     onlooker: Onlooker,
     trace: Trace,
     counts: Counts,
     part: Part,
     healed_at: Nanos,
-    disk_draw: Draw,
-    fault_draw: Draw,
+    strikes: Strikes,
+    crashes: Crashes,
+    disk_draws: Streams,
+    fault_draws: Streams,
     effects: Effects,
     steps: u64,
     failure: Option<String>,
@@ -201,7 +235,13 @@ pub struct World<M: Maker> {
 impl<M: Maker> World<M> {
     /// A world before its first event. `sink` takes the lines of the trace.
     pub fn new(maker: M, setup: Setup, sink: Option<Sink>) -> Self {
-        setup::build(maker, setup, Trace::new(sink))
+        Self::with_choices(maker, setup, Choices::default(), sink)
+    }
+
+    /// The same, with choices that are given, or to be written down.
+    pub fn with_choices(maker: M, setup: Setup, choices: Choices, sink: Option<Sink>) -> Self {
+        trine_core::rare::begin(setup.seed, &setup.swarm.rare);
+        setup::build(maker, setup, choices, Trace::new(sink))
     }
 
     /// Run to the end.
@@ -209,11 +249,30 @@ impl<M: Maker> World<M> {
     /// # Errors
     /// Says which promise was broken, or what is stuck.
     pub fn run(&mut self) -> Result<(), String> {
-        self.run_while(|world| world.part != Part::Over)?;
+        self.run_at_most(Nanos::MAX).map(drop)
+    }
+
+    /// Run to the end, or until `at` at the latest. Says whether the end was reached.
+    ///
+    /// # Errors
+    /// As [`World::run`].
+    pub fn run_at_most(&mut self, at: Nanos) -> Result<bool, String> {
+        self.run_until(at)?;
+        if self.part != Part::Over {
+            return Ok(false);
+        }
         self.counts.journal_rounds = self.journal_rounds();
         self.counts.chunks_freed = self.workload.redundancy.chunks_freed();
         self.counts.undecided = self.workload.history.check()?;
-        Ok(())
+        Ok(true)
+    }
+
+    /// Run until its trace has so many events, if nothing fails before.
+    ///
+    /// # Errors
+    /// Says what was broken.
+    pub fn run_to_event(&mut self, event: u64) -> Result<(), String> {
+        self.run_while(|world| world.trace.events() < event && world.part != Part::Over)
     }
 
     /// Run until `at`, if nothing fails before.
@@ -283,6 +342,7 @@ impl<M: Maker> World<M> {
     /// # Panics
     /// If there is no such store.
     pub fn disk(&mut self, store: usize) -> &mut SimDisk {
+        self.custody.hurt(store);
         match &mut self.machines[store].side {
             Side::Store(side) => &mut side.disk,
             Side::Gateway(_) => panic!("machine {store} is no store"),
@@ -311,7 +371,7 @@ impl<M: Maker> World<M> {
         match happening {
             Happening::Arrive(arrival) => {
                 let Arrival { to, life, from, generation, input } = *arrival;
-                let message = matches!(input, Input::Message(_));
+                let message = matches!(input, Input::Message(..));
                 let current = self.links.generation(from, to) == generation;
                 if !message || current && !self.network.is_cut(from, to) {
                     self.input(to, life, input);
@@ -332,7 +392,10 @@ impl<M: Maker> World<M> {
             Happening::EpisodeEnds(number) => self.end_episode(number),
             Happening::KillAgain { machine, life } => self.kill_again(machine, life),
             Happening::Release { machine } => self.release(machine),
-            Happening::FaultsEnd => self.heal(),
+            Happening::Clog { machine, on } => self.clog(machine, on),
+            Happening::FaultsEnd if self.part == Part::Faults => self.heal(),
+            // A world without anything left to do was healed before.
+            Happening::FaultsEnd => {}
             Happening::Poll => self.poll(),
         }
     }
@@ -340,15 +403,23 @@ impl<M: Maker> World<M> {
     /// Go on to the next part of the run when this one is done.
     fn poll(&mut self) {
         self.queue.push(self.now + POLL, Happening::Poll);
+        if self.is_done_early() {
+            self.heal();
+        }
         if self.part == Part::Faults {
             return;
         }
-        if self.now > self.healed_at + RECOVERY_MAX {
+        if self.now > self.healed_at + RECOVERY_MAX + self.reading_back() {
             self.stuck();
+        }
+        if self.now > self.healed_at + OPERATOR_LOOKS {
+            self.replace_who_waits_in_vain();
         }
         match self.part {
             Part::Draining
-                if self.operator.is_idle() && self.clients.iter().all(|c| !c.is_busy()) =>
+                if self.operator.is_idle()
+                    && self.clients.iter().all(|c| !c.is_busy())
+                    && self.commands_left() == 0 =>
             {
                 match self.proof() {
                     Proof::Waits => return,
@@ -370,11 +441,12 @@ impl<M: Maker> World<M> {
                     self.compare(store);
                 }
                 // One whose disk is full cannot catch up.
-                let full: Vec<usize> =
-                    self.standing_voters().filter(|store| self.is_full(*store)).collect();
-                full.iter().for_each(|store| self.agreement.gone(*store));
-                let agree = self.agreement.settled(self.standing_voters().count() - full.len());
-                if let Some(wrong) = self.workload.redundancy.freed_alive() {
+                let rest: Vec<usize> =
+                    self.standing_voters().filter(|store| !self.is_full_for_good(*store)).collect();
+                let agree = self.agreement.settled(&rest);
+                let redundancy = &self.workload.redundancy;
+                let unproven = self.custody.wrongly_proven(|chunk| redundancy.stands(chunk));
+                if let Some(wrong) = redundancy.freed_alive().or(unproven.cloned()) {
                     return self.fail(wrong);
                 }
                 if self.swarm.redundancy && self.audit() {
@@ -382,7 +454,9 @@ impl<M: Maker> World<M> {
                     self.counts.clean_after.get_or_insert(after);
                 }
                 let whole = !self.swarm.redundancy || self.counts.clean_after.is_some();
-                if agree && whole && self.merges_rest() {
+                let roomy = !self.swarm.empties || !self.stores().any(|store| self.is_full(store));
+                if agree && whole && roomy && self.levels_agree() && self.merges_rest() {
+                    self.examine_all();
                     self.part = Part::Over;
                 }
             }
@@ -417,36 +491,16 @@ impl<M: Maker> World<M> {
         true
     }
 
-    fn stuck(&mut self) {
-        let mut status = self.status();
-        if self.part == Part::Settling && self.swarm.redundancy {
-            status.push(self.workload.redundancy.complaint());
-        }
-        if self.proof() == Proof::Waits {
-            status.push("the map is not proven".to_owned());
-        }
-        let seconds = RECOVERY_MAX / SECOND;
-        let status = status.join("\n    ");
-        self.fail(format!("stuck {seconds} s after the last fault:\n    {status}"));
+    /// How long it takes to read everything back, one key after the other, where zones are far apart: a read goes to
+    /// the leader, from there to another zone, and back (seed 0x34: 402 keys, 100 ms).
+    fn reading_back(&self) -> Nanos {
+        let distances = self.swarm.distances.iter().flatten().map(|latency| latency.high);
+        4 * distances.max().unwrap_or(0) * self.workload.keys().len() as u64
     }
 
     /// Stores are the first machines.
     fn stores(&self) -> std::ops::Range<usize> {
         0..self.machines.iter().filter(|machine| machine.is_store()).count()
-    }
-
-    /// Stores that are to have a replica of the root range, and are not gone for ever.
-    fn standing_voters(&self) -> impl Iterator<Item = usize> + '_ {
-        self.stores().filter(|store| {
-            let Machine { gone, endpoint, .. } = &self.machines[*store];
-            !gone && matches!(endpoint, Endpoint::Store(id) if self.map.voters.contains(id))
-        })
-    }
-
-    /// Whether a store whose disk is smaller than the others has no room left.
-    fn is_full(&self, store: usize) -> bool {
-        let small = self.swarm.small_disk.is_some_and(|(small, _)| small == store);
-        small && self.room(store).is_some_and(|room| room < Room::Data)
     }
 
     /// The first failure counts.
@@ -469,6 +523,7 @@ impl<M: Maker> World<M> {
 
     fn step(&mut self, machine: usize, input: Input) {
         let sync_failed = self.trace_input(machine, &input);
+        self.hears(machine, &input);
         let mut effects = std::mem::take(&mut self.effects);
         self.machines[machine].step(self.now, input, &mut effects);
         self.look_on(machine);
@@ -476,6 +531,12 @@ impl<M: Maker> World<M> {
             self.effect(machine, effect);
         }
         self.effects = effects;
+        if let Err(alive) = self.ledger.judge_freed() {
+            self.fail(format!("{} {alive}", self.machines[machine].name));
+        }
+        if self.steps > STEPS_MAX {
+            self.fail(format!("{} spins", self.machines[machine].name));
+        }
         if sync_failed && self.machines[machine].up {
             self.fail(format!("{} goes on after a failed sync", self.machines[machine].name));
         }
@@ -499,31 +560,6 @@ impl<M: Maker> World<M> {
             target.wake = wake;
             if let Some(at) = wake {
                 self.queue.push(at, Happening::Wake { machine, life: target.life });
-            }
-        }
-    }
-
-    /// Show the ghost what a store did. Its effects have not happened yet.
-    fn look_on(&mut self, store: usize) {
-        let Side::Store(side) = &mut self.machines[store].side else { return };
-        let Some(machine) = &mut side.machine else { return };
-        let seen = machine.observations();
-        for (_, fact) in &seen {
-            if let Observation::Freed { chunk, live } = fact {
-                self.freed(store, *chunk, live);
-            }
-        }
-        if let Err(broken) = self.onlooker.step(store, seen) {
-            self.fail(broken);
-        }
-    }
-
-    fn compare(&mut self, store: usize) {
-        let Side::Store(side) = &self.machines[store].side else { return };
-        let Some(machine) = &side.machine else { return };
-        for view in machine.views() {
-            if let Err(wrong) = self.agreement.observe(store, view) {
-                self.failure.get_or_insert(wrong);
             }
         }
     }
@@ -553,6 +589,11 @@ impl<M: Maker> World<M> {
     fn send(&mut self, from: usize, envelope: Envelope) {
         let sender = &self.machines[from];
         assert_eq!(envelope.from, sender.endpoint, "{} sends as somebody else", sender.name);
+        if sender.is_store()
+            && let Err(lost) = self.custody.says(from, sender.zone, &envelope.message)
+        {
+            return self.fail(format!("{} {lost}", sender.name));
+        }
         if envelope.to == audit::AUDITOR {
             return self.audited(envelope);
         }
@@ -568,20 +609,27 @@ impl<M: Maker> World<M> {
             return self.fail(broken);
         }
         let (envelope, number) = self.maker.carry(envelope);
-        if !sender.is_store() {
-            self.overhear(&envelope.message);
+        match sender.is_store() {
+            true => self.overhear_store(from, &envelope.message),
+            false => self.overhear(from, envelope.to, &envelope.message),
         }
         let sender = &self.machines[from];
         self.trace.event(self.now, &sender.name, "send", [to as u64, number], || {
-            format!("→ {} {}", self.machines[to].name, summary(&envelope.message))
+            format!(
+                "→ {} {}",
+                self.machines[to].name,
+                summary(&envelope.message, self.workload.keys())
+            )
         });
+        let sent = self.trace.events();
         if !self.links.is_up(from, to) || !self.machines[to].up {
             return;
         }
-        let [first, second] = self.network.send(self.now, from, to, &mut self.counts.hits);
+        let (strikes, hits) = (&mut self.strikes, &mut self.counts.hits);
+        let [first, second] = self.network.send(self.now, from, to, strikes, hits);
         let (life, generation) = (self.machines[to].life, self.links.generation(from, to));
         for at in second.into_iter().chain(first) {
-            let input = Input::Message(envelope.clone());
+            let input = Input::Message(envelope.clone(), Some(sent));
             let arrival = Arrival { to, life, from, generation, input };
             self.queue.push(at, Happening::Arrive(Box::new(arrival)));
         }
@@ -600,7 +648,7 @@ impl<M: Maker> World<M> {
             }
             DiskOp::Sync => (FaultKind::SyncFailed, self.swarm.disk_sync, 2, 20),
         };
-        let draw = &mut self.disk_draw;
+        let (draw, place) = (self.disk_draws.of(machine), Place::Machine(machine));
         // A trim that fails loses nothing: it is not among the faults.
         let may_fail = faults
             && match op {
@@ -609,11 +657,21 @@ impl<M: Maker> World<M> {
                 DiskOp::Read { .. } => weak,
                 DiskOp::Write { .. } | DiskOp::Sync => true,
             };
-        let fails = may_fail && draw.of_ten_thousand(self.swarm.chance(kind, rare, often));
+        let fails = may_fail && {
+            let drawn = draw.of_ten_thousand(self.swarm.chance(kind, rare, often));
+            self.strikes.strikes(self.now, kind, place, drawn)
+        };
+        if fails && matches!(op, DiskOp::Read { .. }) {
+            self.custody.hurt(machine);
+        }
         let mut takes = latency.draw(draw);
         let stalls = self.swarm.chance(FaultKind::DiskStalled, 2, 30);
         let mut stalled = 0;
-        if faults && draw.of_ten_thousand(stalls) {
+        let stalls = faults && {
+            let drawn = draw.of_ten_thousand(stalls);
+            self.strikes.strikes(self.now, FaultKind::DiskStalled, place, drawn)
+        };
+        if stalls {
             stalled = draw.skewed(20 * MILLISECOND, 2 * SECOND);
             self.counts.hits.hit(FaultKind::DiskStalled);
         }
@@ -628,15 +686,23 @@ impl<M: Maker> World<M> {
         if let DiskOp::Read { offset, .. } = &op
             && faults
             && weak
-            && draw.of_ten_thousand(unreadable)
+            && let drawn = draw.of_ten_thousand(unreadable)
+            && self.strikes.strikes(self.now, FaultKind::SectorUnreadable, place, drawn)
         {
             side.disk.make_unreadable(*offset);
+            self.custody.hurt(machine);
         }
         self.trace.event(self.now, &target.name, "disk", [token.0, takes], || describe(&op));
         self.onlooker.disk_started(machine, token, &op, &side.config.geometry);
+        // What is in the journal has one copy in a zone: lost without a trace, a voter would forget it.
+        let start = layout::segments_start(&side.config.geometry);
+        let behind = matches!(&op, DiskOp::Write { offset, .. } if *offset >= start);
         side.disk.start(token, op, fails);
         let life = target.life;
         self.queue.push(self.now + takes, Happening::DiskDone { machine, life, token });
+        if behind && faults && weak {
+            self.lie(machine, token, start);
+        }
     }
 
     /// Whether reads may fail there for long.
@@ -645,16 +711,26 @@ impl<M: Maker> World<M> {
     }
 
     fn disk_done(&mut self, machine: usize, life: u64, token: DiskToken) {
-        let target = &mut self.machines[machine];
-        if target.life != life {
+        if self.machines[machine].life != life {
             return;
         }
+        let crash = self.crash_due(machine);
+        if let Some(point) = crash
+            && !point.after
+        {
+            return self.crash(point);
+        }
+        let target = &mut self.machines[machine];
         let Side::Store(side) = &mut target.side else { return };
-        let result = side.disk.finish(token, &mut self.disk_draw, &mut self.counts.hits);
+        let draw = self.disk_draws.of(machine);
+        let result = side.disk.finish(token, draw, &mut self.counts.hits);
         if let Some(result) = result {
             target.disk_failed |= result.is_err();
             self.onlooker.disk_finished(machine, token, result.is_ok());
             self.input(machine, life, Input::Disk { token, result });
+        }
+        if let Some(point) = crash {
+            self.crash(point);
         }
     }
 
@@ -663,7 +739,7 @@ impl<M: Maker> World<M> {
         let (what, numbers) = match input {
             Input::Start => ("start", [0, 0]),
             Input::Deadline => ("deadline", [0, 0]),
-            Input::Message(envelope) => {
+            Input::Message(envelope, _) => {
                 let from = self.machine_of(envelope.from).unwrap_or(usize::MAX);
                 ("message", [from as u64, weight(&envelope.message)])
             }
@@ -674,8 +750,8 @@ impl<M: Maker> World<M> {
         };
         let name = &self.machines[machine].name;
         self.trace.event(self.now, name, what, numbers, || match input {
-            Input::Message(envelope) => {
-                format!("← {} {}", envelope.from, summary(&envelope.message))
+            Input::Message(envelope, _) => {
+                format!("← {} {}", envelope.from, summary(&envelope.message, self.workload.keys()))
             }
             Input::LinkUp(peer) | Input::LinkDown(peer) => peer.to_string(),
             Input::Disk { token, result } => match result {
@@ -685,6 +761,9 @@ impl<M: Maker> World<M> {
             Input::Client(event) => clients::describe(event),
             Input::Start | Input::Deadline => String::new(),
         });
+        if let Input::Message(_, Some(sent)) = input {
+            self.trace.fact(self.now, Some(machine), || Fact::Arrived { sent: *sent });
+        }
         matches!(input, Input::Disk { result: Err(_), token } if self.syncs_failed(machine, *token))
     }
 
@@ -693,71 +772,5 @@ impl<M: Maker> World<M> {
             Side::Store(side) => side.disk.failed_sync() == Some(token),
             Side::Gateway(_) => false,
         }
-    }
-}
-
-/// A number that differs between most different messages, for the trace's hash.
-fn weight(message: &Message) -> u64 {
-    match message {
-        Message::Hello(hello) => hello.life.incarnation.0 << 8,
-        Message::Consensus { messages, wall } => (messages.len() as u64) << 48 ^ wall.as_millis(),
-        Message::RangeCall(call) => call.call.0 << 8 | 1,
-        Message::RangeAnswer(answer) => answer.call.0 << 8 | 2,
-        Message::ChunkWrite(write) => write.call.0 << 24 ^ write.data.len() as u64,
-        Message::ChunkWritten(written) => written.call.0 << 8 | 3,
-        Message::ChunkRead(read) => read.call.0 << 8 | 4,
-        Message::ChunkData(data) => data.call.0 << 8 | 5,
-        Message::SnapshotAsk(ask) => match &ask.want {
-            SnapshotWant::State { at_least } => at_least.0 << 8 | 20,
-            SnapshotWant::Pages { page, from, .. } => page << 16 ^ from.len() as u64,
-            SnapshotWant::Nothing { snapshot } => snapshot.number << 8 | 21,
-        },
-        Message::SnapshotPage(page) => match &page.given {
-            SnapshotGiven::State { index, .. } => index.0 << 8 | 22,
-            SnapshotGiven::Rows { page, rows, .. } => page << 24 ^ rows.len() as u64,
-            SnapshotGiven::Gone { snapshot } => snapshot.number << 8 | 23,
-        },
-        Message::DirectoryAsk { have } => have.0 << 8 | 11,
-        Message::DirectoryAnswer(directory) => {
-            directory.as_ref().map_or(0, |directory| directory.version.0) << 8 | 12
-        }
-        Message::ChunkPull(ask) => ask.call.0 << 8 | 13,
-        Message::ChunkPulled(pulled) => pulled.call.0 << 8 | 14,
-        Message::ChunkRepair(repair) => repair.call.0 << 8 | 15,
-        Message::ChunkCheck(ask) => ask.call.0 << 8 | 16,
-        Message::ChunkChecked(checked) => checked.call.0 << 8 | 17,
-        Message::InventoryAsk(ask) => ask.call.0 << 8 | 18,
-        Message::InventoryAnswer(answer) => answer.call.0 << 8 | 19,
-        Message::BlobAsk(ask) => ask.call.0 << 8 | 24,
-        Message::BlobAnswer(answer) => answer.call.0 << 8 | 25,
-        Message::BlobFree(free) => free.call.0 << 8 | 26,
-        Message::BlobFreed(freed) => freed.call.0 << 8 | 27,
-        Message::BlobsLeft(blobs) => (blobs.len() as u64) << 8 | 28,
-        Message::MapProven { epoch } => epoch.0 << 8 | 29,
-        Message::Ping(pulse) => pulse.sent.as_nanos() << 8 | 6,
-        Message::Pong(pulse) => pulse.sent.as_nanos() << 8 | 7,
-    }
-}
-
-/// A message in a line; bulk bytes are left out by their own `Debug`.
-fn summary(message: &Message) -> String {
-    let mut text = format!("{message:?}");
-    if text.len() > 300 {
-        let end = (0..=300).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
-fn describe(op: &DiskOp) -> String {
-    match op {
-        DiskOp::Write { offset, parts } => {
-            let len: usize = parts.iter().map(bytes::Bytes::len).sum();
-            format!("write {len} at {offset}")
-        }
-        DiskOp::Read { offset, len } => format!("read {len} at {offset}"),
-        DiskOp::Trim { offset, len } => format!("trim {len} at {offset}"),
-        DiskOp::Sync => "sync".to_owned(),
     }
 }

@@ -8,11 +8,11 @@
 //! - each vote and each acknowledgement that leaves on the network must have been said at a moment
 //!   when the ghost agreed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use trine_core::cluster::Geometry;
 use trine_core::codec::Wire;
-use trine_core::consensus::{Membership, Message};
+use trine_core::consensus::{Membership, Message, MessageBody};
 use trine_core::disk::DiskOp;
 use trine_core::ids::{DiskToken, LogIndex, RangeId, StoreId, Term};
 use trine_core::message::Message as Carried;
@@ -37,9 +37,13 @@ struct Watched {
     replica: u64,
     /// It has, or had on this disk, a replica of some range.
     takes_part: bool,
+    /// Ranges whose logs here were suspect, and that nobody has vouched for since.
+    suspicious: BTreeSet<RangeId>,
     /// Writes that are not known to be durable, oldest first, by range.
     pending: BTreeMap<RangeId, VecDeque<Pending>>,
     disk: Proof,
+    /// Its disk is an old one, and it does not know that yet.
+    set_back: bool,
     /// Votes and acknowledgements of this step that have not left yet.
     said: Vec<Message>,
 }
@@ -143,6 +147,15 @@ impl Onlooker {
         Ok(())
     }
 
+    /// A store shows what its replica of `range` has applied.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub(super) fn applies(&self, store: usize, range: u64, index: u64) -> Result<(), Broken> {
+        let ghost = self.ghosts.get(&RangeId(range));
+        ghost.map_or(Ok(()), |ghost| ghost.applies(self.stores[store].replica, index))
+    }
+
     /// A store starts a disk effect.
     pub(super) fn disk_started(
         &mut self,
@@ -172,6 +185,7 @@ impl Onlooker {
     pub(super) fn emptied(&mut self, store: usize) {
         let watched = &mut self.stores[store];
         watched.pending.clear();
+        watched.suspicious.clear();
         watched.takes_part = false;
         for ghost in self.ghosts.values_mut() {
             ghost.emptied(watched.replica);
@@ -181,6 +195,23 @@ impl Onlooker {
     /// Whether some store but this one knows of a cluster.
     pub(super) fn has_begun_beside(&self, store: usize) -> bool {
         (0..).zip(&self.stores).any(|(at, watched)| at != store && watched.takes_part)
+    }
+
+    /// The disk of a store, which is down, is an old one. What it does before it distrusts its disk is not believed by
+    /// its peers, and not by the ghost.
+    pub(super) fn set_back(&mut self, store: usize) {
+        self.stores[store].set_back = true;
+        self.stores[store].pending.clear();
+    }
+
+    /// Whether a store knows of a cluster.
+    pub(super) fn takes_part(&self, store: usize) -> bool {
+        self.stores[store].takes_part
+    }
+
+    /// The terms of the first `count` entries of a range, if all of them are committed.
+    pub(super) fn committed_terms(&self, range: RangeId, count: u64) -> Option<Vec<u64>> {
+        self.ghosts.get(&range)?.committed_terms(count)
     }
 
     /// Another store has taken the place of `store`, and knows nothing yet.
@@ -194,6 +225,9 @@ impl Onlooker {
     /// The broken promise.
     pub(super) fn sends(&mut self, store: usize, carried: &Carried) -> Result<(), Broken> {
         let Carried::Consensus { messages, .. } = carried else { return Ok(()) };
+        if self.stores[store].set_back {
+            return Ok(());
+        }
         let said = &mut self.stores[store].said;
         for (_, message) in messages.iter().filter(|(_, message)| needs_durable_state(message)) {
             match said.iter().position(|one| one == message) {
@@ -213,10 +247,22 @@ impl Watched {
         range: RangeId,
         fact: Observation,
     ) -> Result<(), Broken> {
+        if self.set_back {
+            let Observation::Recovered { suspect: true, .. } = &fact else { return Ok(()) };
+            self.set_back = false;
+        }
         match fact {
             Observation::Recovered { hard_state, base, terms, last_index, suspect } => {
                 let pending = self.pending.remove(&range).unwrap_or_default();
                 self.disk.begin_again();
+                if !suspect && self.suspicious.contains(&range) {
+                    return Err(format!(
+                        "suspicion: {replica} trusts a log that nobody vouched for"
+                    ));
+                }
+                if suspect {
+                    self.suspicious.insert(range);
+                }
                 // What a snapshot covers is committed, and stands for the entries.
                 let Some(mut all) = ghost.committed_terms(base.0) else {
                     return Err(format!("{replica} has a snapshot of uncommitted {base}"));
@@ -280,6 +326,11 @@ impl Watched {
             Observation::Leads { term } => ghost.leads(replica, term.0),
             Observation::Commits { term, index } => ghost.commits(replica, term.0, index.0),
             Observation::Says(message) => {
+                if self.suspicious.contains(&range) && is_of_the_trusted(&message) {
+                    return Err(format!(
+                        "suspicion: {replica} distrusts its log, and sends {message:?}"
+                    ));
+                }
                 says(ghost, replica, &message)?;
                 self.said.push(message);
                 Ok(())
@@ -290,10 +341,31 @@ impl Watched {
             }
             Observation::ReadReady { token, index } => ghost.read_ready(replica, token, index.0),
             // The auditor's.
-            Observation::Freed { .. } => Ok(()),
+            Observation::Applied { .. }
+            | Observation::Freed { .. }
+            | Observation::FreedCopy { .. }
+            | Observation::Kept { .. } => Ok(()),
+            Observation::Begins { hard_state } if !self.suspicious.contains(&range) => {
+                ghost.begins(replica, plain(hard_state))
+            }
+            Observation::Begins { .. } => Ok(()),
+            Observation::Trusted => {
+                self.suspicious.remove(&range);
+                Ok(())
+            }
             Observation::ReadLost { token } => ghost.read_lost(replica, token),
         }
     }
+}
+
+/// Whether only a replica that trusts its log may say this.
+fn is_of_the_trusted(message: &Message) -> bool {
+    matches!(
+        message.body,
+        MessageBody::Vote { .. }
+            | MessageBody::VoteReply { granted: true }
+            | MessageBody::AppendAccepted { suspect: 0, .. }
+    )
 }
 
 /// A replica begins with `terms` as its log. It must be what was durable, with the first part of

@@ -1,6 +1,7 @@
 //! The operator: machines that are gone for ever are replaced by others, on fresh disks and with new
 //! identities, and gateways are told so as an operator would tell them, again and again until it is
-//! done. New stores are added likewise, and others drained; what the range refuses is not to be.
+//! done. New stores are added likewise, and others drained; what the range refuses is not to be. So is the
+//! feature level raised, and nodes written down (`upgrade.rs`).
 //!
 //! A disk that was wiped never comes back under its old identity: that is the operator's rule.
 
@@ -8,12 +9,13 @@ use std::collections::{BTreeSet, VecDeque};
 
 use trine_core::cluster::{ClusterMap, Slot};
 use trine_core::ids::{Endpoint, MapEpoch, StoreId, ZoneId};
+use trine_core::level::{Levels, VOTES_MOVE};
 use trine_core::request::{ApiError, Reply};
 
 use super::machine::{Machine, Side, StoreMachine};
 use super::power::End;
 use super::setup::WEIGHT;
-use super::{Maker, World};
+use super::{Maker, World, upgrade};
 use crate::disk::SimDisk;
 use crate::faults::FaultKind;
 use crate::workload::{Ending, Job};
@@ -23,10 +25,26 @@ pub(super) const MOVES: [FaultKind; 2] = [FaultKind::StoreAdded, FaultKind::Stor
 
 /// What the operator wants of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Task {
-    Replace { old: StoreId, new: StoreId },
-    Add { zone: ZoneId, store: StoreId },
-    Weigh { store: StoreId, weight: u32 },
+pub(super) enum Task {
+    Replace {
+        old: StoreId,
+        new: StoreId,
+    },
+    Add {
+        zone: ZoneId,
+        store: StoreId,
+    },
+    Weigh {
+        store: StoreId,
+        weight: u32,
+    },
+    /// Patient: until it is done.
+    Raise {
+        patient: bool,
+    },
+    Node {
+        number: u64,
+    },
 }
 
 /// Whether the map is proven.
@@ -36,7 +54,7 @@ pub(super) enum Proof {
     Done,
     /// Some store still goes by former layouts.
     Waits,
-    /// It cannot be: a store of the map is gone for ever. It keeps something, or was drained when it was
+    /// It cannot be: a store's disk is full, or a store of the map is gone for ever. It keeps something, or was drained when it was
     /// gone already, and nobody can compare with it.
     Never,
 }
@@ -63,7 +81,13 @@ impl Operator {
             Task::Replace { old, new } => Job::replace(old, new),
             Task::Add { zone, store } => Job::add(zone, store, WEIGHT),
             Task::Weigh { store, weight } => Job::weigh(store, weight),
+            Task::Raise { .. } => Job::raise(Levels::OWN.max),
+            Task::Node { number } => Job::node(upgrade::node(number)),
         })
+    }
+
+    pub(super) fn push(&mut self, task: Task) {
+        self.tasks.push_back(task);
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -114,9 +138,11 @@ impl<M: Maker> World<M> {
             self.operator.tasks.push_back(Task::Replace { old: old_id, new });
             target.endpoint = Endpoint::Store(new);
             target.name = format!("store-{}", new.0);
+            self.trace.name(machine, &target.name);
             side.config.store = new;
             side.disk = SimDisk::new(side.config.geometry.capacity);
             self.onlooker.replaced(machine, new);
+            self.custody.emptied(machine);
         }
         self.start(machine);
     }
@@ -155,6 +181,9 @@ impl<M: Maker> World<M> {
             Proof::Never
         } else if self.has_no_former_layouts() {
             Proof::Done
+        } else if self.stores().any(|store| self.is_full(store)) {
+            // What moves to it finds no room.
+            Proof::Never
         } else {
             Proof::Waits
         }
@@ -182,6 +211,22 @@ impl<M: Maker> World<M> {
         }
     }
 
+    /// A store that shall take over the vote of one that is gone for ever, and distrusts its log, waits for that
+    /// one's word: the operator gives its place to yet another.
+    pub(super) fn replace_who_waits_in_vain(&mut self) {
+        for machine in self.stores() {
+            let Side::Store(side) = &self.machines[machine].side else { continue };
+            let own = side.config.store;
+            let doubts = |store: &M::Store| store.doubts_as_learner(own);
+            let voters = side.machine.as_ref().map(doubts).unwrap_or_default();
+            let is_gone = |voter: &StoreId| self.operator.has_retired(Endpoint::Store(*voter));
+            if voters.iter().any(is_gone) && self.map.voters.contains(&own) {
+                self.gone(machine);
+                self.replace(machine);
+            }
+        }
+    }
+
     /// Replace everything that is gone and not meant to stay so.
     pub(super) fn replace_all(&mut self) {
         for machine in 0..self.machines.len() {
@@ -201,6 +246,20 @@ impl<M: Maker> World<M> {
                 self.operator.tasks.pop_front();
                 return;
             }
+            (Some(Err(ApiError::InvalidArgument(_))), Task::Raise { patient }) => {
+                if !self.raise_refused(patient) {
+                    self.operator.tasks.pop_front();
+                }
+                return;
+            }
+            (Some(Err(ApiError::InvalidArgument(_))), Task::Node { .. }) if !self.knows_nodes() => {
+                self.operator.tasks.pop_front();
+                return;
+            }
+            (Some(Err(ApiError::InvalidArgument(why))), Task::Node { .. }) => {
+                let text = format!("{task:?} was refused: {why}");
+                return self.fail(text);
+            }
             (Some(Err(ApiError::InvalidArgument(why))), Task::Replace { old, .. }) => {
                 if !self.map.stores().any(|(_, store)| store == old) {
                     // It never got its slot.
@@ -209,6 +268,16 @@ impl<M: Maker> World<M> {
                 }
                 let text = format!("{task:?} was refused: {why}");
                 return self.fail(text);
+            }
+            // As long as a store that is gone still votes, nobody knows what it speaks: it is replaced first.
+            (_, Task::Raise { .. }) => {
+                let tasks = &mut self.operator.tasks;
+                let replaces = |task: &Task| matches!(task, Task::Replace { .. });
+                if let Some(task) = tasks.iter().position(replaces).and_then(|at| tasks.remove(at))
+                {
+                    tasks.push_front(task);
+                }
+                return;
             }
             _ => return,
         }
@@ -224,14 +293,33 @@ impl<M: Maker> World<M> {
                 if weight == 0 {
                     self.counts.hits.hit(FaultKind::StoreDrained);
                 }
-                let slots = self.map.zones.iter_mut().flat_map(|zone| &mut zone.slots);
-                slots.filter(|slot| slot.store == store).for_each(|slot| slot.weight = weight);
+                weigh_in(&mut self.map, store, weight);
+            }
+            Task::Raise { .. } => self.raised(),
+            Task::Node { .. } if self.knows_nodes() => {}
+            Task::Node { .. } => {
+                self.fail("a node was set before the cluster's level allows it".to_owned());
             }
         }
     }
 }
 
-/// The operator's own book-keeping, for the audit.
+/// The operator's own book-keeping, for the audit. All that take data have one weight, so that the last of
+/// the others gets the vote.
+fn weigh_in(map: &mut ClusterMap, store: StoreId, weight: u32) {
+    let zones = map.zones.iter_mut();
+    let Some(zone) = zones.into_iter().find(|zone| zone.slots.iter().any(|s| s.store == store))
+    else {
+        return;
+    };
+    let slots = zone.slots.iter_mut();
+    slots.filter(|slot| slot.store == store).for_each(|slot| slot.weight = weight);
+    if let (0, Some(heir), true) = (weight, zone.keepers().last(), map.level >= VOTES_MOVE) {
+        map.voters.iter_mut().filter(|voter| **voter == store).for_each(|voter| *voter = heir);
+    }
+}
+
+/// Likewise.
 fn replace_in(map: &mut ClusterMap, old: StoreId, new: StoreId) {
     let slots = map.zones.iter_mut().flat_map(|zone| &mut zone.slots).map(|slot| &mut slot.store);
     for store in slots.chain(&mut map.voters).filter(|store| **store == old) {

@@ -3,13 +3,20 @@
 use trine_core::ids::ZoneId;
 use trine_core::storage::layout;
 
-use super::machine::{Clock, Input, Side};
+use super::crash::Left;
+use super::machine::{Clock, Input, Side, StoreMachine};
 use super::setup::WEIGHT;
 use super::{Happening, Maker, Part, World};
 use crate::disk::{SimDisk, Survival};
-use crate::faults::FaultKind;
 use crate::faults::plan::{Episode, Victim};
+use crate::faults::strikes::Place;
+use crate::faults::{FaultKind, Hits};
+use crate::random::Draw;
+use crate::trace::Fact;
 use crate::{MILLISECOND, Nanos, SECOND};
+
+/// How many places rot at once where much does.
+const ROTS: u32 = 24;
 
 /// How a machine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +25,42 @@ pub(super) enum End {
     Killed,
     /// Everything is dark at once.
     PowerLost,
+    /// One of these, and just this is left.
+    Crashed(Left),
+}
+
+/// By how many milliseconds a wall clock jumps.
+fn jump(episode: &Episode) -> i64 {
+    let jumps = [1_000, -1_000, 60_000, -60_000, 3_600_000, -3_600_000];
+    jumps[usize::try_from(episode.variant / 2 % 6).expect("it is below 6")]
+}
+
+impl End {
+    /// Whether peers are told by a reset.
+    fn is_told(self) -> bool {
+        matches!(self, Self::Killed | Self::Crashed(Left::Cache))
+    }
+}
+
+fn crash(disk: &mut SimDisk, left: Left, draw: &mut Draw, hits: &mut Hits) {
+    match left {
+        Left::Cache => disk.process_killed(draw, hits),
+        Left::Synced => {
+            disk.drop_writes();
+            disk.power_lost(Survival::None, draw, hits);
+        }
+        Left::Everything => {
+            disk.complete_writes();
+            disk.power_lost(Survival::All, draw, hits);
+        }
+        Left::Mixed => disk.power_lost(Survival::Mixed, draw, hits),
+    }
 }
 
 impl<M: Maker> World<M> {
     /// Start a machine in a new life.
     pub(super) fn start(&mut self, machine: usize) {
-        let (now, draw) = (self.now, &mut self.fault_draw);
+        let (now, draw) = (self.now, self.fault_draws.of(machine));
         let skew = self.swarm.clock_skew / MILLISECOND;
         let drift = i64::try_from(self.swarm.clock_drift_ppm).expect("a drift is small");
         let target = &mut self.machines[machine];
@@ -54,15 +91,49 @@ impl<M: Maker> World<M> {
         target.up = true;
         target.wake = None;
         target.disk_failed = false;
+        target.directory = 0;
+        target.tail = None;
         let (life, is_store) = (target.life, target.is_store());
+        self.promises.restarted(machine);
+        if is_store {
+            self.custody.starts(machine, now);
+        }
         let killed_early = self.swarm.chance(FaultKind::KilledInRecovery, 500, 3_000);
-        if is_store && self.part == Part::Faults && now > 0 && draw.of_ten_thousand(killed_early) {
+        let again = is_store && self.part == Part::Faults && now > 0 && {
+            let drawn = draw.of_ten_thousand(killed_early);
+            let place = Place::Machine(machine);
+            self.strikes.strikes(self.now, FaultKind::KilledInRecovery, place, drawn)
+        };
+        if again {
             let at = now + draw.skewed(0, 30 * MILLISECOND);
             self.queue.push(at, Happening::KillAgain { machine, life: Some(life) });
         }
+        self.doubt(machine);
         self.forget_links(machine);
+        self.trace.fact(now, Some(machine), || Fact::Up);
         self.input(machine, life, Input::Start);
         self.connect_all();
+    }
+
+    /// A store that may distrust its disk in this life is killed a few times more, soon.
+    fn doubt(&mut self, machine: usize) {
+        if !std::mem::take(&mut self.machines[machine].doubted) || self.part != Part::Faults {
+            return;
+        }
+        let kills = self.swarm.chance(FaultKind::KilledInDoubt, 5_000, 8_000);
+        if kills == 0 {
+            return;
+        }
+        let draw = self.fault_draws.of(machine);
+        let (drawn, place) = (draw.of_ten_thousand(kills), Place::Machine(machine));
+        let kills = draw.between(1, 3);
+        if self.strikes.strikes(self.now, FaultKind::KilledInDoubt, place, drawn) {
+            self.counts.hits.hit(FaultKind::KilledInDoubt);
+            for _ in 0..kills {
+                let after = self.fault_draws.of(machine).skewed(20 * MILLISECOND, 2 * SECOND);
+                self.queue.push(self.now + after, Happening::KillAgain { machine, life: None });
+            }
+        }
     }
 
     /// End a machine, and keep it down until it is released as often as it was ended.
@@ -72,15 +143,56 @@ impl<M: Maker> World<M> {
             return;
         }
         let name = &self.machines[machine].name;
-        self.trace.say(self.now, name, "fault", if end == End::Killed { "killed" } else { "dark" });
+        self.trace.say(self.now, name, "fault", if end.is_told() { "killed" } else { "dark" });
         self.take_down(machine, end);
     }
 
     /// Something on a store's disk rots, behind its journal: of that there is one copy per zone only.
     fn rot(&mut self, machine: usize, kind: FaultKind) {
+        let name = self.machines[machine].name.clone();
         let Side::Store(side) = &mut self.machines[machine].side else { return };
         let start = layout::segments_start(&side.config.geometry);
-        if let Some(offset) = side.disk.rot(start, kind, &mut self.disk_draw) {
+        if let Some(offset) = side.disk.rot(start, kind, self.disk_draws.of(machine)) {
+            self.custody.hurt(machine);
+            self.counts.hits.hit(kind);
+            let text = format!("{} at {offset}", kind.name());
+            self.trace.say(self.now, &name, "fault", &text);
+        }
+    }
+
+    /// Very much on a store's disk rots.
+    fn rot_much(&mut self, machine: usize) {
+        for _ in 0..ROTS / 2 {
+            self.rot(machine, FaultKind::ByteRotted);
+            self.rot(machine, FaultKind::SectorRotted);
+        }
+        self.counts.hits.hit(FaultKind::DiskRotting);
+    }
+
+    /// Something in a voter's journal rots, and the store goes dark: when it is back it finds out. Not in that of a
+    /// store which is to take the place of a voter that is gone: nobody could vouch for it, and the operator would
+    /// have to give its place to yet another.
+    fn rot_journal(&mut self, machine: usize) {
+        let votes = match &self.machines[machine].side {
+            Side::Store(side) => {
+                let own = side.config.store;
+                side.machine.as_ref().is_some_and(|machine| machine.votes(own))
+            }
+            Side::Gateway(_) => false,
+        };
+        if !votes {
+            return;
+        }
+        self.end(machine, End::PowerLost);
+        let Side::Store(side) = &mut self.machines[machine].side else { return };
+        let end = layout::segments_start(&side.config.geometry);
+        let span = end - side.config.geometry.journal..end;
+        let kind = FaultKind::JournalRotted;
+        if let Some(offset) = side.disk.rot_within(span, kind, self.disk_draws.of(machine)) {
+            self.custody.hurt(machine);
+            // What stands there may be needed to read entries back: then the store halts once more.
+            self.machines[machine].damaged = true;
+            self.machines[machine].doubted = true;
             self.counts.hits.hit(kind);
             let text = format!("{} at {offset}", kind.name());
             self.trace.say(self.now, &self.machines[machine].name, "fault", &text);
@@ -99,18 +211,22 @@ impl<M: Maker> World<M> {
             return;
         }
         side.disk = SimDisk::new(side.config.geometry.capacity);
+        side.image = None;
         // Peers who remember more of it tell it, and it halts.
         target.damaged = true;
+        target.doubted = true;
         self.onlooker.emptied(machine);
+        self.custody.emptied(machine);
         self.maker.disk_emptied(own);
         self.counts.hits.hit(FaultKind::StoreEmptied);
         self.trace.say(self.now, &self.machines[machine].name, "fault", "its disk is empty");
     }
 
     fn take_down(&mut self, machine: usize, end: End) {
+        self.trace.fact(self.now, Some(machine), || Fact::Down);
         for peer in 0..self.machines.len() {
             if peer != machine {
-                self.disconnect(machine, peer, end == End::Killed);
+                self.disconnect(machine, peer, end.is_told());
             }
         }
         let target = &mut self.machines[machine];
@@ -118,13 +234,28 @@ impl<M: Maker> World<M> {
         target.life += 1;
         target.late.clear();
         target.wake = None;
-        let (draw, hits) = (&mut self.disk_draw, &mut self.counts.hits);
+        let (draw, hits) = (self.disk_draws.of(machine), &mut self.counts.hits);
+        let place = Place::Machine(machine);
         match &mut target.side {
             Side::Store(side) => {
                 side.machine = None;
+                // What a chosen crash leaves is chosen, too.
+                let drawn = !matches!(end, End::Crashed(_));
+                let torn = drawn && side.disk.is_writing();
+                if drawn && !self.strikes.strikes(self.now, FaultKind::WriteTorn, place, torn) {
+                    side.disk.complete_writes();
+                }
                 match end {
+                    End::Crashed(left) => crash(&mut side.disk, left, draw, hits),
                     End::Killed => side.disk.process_killed(draw, hits),
-                    End::PowerLost => side.disk.power_lost(Survival::draw(draw), draw, hits),
+                    End::PowerLost => {
+                        let drawn = Survival::draw(draw);
+                        let lost = drawn != Survival::All;
+                        let lost =
+                            self.strikes.strikes(self.now, FaultKind::SectorLost, place, lost);
+                        let survival = if lost { drawn } else { Survival::All };
+                        side.disk.power_lost(survival, draw, hits);
+                    }
                 }
                 self.agreement.restarted(machine);
                 self.onlooker.crashed(machine);
@@ -155,9 +286,9 @@ impl<M: Maker> World<M> {
             }
             self.counts.hits.hit(FaultKind::KilledInRecovery);
         }
-        let end = if self.fault_draw.one_in(2) { End::Killed } else { End::PowerLost };
+        let end = if self.fault_draws.of(machine).one_in(2) { End::Killed } else { End::PowerLost };
         self.end(machine, end);
-        let lasts = self.fault_draw.skewed(MILLISECOND, 100 * MILLISECOND);
+        let lasts = self.fault_draws.of(machine).skewed(MILLISECOND, 100 * MILLISECOND);
         self.queue.push(self.now + lasts, Happening::Release { machine });
     }
 
@@ -171,7 +302,7 @@ impl<M: Maker> World<M> {
         self.machines[machine].halt = Some(reason.to_owned());
         self.machines[machine].holds += 1;
         self.take_down(machine, End::Killed);
-        let after = self.fault_draw.skewed(200 * MILLISECOND, 3 * SECOND);
+        let after = self.fault_draws.of(machine).skewed(200 * MILLISECOND, 3 * SECOND);
         self.queue.push(self.now + after, Happening::Release { machine });
     }
 
@@ -194,8 +325,18 @@ impl<M: Maker> World<M> {
 
     pub(super) fn begin_episode(&mut self, number: usize) {
         let episode = self.plan[number];
-        let counts_itself =
-            [FaultKind::ByteRotted, FaultKind::SectorRotted, FaultKind::StoreEmptied];
+        let counts_itself = [
+            FaultKind::ByteRotted,
+            FaultKind::SectorRotted,
+            FaultKind::JournalRotted,
+            FaultKind::StoreEmptied,
+            FaultKind::ImageRestored,
+            FaultKind::ClientsReset,
+            FaultKind::MachineUpgraded,
+            FaultKind::UpgradeRolledBack,
+            FaultKind::LevelRaisedEarly,
+            FaultKind::DiskRotting,
+        ];
         let counts_itself = [&counts_itself[..], &super::operator::MOVES].concat();
         if !counts_itself.contains(&episode.kind) {
             // Those are counted where they find something.
@@ -208,6 +349,13 @@ impl<M: Maker> World<M> {
             episode.lasts / MILLISECOND
         );
         self.trace.say(self.now, "world", "fault", &text);
+        let machines = self.victims(episode.victim);
+        self.trace.fact(self.now, None, || Fact::Began {
+            episode: number,
+            kind: episode.kind.name(),
+            victim: format!("{:?}", episode.victim),
+            machines,
+        });
         self.queue.push(self.now + episode.lasts, Happening::EpisodeEnds(number));
         match episode.kind {
             FaultKind::LinkReset => self.for_victims(&episode, Self::reset_links),
@@ -228,6 +376,18 @@ impl<M: Maker> World<M> {
             }
             FaultKind::StoreEmptied => self.for_victims(&episode, Self::emptied),
             FaultKind::StoreAdded => self.for_victims(&episode, Self::add),
+            FaultKind::ImageRestored => self.for_victims(&episode, Self::keep_image),
+            FaultKind::ClockStepped => {
+                self.for_victims(&episode, |world, machine| {
+                    world.machines[machine].clock.step(jump(&episode));
+                });
+            }
+            FaultKind::LinksSwizzled => self.swizzle(&episode),
+            FaultKind::MachineUpgraded | FaultKind::UpgradeRolledBack => {
+                self.for_victims(&episode, |world, machine| world.change_build(machine, &episode));
+            }
+            FaultKind::LevelRaisedEarly => self.ask_early(&episode),
+            FaultKind::ClientsReset => self.for_victims(&episode, Self::reset_clients),
             FaultKind::StoreDrained => {
                 self.for_victims(&episode, |world, machine| world.weigh(machine, 0));
             }
@@ -242,6 +402,11 @@ impl<M: Maker> World<M> {
                     world.rot(machine, episode.kind);
                 })
             }
+            FaultKind::DiskRotting => self.for_victims(&episode, Self::rot_much),
+            FaultKind::GatewayFenced if episode.variant.is_multiple_of(2) => {
+                self.for_victims(&episode, |world, machine| world.machines[machine].pauses += 1);
+            }
+            FaultKind::JournalRotted => self.for_victims(&episode, Self::rot_journal),
             FaultKind::RestartStorm => self.storm(&episode),
             FaultKind::ZonePaused | FaultKind::StorePaused | FaultKind::GatewayPaused => {
                 self.for_victims(&episode, |world, machine| world.machines[machine].pauses += 1);
@@ -257,13 +422,28 @@ impl<M: Maker> World<M> {
         }
         let episode = self.plan[number];
         self.trace.say(self.now, "world", "fault ends", episode.kind.name());
+        self.trace.fact(self.now, None, || Fact::Over { episode: number });
         match episode.kind {
             FaultKind::LinkReset
             | FaultKind::RestartStorm
             | FaultKind::ZoneGone
             | FaultKind::ByteRotted
             | FaultKind::StoreAdded
+            | FaultKind::LinksSwizzled
+            | FaultKind::ClientsReset
+            | FaultKind::LevelRaisedEarly
             | FaultKind::SectorRotted => {}
+            FaultKind::DiskRotting => self.for_victims(&episode, Self::rot_much),
+            FaultKind::GatewayFenced if episode.variant.is_multiple_of(2) => {
+                self.for_victims(&episode, Self::resume);
+            }
+            FaultKind::ImageRestored => self.for_victims(&episode, Self::restore_image),
+            FaultKind::ClockStepped if episode.variant.is_multiple_of(2) => {
+                self.for_victims(&episode, |world, machine| {
+                    world.machines[machine].clock.step(-jump(&episode));
+                });
+            }
+            FaultKind::ClockStepped => {}
             FaultKind::StoreDrained if episode.variant.is_multiple_of(2) => {
                 self.for_victims(&episode, |world, machine| world.weigh(machine, WEIGHT));
             }
@@ -283,6 +463,9 @@ impl<M: Maker> World<M> {
             | FaultKind::ZonePowerLoss
             | FaultKind::StorePowerLoss
             | FaultKind::StoreEmptied
+            | FaultKind::JournalRotted
+            | FaultKind::MachineUpgraded
+            | FaultKind::UpgradeRolledBack
             | FaultKind::PowerLossEverywhere => self.for_victims(&episode, Self::release),
             FaultKind::ZonePaused | FaultKind::StorePaused | FaultKind::GatewayPaused => {
                 self.for_victims(&episode, Self::resume);
@@ -301,10 +484,13 @@ impl<M: Maker> World<M> {
     /// The end of all faults: everything works again, and all machines run.
     pub(super) fn heal(&mut self) {
         self.trace.say(self.now, "world", "heal", "");
+        self.trace.fact(self.now, None, || Fact::Healed);
         self.part = Part::Draining;
         self.healed_at = self.now;
+        trine_core::rare::calm();
         self.network.heal();
         self.replace_all();
+        self.finish_upgrade();
         for machine in 0..self.machines.len() {
             while self.machines[machine].pauses > 0 {
                 self.resume(machine);
@@ -342,7 +528,7 @@ impl<M: Maker> World<M> {
         }
         let life = target.life;
         // Whether a timer or a message comes first after a pause is up to the scheduler.
-        if self.fault_draw.one_in(2) {
+        if self.fault_draws.of(machine).one_in(2) {
             self.input(machine, life, Input::Deadline);
         }
         let late = std::mem::take(&mut self.machines[machine].late);

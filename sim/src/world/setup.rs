@@ -7,23 +7,30 @@ use trine_core::cluster::{
 };
 use trine_core::effects::Effects;
 use trine_core::ids::{ClusterId, Endpoint, GatewayId, SessionId, StoreId, ZoneId};
+use trine_core::level::Levels;
 use trine_core::time::Duration;
 
+use super::choices::Choices;
 use super::clients::Client;
+use super::crash::Crashes;
 use super::links::Links;
 use super::machine::{Clock, GatewaySide, Machine, Maker, Side, StoreSide};
 use super::onlooker::Onlooker;
 use super::operator::Operator;
 use super::queue::Queue;
+use super::upgrade::{OLD, Rolling};
 use super::{Counts, Happening, Part, Setup, World};
 use crate::checkers::agreement::Agreement;
+use crate::checkers::custody::Custody;
+use crate::checkers::ledger::Ledger;
+use crate::checkers::promises::Promises;
 use crate::disk::SimDisk;
 use crate::faults::FaultKind;
 use crate::faults::swarm::Swarm;
 use crate::network::Network;
-use crate::random::Draw;
+use crate::random::Streams;
 use crate::trace::Trace;
-use crate::workload::Workload;
+use crate::workload::{Workload, key_names};
 
 /// One store of each zone has a replica.
 const VOTERS: usize = 3;
@@ -36,12 +43,20 @@ pub(super) const WALL_MILLIS: u64 = 1_780_000_000_000;
 
 const CLUSTER: ClusterId = ClusterId(0x0074_7269_6e65);
 
-pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> {
+pub(super) fn build<M: Maker>(maker: M, setup: Setup, choices: Choices, trace: Trace) -> World<M> {
     let Setup { seed, swarm, plan, geometry } = setup;
-    let map = map(swarm.stores());
-    let mut machines: Vec<Machine<M>> = (0..swarm.stores_max())
-        .map(|place| store(place, &map, layout(place, &swarm, geometry)))
-        .collect();
+    let Choices { source, strikes, keys, own_streams } = choices;
+    let keys = keys.unwrap_or_else(|| key_names(&swarm));
+    let streams = |purpose| Streams::new(seed, purpose, own_streams);
+    let levels = if swarm.rolls() { OLD } else { Levels::OWN };
+    let map = ClusterMap { level: levels.max, ..map(swarm.stores()) };
+    // What may be added later runs the newest build.
+    let levels_of = |place| if place < swarm.stores() { levels } else { Levels::OWN };
+    let store = |place| {
+        let geometry = layout(place, &swarm, geometry);
+        store(place, &map, geometry, &swarm, levels_of(place))
+    };
+    let mut machines: Vec<Machine<M>> = (0..swarm.stores_max()).map(store).collect();
     for spare in &mut machines[swarm.stores()..] {
         (spare.spare, spare.gone) = (true, true);
     }
@@ -59,22 +74,28 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
         queue,
         links: Links::new(machines.len()),
         machines,
-        network: Network::new(seed, &swarm, zones),
+        network: Network::new(streams(3), &swarm, zones),
         plan,
         map,
         operator: Operator::new(swarm.stores_max()),
+        rolling: if swarm.rolls() { Rolling::Planned } else { Rolling::No },
         session: SessionId(0),
         // The last one is the operator.
         clients: (0..=swarm.clients).map(|number| Client::new(seed, number)).collect(),
-        workload: Workload::new(seed, &swarm),
+        workload: Workload::new(seed, &swarm, &keys, source),
         agreement: Agreement::default(),
+        custody: Custody::default(),
+        ledger: Ledger::default(),
+        promises: Promises::default(),
         onlooker: Onlooker::new(VOTERS, swarm.stores_max()),
         trace,
         counts: Counts::default(),
         part: Part::Faults,
         healed_at: 0,
-        disk_draw: Draw::new(seed, 4),
-        fault_draw: Draw::new(seed, 5),
+        strikes,
+        crashes: Crashes::default(),
+        disk_draws: streams(4),
+        fault_draws: streams(5),
         effects: Effects::new(),
         steps: 0,
         failure: None,
@@ -82,6 +103,9 @@ pub(super) fn build<M: Maker>(maker: M, setup: Setup, trace: Trace) -> World<M> 
     };
     if world.swarm.distances.is_some() {
         world.counts.hits.hit(FaultKind::ZonesFar);
+    }
+    for machine in 0..world.machines.len() {
+        world.trace.name(machine, &world.machines[machine].name);
     }
     for machine in 0..world.machines.len() {
         match world.swarm.late {
@@ -108,7 +132,18 @@ fn layout(place: usize, swarm: &Swarm, geometry: Geometry) -> Geometry {
     }
 }
 
-fn store<M: Maker>(place: usize, map: &ClusterMap, geometry: Geometry) -> Machine<M> {
+fn limits(swarm: &Swarm) -> StoreLimits {
+    let usual = StoreLimits::SIMULATION;
+    StoreLimits { memtable_bytes: swarm.memtable.unwrap_or(usual.memtable_bytes), ..usual }
+}
+
+fn store<M: Maker>(
+    place: usize,
+    map: &ClusterMap,
+    geometry: Geometry,
+    swarm: &Swarm,
+    levels: Levels,
+) -> Machine<M> {
     let zone = zone(place);
     let config = StoreConfig {
         cluster: CLUSTER,
@@ -116,12 +151,17 @@ fn store<M: Maker>(place: usize, map: &ClusterMap, geometry: Geometry) -> Machin
         zone,
         map: map.clone(),
         geometry,
-        limits: StoreLimits::SIMULATION,
-        timing: StoreTiming { scrub_every: SCRUB_EVERY, ..StoreTiming::DEFAULT },
+        limits: limits(swarm),
+        levels,
+        timing: StoreTiming {
+            scrub_every: swarm.scrub_every.map_or(SCRUB_EVERY, Duration::from_nanos),
+            ..StoreTiming::DEFAULT
+        },
         seed: 0,
     };
     let disk = SimDisk::new(geometry.capacity);
-    let side = Side::Store(StoreSide { config, machine: None, disk, slow: Vec::new() });
+    let side =
+        Side::Store(StoreSide { config, machine: None, disk, slow: Vec::new(), image: None });
     machine(format!("store-{}", place + 1), Endpoint::Store(store_id(place)), Some(zone), side)
 }
 
@@ -142,6 +182,7 @@ fn gateway<M: Maker>(place: usize, swarm: &Swarm, map: &ClusterMap) -> Machine<M
         hedge_after: Duration::from_millis(50) + longest(swarm, 2),
         request_timeout: Duration::from_secs(8),
         beat: Duration::from_secs(1),
+        levels: if swarm.rolls() { OLD } else { Levels::OWN },
         nonce: 0,
         seed: 0,
     };
@@ -176,10 +217,15 @@ fn machine<M: Maker>(
         spare: false,
         replaceable: false,
         pauses: 0,
+        directory: 0,
+        tail: None,
+        steps: 0,
         late: Vec::new(),
         wake: None,
+        image_at: 0,
         disk_failed: false,
         damaged: false,
+        doubted: false,
         halt: None,
     }
 }

@@ -1,12 +1,13 @@
 //! Worlds of toy machines: what is right runs through, and each bug is caught.
 
+use super::World;
 use super::toy::{Bug, Toy};
-use super::{Setup, World};
 use crate::faults::{FaultKind, Hits};
 use crate::run::{Report, run};
+use crate::seed::Seed;
 
 fn run_toy(seed: u64, bug: Bug) -> Report {
-    run(Toy::new(bug), Setup::of_seed(seed), None, World::run)
+    run(Toy::new(bug), Seed::plain(seed).setup(), None, World::run)
 }
 
 /// The first failure among some seeds.
@@ -19,10 +20,11 @@ fn hunt(bug: Bug) -> String {
 fn correct_toys_pass_under_all_faults() {
     let mut hits = Hits::default();
     let mut copies = [0, 0];
-    for seed in 0..100 {
+    // They read at their start only: it takes many seeds until a read fails.
+    for seed in 0..250 {
         let report = run_toy(seed, Bug::None);
         hits.add(&report.counts.hits);
-        assert_eq!(report.failure, None, "{}", report.replay_line());
+        assert_eq!(report.failure, None, "{:?}", Seed::plain(report.seed).lines());
         assert!(report.counts.operations > 50, "seed {seed}: {}", report.counts.operations);
         assert_eq!(report.counts.undecided, 0);
         for (sum, count) in copies.iter_mut().zip(report.counts.copies_done) {
@@ -30,9 +32,22 @@ fn correct_toys_pass_under_all_faults() {
         }
     }
     assert!(copies.iter().all(|count| *count > 100), "of objects and parts: {copies:?}");
-    // A toy keeps nothing behind its journal that could rot.
-    let rot = [FaultKind::ByteRotted, FaultKind::SectorRotted];
-    for kind in FaultKind::ALL.iter().filter(|kind| !rot.contains(kind)) {
+    // A toy answers so soon that hardly a client waits when its connections break. It keeps nothing behind its journal that could rot or be lost, does not say that it serves,
+    // and knows of no levels.
+    let unseen = [
+        FaultKind::ByteRotted,
+        FaultKind::SectorRotted,
+        FaultKind::JournalRotted,
+        FaultKind::WriteLost,
+        FaultKind::WriteMisdirected,
+        FaultKind::ImageRestored,
+        FaultKind::KilledInDoubt,
+        FaultKind::ClientsReset,
+        FaultKind::MachineUpgraded,
+        FaultKind::UpgradeRolledBack,
+        FaultKind::LevelRaisedEarly,
+    ];
+    for kind in FaultKind::ALL.iter().filter(|kind| !unseen.contains(kind)) {
         assert!(hits.of(*kind) > 0, "{} never happened", kind.name());
     }
 }
@@ -91,8 +106,12 @@ fn a_copy_of_what_was_there_before_is_found() {
 
 #[test]
 fn a_copy_of_two_versions_is_found() {
-    let failure = hunt(Bug::CopiesTorn);
-    assert!(failure.contains("which no version of") || failure.contains("as in no version"));
+    // Other checkers may be first to notice.
+    let told = |seed: u64| run_toy(seed, Bug::CopiesTorn).failure;
+    let named = |failure: &String| {
+        failure.contains("which no version of") || failure.contains("as in no version")
+    };
+    assert!((0..60).filter_map(told).any(|failure| named(&failure)));
     let failure = hunt(Bug::CopiesOtherWords);
     assert!(failure.contains("are of another version"), "{failure}");
 }

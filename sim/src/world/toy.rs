@@ -12,6 +12,7 @@ use trine_core::effects::{Effect, Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::ids::{
     BucketId, DiskToken, Endpoint, Incarnation, LogIndex, Order, RangeId, RequestId, StoreId,
 };
+use trine_core::level::Levels;
 use trine_core::message::{Beginning, Envelope, Hello, Message, StoreMark};
 use trine_core::object::{
     Attributes, Body, BucketName, BucketRecord, ETag, Lock, ObjectKey, ObjectRecord, Owner,
@@ -30,7 +31,7 @@ use crate::workload::body;
 
 /// What the toy does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bug {
+pub(crate) enum Bug {
     None,
     /// Every 20th put is acknowledged and not kept.
     LosesPut,
@@ -85,14 +86,14 @@ struct Model {
 
 /// Makes toys.
 #[derive(Clone, Debug)]
-pub(super) struct Toy {
+pub(crate) struct Toy {
     bug: Bug,
     model: Rc<RefCell<Model>>,
     durable: Rc<RefCell<BTreeMap<StoreId, u64>>>,
 }
 
 impl Toy {
-    pub(super) fn new(bug: Bug) -> Self {
+    pub(crate) fn new(bug: Bug) -> Self {
         Self { bug, model: Rc::default(), durable: Rc::default() }
     }
 }
@@ -125,7 +126,7 @@ impl Maker for Toy {
 const PLACE_BYTES: usize = 3 * 4_096;
 
 /// Counts on its disk: what it once called durable it must find again.
-pub(super) struct ToyStore {
+pub(crate) struct ToyStore {
     config: StoreConfig,
     toy: Toy,
     id: StoreId,
@@ -191,7 +192,8 @@ impl StoreMachine for ToyStore {
                 for peer in self.config.map.voters.clone() {
                     let hello = Hello {
                         cluster: self.config.cluster,
-                        protocol: 1,
+                        levels: Levels::OWN,
+                        level: None,
                         life: StoreMark {
                             incarnation: Incarnation(1),
                             nonce: 0,
@@ -199,6 +201,7 @@ impl StoreMachine for ToyStore {
                         },
                         began: 0,
                         doubted: Incarnation(0),
+                        lives: Vec::new(),
                         heard: None,
                         wanted: false,
                         beginning: Beginning::Unknown,
@@ -237,7 +240,7 @@ impl StoreMachine for ToyStore {
 }
 
 /// Answers from the shared map.
-pub(super) struct ToyGateway {
+pub(crate) struct ToyGateway {
     toy: Toy,
     config: GatewayConfig,
     puts: BTreeMap<RequestId, (Request, BytesMut)>,
@@ -562,9 +565,11 @@ impl Model {
                 keys.iter().for_each(|key| self.delete(bug, key));
                 Ok(Reply::Deleted(vec![Ok(()); keys.len()]))
             }
-            Request::ReplaceStore { .. } | Request::AddStore { .. } | Request::SetWeight { .. } => {
-                Ok(Reply::Done)
-            }
+            Request::ReplaceStore { .. }
+            | Request::AddStore { .. }
+            | Request::SetWeight { .. }
+            | Request::SetNode { .. }
+            | Request::RaiseLevel { .. } => Ok(Reply::Done),
             Request::List(list) => Ok(Reply::List(self.list(bug, &list))),
             other => self.answer_upload(bug, other),
         }

@@ -13,6 +13,7 @@ use crate::ids::{
     BlobId, BucketId, ChunkId, ClusterId, CommitSequence, GatewayId, LogIndex, Order, TenantId,
     ZoneId,
 };
+use crate::level::Levels;
 use crate::message::{
     Ask, ChunkChecked, ChunkData, ChunkRead, ChunkSummary, ChunkWritten, RangeAnswer, RangeCall,
     Refusal,
@@ -109,6 +110,7 @@ impl Fake {
             .collect();
         let map = ClusterMap::bootstrap(64, zones);
         let config = GatewayConfig {
+            levels: Levels::OWN,
             cluster: ClusterId(1),
             gateway: GATEWAY,
             zone: Some(ZoneId(0)),
@@ -329,8 +331,10 @@ impl Fake {
                 let result = source.cloned().ok_or(ChunkError::Missing).map(|copy| {
                     self.chunks.insert((store, chunk), copy);
                 });
-                if call == CallId(0) {
+                if repair.existed {
                     self.hints.push((store, chunk));
+                }
+                if call == CallId(0) {
                     return None;
                 }
                 Some(Message::ChunkWritten(ChunkWritten::received(call, chunk, store, result)))
@@ -415,7 +419,7 @@ impl Fake {
     }
 
     pub(super) fn apply(&mut self, command: Command) -> Outcome {
-        let CommandBody::OpenSession { nonce, .. } = command.body else {
+        let CommandBody::OpenSpeaking { nonce, .. } = command.body else {
             let Origin::Session { session, sequence, watermark } = command.origin else {
                 panic!("gateways submit under sessions")
             };

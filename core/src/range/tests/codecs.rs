@@ -6,6 +6,7 @@ use super::support::*;
 use crate::cluster::ClusterMap;
 use crate::codec::{Encoder, Wire};
 use crate::ids::*;
+use crate::level::Level;
 use crate::object::*;
 use crate::range::command::*;
 use crate::range::keys::{self, Key};
@@ -62,6 +63,9 @@ fn commands() -> Vec<Command> {
         add(1, 9, 5),
         set_weight(1, 0),
         prove(3),
+        set_node(node(4, 1, "d")),
+        raise(2, vec![StoreId(1), StoreId(3)]),
+        CommandBody::OpenSpeaking { gateway: GatewayId(1), nonce: 5, levels: levels(1, 2) },
         copied(put_blob(1, "key", 3, blob(1, 9))),
         copied(put_part(1, "key", order(1), 2, 3, Some(blob(2, 9)))),
         change(1, "key", order(1), 2),
@@ -271,6 +275,7 @@ fn the_document_shows_the_bytes_that_the_code_writes() {
             nonce: 3,
             watermark: CommitSequence(4),
             outcomes: vec![(CommitSequence(5), Outcome::Done)],
+            speaks: Level(2),
         }
         .to_bytes(),
         BucketRecord {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use md5::{Digest, Md5};
 
-use crate::cluster::ZoneMap;
+use crate::cluster::{Node, ZoneMap};
 use crate::ids::*;
+use crate::level::Level;
 use crate::object::*;
 use crate::range::command::*;
 use crate::time::WallTime;
@@ -38,6 +39,7 @@ struct Session {
     nonce: u128,
     watermark: u64,
     outcomes: BTreeMap<u64, Outcome>,
+    speaks: u32,
 }
 
 #[derive(Debug, Default)]
@@ -54,12 +56,16 @@ pub(super) struct Model {
     /// The stores of each zone, slot by slot; none before the cluster is founded.
     zones: Vec<Vec<u64>>,
     voters: Vec<u64>,
+    /// The feature level.
+    level: u32,
     replaced: Vec<(u64, u64)>,
     /// How much each store is to take; 1 for those that nothing was said of.
     weights: BTreeMap<u64, u32>,
     /// The epochs that were followed by a change of slots or weights, while that is not proven.
     moving: Vec<u64>,
     moved: u64,
+    /// By its id: zone, name, and whether it has left.
+    nodes: BTreeMap<u32, (u8, String, bool)>,
     /// The entry that last changed the stores or the live sessions.
     changed: LogIndex,
 }
@@ -82,6 +88,33 @@ impl Model {
     /// The epochs whose layouts still count beside the present one.
     pub(super) fn moving(&self) -> &[u64] {
         &self.moving
+    }
+
+    pub(super) fn nodes(&self) -> &BTreeMap<u32, (u8, String, bool)> {
+        &self.nodes
+    }
+
+    fn node(&mut self, order: Order, node: &Node) -> Result<Outcome, Rejection> {
+        if usize::from(node.zone.0) >= self.zones.len() {
+            return Err(Rejection::NoSuchZone);
+        }
+        if node.id == 0 {
+            return Err(Rejection::Malformed);
+        }
+        let now = (node.zone.0, node.name.clone(), node.left);
+        for (id, (zone, name, left)) in &self.nodes {
+            let other = *id != node.id && !left && !node.left && *name == node.name;
+            let changed = *id == node.id && (*zone, name, *left) != (now.0, &now.1, now.2);
+            if other || changed && (*left || *zone != now.0) {
+                return Err(Rejection::NodeInUse);
+            }
+        }
+        if self.nodes.get(&node.id) != Some(&now) {
+            self.nodes.insert(node.id, now);
+            self.level = self.level.max(2);
+            self.changes(order);
+        }
+        Ok(Outcome::Done)
     }
 
     pub(super) fn weight(&self, store: u64) -> u32 {
@@ -142,6 +175,16 @@ impl Model {
         if self.moving.len() == 8 {
             return Err(Rejection::Unproven);
         }
+        if weight == 0 && self.level > 1 {
+            // Who takes most, and the last of these, votes for it from now on.
+            let most =
+                zone.iter().filter(|other| **other != store).map(|id| self.weight(*id)).max();
+            let last = zone.iter().rfind(|id| **id != store && Some(self.weight(**id)) == most);
+            let heir = *last.expect("one takes data, as was asked above");
+            for voter in self.voters.iter_mut().filter(|voter| **voter == store) {
+                *voter = heir;
+            }
+        }
         self.weights.insert(store, weight);
         self.moves(order)
     }
@@ -156,6 +199,45 @@ impl Model {
             self.changes(order);
         }
         Ok(Outcome::Done)
+    }
+
+    pub(super) fn level(&self) -> u32 {
+        self.level
+    }
+
+    fn raise(&mut self, order: Order, to: u32, spoken: &[StoreId]) -> Result<Outcome, Rejection> {
+        if self.level == 0 {
+            return Err(Rejection::Malformed);
+        }
+        if to < self.level {
+            return Err(Rejection::LevelGoesDown { level: Level(self.level) });
+        }
+        let stores = self.stores();
+        let silent = stores.iter().find(|store| spoken.iter().all(|other| other.0 != **store));
+        let mut sessions = self.sessions.values();
+        let behind = sessions.find(|session| session.speaks < to).map(|session| session.gateway);
+        match (silent, behind) {
+            _ if to == self.level => return Ok(Outcome::Done),
+            (Some(store), _) => return Err(Rejection::LevelNotSpoken { store: StoreId(*store) }),
+            (_, Some(gateway)) => return Err(Rejection::LevelNotSpokenBy { gateway }),
+            (None, None) => {}
+        }
+        self.level = to;
+        self.changes(order);
+        Ok(Outcome::Done)
+    }
+
+    fn open(&mut self, order: Order, gateway: GatewayId, nonce: u128, speaks: u32) -> Outcome {
+        let same = |state: &Session| state.gateway == gateway && state.nonce == nonce;
+        if let Some((id, _)) = self.sessions.iter().find(|(_, state)| same(state)) {
+            return Outcome::SessionOpened(SessionId(*id));
+        }
+        self.sessions.retain(|_, state| state.gateway != gateway);
+        self.sessions_made += 1;
+        self.changes(order);
+        let session = Session { gateway, nonce, watermark: 0, outcomes: BTreeMap::new(), speaks };
+        self.sessions.insert(self.sessions_made, session);
+        Outcome::SessionOpened(SessionId(self.sessions_made))
     }
 
     pub(super) fn stores(&self) -> Vec<u64> {
@@ -287,21 +369,13 @@ impl Model {
     fn effect(&mut self, order: Order, body: &CommandBody) -> Result<Outcome, Rejection> {
         match body {
             CommandBody::OpenSession { gateway, nonce } => {
-                let same = |state: &Session| state.gateway == *gateway && state.nonce == *nonce;
-                if let Some((id, _)) = self.sessions.iter().find(|(_, state)| same(state)) {
-                    return Ok(Outcome::SessionOpened(SessionId(*id)));
+                Ok(self.open(order, *gateway, *nonce, 1))
+            }
+            CommandBody::OpenSpeaking { gateway, nonce, levels } => {
+                if self.level > 0 && (levels.min.0 > self.level || levels.max.0 < self.level) {
+                    return Err(Rejection::LevelForeign { level: Level(self.level) });
                 }
-                self.sessions.retain(|_, state| state.gateway != *gateway);
-                self.sessions_made += 1;
-                self.changes(order);
-                let session = Session {
-                    gateway: *gateway,
-                    nonce: *nonce,
-                    watermark: 0,
-                    outcomes: BTreeMap::new(),
-                };
-                self.sessions.insert(self.sessions_made, session);
-                Ok(Outcome::SessionOpened(SessionId(self.sessions_made)))
+                Ok(self.open(order, *gateway, *nonce, levels.max.0))
             }
             CommandBody::FenceSession { session } => {
                 if self.sessions.remove(&session.0).is_some() {
@@ -319,6 +393,7 @@ impl Model {
                     }
                     self.voters = zones.iter().map(|stores| stores[0]).collect();
                     self.zones = zones;
+                    self.level = map.level.0;
                     self.changes(order);
                 }
                 Ok(Outcome::Done)
@@ -338,7 +413,9 @@ impl Model {
                 self.add(order, zone.0, store.0, *weight)
             }
             CommandBody::SetWeight { store, weight } => self.weigh(order, store.0, *weight),
+            CommandBody::SetNode { node } => self.node(order, node),
             CommandBody::ProveMap { epoch } => self.prove(order, epoch.0),
+            CommandBody::RaiseLevel { to, spoken } => self.raise(order, to.0, &spoken.0),
             CommandBody::CreateBucket { name, owner, .. } => {
                 if let Some((_, before)) = self.buckets.get(name.as_str()) {
                     return Err(match before == owner {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use super::model::{Model, Plain};
 use super::support::*;
+use crate::cluster::Node;
 use crate::codec::Wire;
 use crate::directory::Directory;
 use crate::hash::{StateHash, ValueHash};
 use crate::ids::*;
+use crate::level::Level;
 use crate::object::*;
 use crate::range::BlobState;
 use crate::range::command::*;
@@ -47,7 +49,7 @@ const DELIMITERS: [Option<&str>; 7] =
     [None, Some("/"), Some("b"), Some("\0"), Some("o/"), Some("語"), Some("+")];
 
 /// What a batch of histories must contain, or the test has lost its reach.
-const MUST_HAPPEN: [&str; 49] = [
+const MUST_HAPPEN: [&str; 60] = [
     "AbortUpload Done",
     "AddStore Done",
     "AddStore Rejected(BadWeight",
@@ -79,6 +81,8 @@ const MUST_HAPPEN: [&str; 49] = [
     "FoundCluster Done",
     "FoundCluster Rejected(Malformed",
     "OpenSession SessionOpened(ses",
+    "OpenSpeaking Rejected(LevelForeign",
+    "OpenSpeaking SessionOpened(ses",
     "ProveMap Done",
     "ProveMap Rejected(Malformed",
     "PutObject Put",
@@ -89,10 +93,19 @@ const MUST_HAPPEN: [&str; 49] = [
     "PutObject Rejected(StaleEpoch",
     "PutPart Put",
     "PutPart Rejected(StaleEpoch",
+    "RaiseLevel Done",
+    "RaiseLevel Rejected(LevelGoesDown",
+    "RaiseLevel Rejected(LevelNotSpoken",
+    "RaiseLevel Rejected(LevelNotSpokenBy",
+    "RaiseLevel Rejected(Malformed",
     "ReplaceStore Done",
     "ReplaceStore Rejected(NoSuchStore",
     "ReplaceStore Rejected(StoreInUse",
     "ReplaceStore Rejected(StoreRetired",
+    "SetNode Done",
+    "SetNode Rejected(Malformed",
+    "SetNode Rejected(NoSuchZone",
+    "SetNode Rejected(NodeInUse",
     "SetWeight Done",
     "SetWeight Rejected(BadWeight",
     "SetWeight Rejected(LastOfZone",
@@ -180,8 +193,27 @@ impl World {
         self.pick(&[0, 0, 0, 0, 1, 2, 1 << 24, (1 << 24) + 1])
     }
 
+    fn node_change(&mut self) -> CommandBody {
+        let id = u32::try_from(self.rng.below(6)).unwrap();
+        // Of most nodes it is the zone that they are in.
+        let zone = u8::try_from(u64::from(id + 2) + self.rng.below(8) / 7).unwrap() % 4;
+        let name = self.pick(&["d", "e", "f"]);
+        set_node(Node { left: self.rng.chance(1, 8), ..node(id, zone, name) })
+    }
+
+    /// Of all stores the leader has heard, mostly.
+    fn level_change(&mut self) -> CommandBody {
+        let mut spoken: Vec<StoreId> = self.model.stores().into_iter().map(StoreId).collect();
+        if !spoken.is_empty() && self.rng.chance(1, 3) {
+            let silent = usize::try_from(self.rng.below(spoken.len() as u64)).unwrap();
+            spoken.remove(silent);
+        }
+        raise(1 + u32::try_from(self.rng.below(4)).unwrap(), spoken)
+    }
+
     fn map_change(&mut self) -> CommandBody {
-        match self.rng.below(16) {
+        match self.rng.below(20) {
+            18..=19 => return self.level_change(),
             0..=5 => return replace(self.store(), self.store()),
             6..=8 => {
                 let zone = u8::try_from(self.rng.below(4)).unwrap();
@@ -189,10 +221,12 @@ impl World {
             }
             9..=13 => return set_weight(self.store(), self.weight()),
             // Too seldom to keep up with the changes always.
+            16..=17 => return self.node_change(),
             14 if self.rng.chance(1, 2) => return prove(self.rng.below(self.model.epoch() + 2)),
             _ => {}
         }
         let mut map = first_map();
+        map.level = Level(1 + u32::try_from(self.rng.below(2)).unwrap());
         let zone = usize::try_from(self.rng.below(3)).unwrap();
         // Most often a store that no other map has, so that it shows which map was the first; never
         // a store's place among the voters.
@@ -205,18 +239,24 @@ impl World {
         let bucket_name = self.pick(&["one", "two", "six"]);
         self.tags += 1;
         let tag = self.tags;
-        match self.rng.below(123) {
+        match self.rng.below(125) {
             100..=102 | 115..=122 => self.map_change(),
-            0..=2 => CommandBody::OpenSession {
+            0 => CommandBody::OpenSession {
                 gateway: GatewayId(self.rng.below(3)),
                 nonce: self.rng.below(4).into(),
             },
+            1..=2 => {
+                let newest = 1 + u32::try_from(self.rng.below(30).min(3)).unwrap();
+                let levels = levels(1 + u32::from(self.rng.chance(1, 8) && newest > 1), newest);
+                let (gateway, nonce) = (GatewayId(self.rng.below(3)), self.rng.below(4).into());
+                CommandBody::OpenSpeaking { gateway, nonce, levels }
+            }
             3 => {
                 CommandBody::FenceSession { session: SessionId(self.rng.below(self.sessions + 2)) }
             }
             4..=6 => create_bucket(bucket_name, "alice"),
             7 => create_bucket(bucket_name, "bob"),
-            8 => delete_bucket(bucket_name),
+            8 | 123..=124 => delete_bucket(bucket_name),
             9..=24 => {
                 let (key, conditions) = (self.key(), self.conditions());
                 put_if(bucket, key, tag, conditions)
@@ -413,8 +453,12 @@ impl World {
         for replica in [&*a, &*b] {
             let directory = replica.range.directory();
             if let Some(map) = directory.as_ref().map(|it| &it.map) {
+                assert_eq!(map.level.0, self.model.level());
                 let moving: Vec<u64> = map.unproven.iter().map(|layout| layout.epoch.0).collect();
                 assert_eq!(moving, self.model.moving());
+                let nodes = map.nodes.iter().cloned();
+                let nodes = nodes.map(|node| (node.id, (node.zone.0, node.name, node.left)));
+                assert!(nodes.eq(self.model.nodes().clone()), "{:?}", map.nodes);
                 let slots = map.zones.iter().flat_map(|zone| &zone.slots);
                 for slot in slots {
                     assert_eq!(slot.weight, self.model.weight(slot.store.0), "{}", slot.store);

@@ -1,7 +1,7 @@
 //! Single circumstances, written out.
 
 use super::support::*;
-use crate::cluster::{ClusterMap, Layout, Slot, WEIGHT_MAX};
+use crate::cluster::{ClusterMap, Layout, NODE_TEXT_MAX, Node, Slot, WEIGHT_MAX};
 use crate::ids::*;
 use crate::object::*;
 use crate::range::command::*;
@@ -528,6 +528,66 @@ fn a_store_that_is_added_or_drained_leaves_the_former_layout_until_the_map_is_pr
     replica.reload();
     assert_eq!((epochs(&replica), replica.range.map_epoch()), (vec![], MapEpoch(4)));
     assert_eq!(replica.range.status().epoch_floor, MapEpoch(4));
+}
+
+#[test]
+fn the_vote_of_a_drained_store_goes_to_the_largest_of_its_zone() {
+    let mut replica = with_bucket();
+    replica.system(found(first_map()));
+    replica.system(add(0, 7, 5));
+    replica.system(add(0, 8, 2));
+    let voters = |replica: &Replica| -> Vec<u64> {
+        replica.range.map().unwrap().voters.iter().map(|store| store.0).collect()
+    };
+    assert_eq!(replica.system(set_weight(2, 0)), Outcome::Done);
+    assert_eq!(voters(&replica), [1, 3, 5], "it has none to give");
+    assert_eq!(replica.system(set_weight(1, 0)), Outcome::Done);
+    assert_eq!(voters(&replica), [7, 3, 5]);
+    replica.system(set_weight(1, 9));
+    assert_eq!(voters(&replica), [7, 3, 5], "it does not come back by itself");
+    replica.system(set_weight(7, 0));
+    assert_eq!(voters(&replica), [1, 3, 5]);
+    assert_eq!(replica.system(set_weight(3, 0)), Outcome::Done);
+    assert_eq!(voters(&replica), [1, 4, 5]);
+    assert_eq!(replica.system(set_weight(4, 0)), rejected(Rejection::LastOfZone));
+    replica.reload();
+    assert_eq!(voters(&replica), [1, 4, 5]);
+}
+
+#[test]
+fn nodes_come_move_and_leave_once() {
+    let mut replica = with_bucket();
+    assert_eq!(replica.system(set_node(node(4, 0, "d"))), rejected(Rejection::NoSuchZone));
+    replica.system(found(first_map()));
+    assert_eq!(replica.system(set_node(node(4, 0, "d"))), Outcome::Done);
+    let once = replica.range.directory().unwrap();
+    assert_eq!((once.version, once.map.epoch), (replica.range.applied(), MapEpoch(1)));
+    assert_eq!(once.map.nodes, [node(4, 0, "d")]);
+    assert_eq!(replica.system(set_node(node(4, 0, "d"))), Outcome::Done, "asked again");
+    assert_eq!(replica.range.directory(), Some(once));
+    let moved = Node { peer: "127.0.0.1:1".to_owned(), ..node(4, 0, "d") };
+    assert_eq!(replica.system(set_node(moved.clone())), Outcome::Done);
+    assert_eq!(replica.system(set_node(node(2, 1, "b"))), Outcome::Done, "one of the first");
+    let long = "x".repeat(NODE_TEXT_MAX + 1);
+    for (node, why) in [
+        (node(5, 0, "d"), Rejection::NodeInUse),
+        (node(4, 1, "d"), Rejection::NodeInUse),
+        (node(5, 3, "e"), Rejection::NoSuchZone),
+        (node(0, 0, "e"), Rejection::Malformed),
+        (node(5, 0, ""), Rejection::Malformed),
+        (node(5, 0, &long), Rejection::Malformed),
+        (Node { peer: long.clone(), ..node(5, 0, "e") }, Rejection::Malformed),
+    ] {
+        assert_eq!(replica.system(set_node(node.clone())), rejected(why), "{node:?}");
+    }
+    let gone = Node { left: true, ..moved.clone() };
+    assert_eq!(replica.system(set_node(gone.clone())), Outcome::Done);
+    assert_eq!(replica.system(set_node(gone.clone())), Outcome::Done, "asked again");
+    assert_eq!(replica.system(set_node(moved)), rejected(Rejection::NodeInUse), "it never returns");
+    assert_eq!(replica.system(set_node(node(5, 2, "d"))), Outcome::Done, "its name is free");
+    replica.reload();
+    let nodes = &replica.range.map().unwrap().nodes;
+    assert_eq!(*nodes, [node(2, 1, "b"), gone, node(5, 2, "d")]);
 }
 
 #[test]

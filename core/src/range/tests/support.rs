@@ -6,8 +6,9 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::cluster::{ClusterMap, Slot, ZoneMap};
+use crate::cluster::{ClusterMap, Node, Slot, ZoneMap};
 use crate::ids::*;
+use crate::level::{Level, Levels};
 use crate::object::*;
 use crate::range::command::*;
 use crate::range::keys::Key;
@@ -286,8 +287,25 @@ pub(super) fn set_weight(store: u64, weight: u32) -> CommandBody {
     CommandBody::SetWeight { store: StoreId(store), weight }
 }
 
+pub(super) fn node(id: u32, zone: u8, name: &str) -> Node {
+    let (peer, s3) = (format!("127.0.0.1:{}", 7100 + id), format!("127.0.0.1:{}", 9000 + id));
+    Node { id, zone: ZoneId(zone), name: name.to_owned(), peer, s3, left: false }
+}
+
+pub(super) fn set_node(node: Node) -> CommandBody {
+    CommandBody::SetNode { node }
+}
+
 pub(super) fn prove(epoch: u64) -> CommandBody {
     CommandBody::ProveMap { epoch: MapEpoch(epoch) }
+}
+
+pub(super) fn raise(to: u32, spoken: Vec<StoreId>) -> CommandBody {
+    CommandBody::RaiseLevel { to: Level(to), spoken: Spoken(spoken) }
+}
+
+pub(super) const fn levels(min: u32, max: u32) -> Levels {
+    Levels { min: Level(min), max: Level(max) }
 }
 
 pub(super) fn create_bucket(name_: &str, user: &str) -> CommandBody {

@@ -91,6 +91,11 @@ pub(crate) fn frame_claims(position: u64, sector: &[u8]) -> bool {
 }
 
 impl FrameHeader {
+    /// Whether it is the first of its life.
+    pub fn begins_life(&self) -> bool {
+        self.recovery_start == self.position
+    }
+
     /// The position behind the frame.
     pub const fn end(&self) -> u64 {
         self.position + self.len as u64
@@ -243,7 +248,8 @@ pub fn encode(identity: Identity, mut header: FrameHeader, records: &[Record]) -
     header.records = u32_of(records.len());
 
     // All headers go to one buffer, which is cut where a payload comes between.
-    let mut out = Encoder::new();
+    let payloads = records.iter().filter_map(Record::payload).map(|payload| payload.len());
+    let mut out = Encoder::with_capacity(len - payloads.sum::<usize>());
     encode_header(identity, &header, &mut out);
     let mut position = header.position + FRAME_HEADER_BYTES as u64;
     let mut locations = Vec::with_capacity(records.len());
@@ -257,10 +263,7 @@ pub fn encode(identity: Identity, mut header: FrameHeader, records: &[Record]) -
         }
     }
     let padding = header.end() - position;
-    let headers_len = out.len() + usize::try_from(padding).expect("less than a sector");
-    for _ in out.len()..headers_len {
-        out.u8(0);
-    }
+    out.zeros(usize::try_from(padding).expect("less than a sector"));
 
     header.checksum = {
         let mut parts = Vec::with_capacity(2 * cuts.len() + 2);

@@ -9,6 +9,8 @@ use crate::ids::{LogIndex, RangeId};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EntryLocations {
     ranges: BTreeMap<RangeId, Run>,
+    /// At recovery: the places of a log that was written again, as far as they have been found.
+    again: BTreeMap<RangeId, Run>,
 }
 
 /// `places[i]` is where the entry `first + i` stands.
@@ -16,6 +18,13 @@ pub(crate) struct EntryLocations {
 struct Run {
     first: LogIndex,
     places: VecDeque<Location>,
+}
+
+impl Run {
+    /// The entry that would follow.
+    fn next(&self) -> LogIndex {
+        LogIndex(self.first.0 + self.places.len() as u64)
+    }
 }
 
 /// The end of a log.
@@ -36,12 +45,35 @@ impl EntryLocations {
     /// one that does not follow what is known begins anew (the log jumped over a snapshot).
     pub(crate) fn put(&mut self, range: RangeId, index: LogIndex, location: Location) {
         self.truncate(range, index);
+        self.again.remove(&range);
         let run = self.ranges.entry(range).or_default();
-        let next = run.first.0 + run.places.len() as u64;
-        if run.places.is_empty() || next != index.0 {
+        if run.places.is_empty() || run.next() != index {
             *run = Run { first: index, places: VecDeque::new() };
         }
         run.places.push_back(location);
+    }
+
+    /// At recovery: an entry was written again. The first place of one that is still there serves as well, and so places
+    /// ascend even if not all entries were written again. Those before the first one that is there count when the
+    /// log has been found to its end: a crash may have taken the rest, and the log have been given up beyond them.
+    pub(crate) fn put_again(&mut self, range: RangeId, index: LogIndex, location: Location) {
+        let known = self.ranges.get(&range).filter(|run| !run.places.is_empty());
+        let Some((first, next)) = known.map(|run| (run.first, run.next())) else {
+            return self.put(range, index, location);
+        };
+        if let Some(again) = self.again.get_mut(&range).filter(|again| again.next() == index) {
+            again.places.push_back(location);
+        } else if index < first {
+            let places = VecDeque::from([location]);
+            self.again.insert(range, Run { first: index, places });
+        } else if index >= next {
+            return self.put(range, index, location);
+        }
+        if self.again.get(&range).is_some_and(|again| again.next() == next)
+            && let Some(again) = self.again.remove(&range)
+        {
+            self.ranges.insert(range, again);
+        }
     }
 
     /// An entry stands at a later place, too. What has replaced it meanwhile stands behind that.
@@ -132,6 +164,24 @@ mod tests {
         locations.put(RANGE, LogIndex(2), place(1));
         assert_eq!(locations.at(RANGE, LogIndex(2)), Some(place(1)));
         assert_eq!(locations.at(RANGE, LogIndex(5)), None);
+    }
+
+    #[test]
+    fn entries_written_again_before_those_that_are_there_count_when_all_are() {
+        let again = |last: u64| {
+            let mut locations = EntryLocations::default();
+            (7..10).for_each(|index| locations.put(RANGE, LogIndex(index), place(index)));
+            (4..=last).for_each(|index| {
+                locations.put_again(RANGE, LogIndex(index), place(100 + index));
+            });
+            locations.put(RANGE, LogIndex(10), place(1000));
+            [4, 6, 7, 9, 10].map(|index| locations.at(RANGE, LogIndex(index)))
+        };
+        for last in 4..9 {
+            let there = [None, None, Some(place(7)), Some(place(9)), Some(place(1000))];
+            assert_eq!(again(last), there, "up to {last}");
+        }
+        assert_eq!(again(9), [104, 106, 107, 109, 1000].map(|position| Some(place(position))));
     }
 
     #[test]

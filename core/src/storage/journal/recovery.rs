@@ -157,8 +157,8 @@ impl Chain {
         lineage && frame.position == end.position && frame.previous == end.previous
     }
 
-    fn push(&mut self, frame: FrameHeader) {
-        self.waypoints.pass(self.end);
+    fn push<'a>(&mut self, frame: FrameHeader, records: impl Iterator<Item = &'a Record>) {
+        self.waypoints.pass(self.end, frame.begins_life(), records);
         self.last = Some(frame);
         self.end = Tail {
             position: frame.end(),
@@ -261,7 +261,13 @@ impl JournalRecovery {
         match (&self.phase, frame) {
             (Phase::Chain, Some(frame)) if self.is_next(&frame) => self.deliver(frame, sink),
             // The same place is looked at again: it may hold a frame of another lineage.
-            (Phase::Chain, _) => self.phase = Phase::Search,
+            (Phase::Chain, _) => {
+                // What was prepared is zeros.
+                if self.window.bytes.iter().take(SECTOR_BYTES).any(|byte| *byte != 0) {
+                    probe!(TornTailCut);
+                }
+                self.phase = Phase::Search;
+            }
             (Phase::Search, Some(frame)) => {
                 self.take_mark(&frame);
                 self.take_start(frame.recovery, frame.recovery_start);
@@ -303,7 +309,7 @@ impl JournalRecovery {
     fn deliver(&mut self, frame: FrameHeader, sink: &mut dyn RecoverySink) {
         let after_gap = self.phase == Phase::AfterGap;
         let bytes = self.window.take(u64::from(frame.len));
-        if frame.recovery_start == frame.position {
+        if frame.begins_life() {
             sink.life_begins();
         }
         let Ok(records) = frame.records(self.identity.store, &bytes) else {
@@ -317,19 +323,15 @@ impl JournalRecovery {
         };
         if !after_gap {
             self.take_mark(&frame);
-            self.chain.push(frame);
+            self.chain.push(frame, records.iter().map(|(record, _)| record));
         }
         for (record, location) in records {
             let locations = &mut self.chain.locations;
             match &record {
                 _ if after_gap => {}
                 Record::Entry { range, entry } => locations.put(*range, entry.index, location),
-                // The first place of an entry that is still there serves as well, and so places ascend
-                // even if not all entries were written again.
-                Record::EntryAgain { range, entry }
-                    if locations.at(*range, entry.index).is_none() =>
-                {
-                    locations.put(*range, entry.index, location);
+                Record::EntryAgain { range, entry } => {
+                    locations.put_again(*range, entry.index, location);
                 }
                 _ => {}
             }
@@ -353,7 +355,8 @@ impl JournalRecovery {
             return false;
         }
         let (cut, synced) = (self.chain.end.position, self.mark.synced);
-        if synced > cut {
+        if synced > cut && !planted!(DamageTakenForTear) {
+            probe!(JournalDamaged);
             self.damage = Some(Damage { position: cut, synced });
             self.take_start(self.chain.end.recovery, self.chain.end.recovery_start);
             self.window = Window::at(cut);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::record::Record;
 use crate::storage::superblock::Tail;
 
 /// The ring is cut at places this part of it apart, or further.
@@ -12,19 +13,36 @@ const PARTS: u64 = 256;
 pub(crate) struct Waypoints {
     spacing: u64,
     places: VecDeque<Tail>,
+    /// Records of a checkpoint that are still to come. Where they stand the journal must not begin: without the first
+    /// one, which says that they are a checkpoint's, they would be taken for news.
+    left: u64,
 }
 
 impl Waypoints {
     /// None yet, in a ring of so many bytes.
     pub(super) fn new(ring_bytes: u64) -> Self {
-        Self { spacing: ring_bytes / PARTS, places: VecDeque::new() }
+        Self { spacing: ring_bytes / PARTS, places: VecDeque::new(), left: 0 }
     }
 
-    /// A frame stands at `place`.
-    pub(super) fn pass(&mut self, place: Tail) {
+    /// A frame with these records stands at `place`. `life_begins` with it: no checkpoint of an earlier life goes on.
+    pub(super) fn pass<'a>(
+        &mut self,
+        place: Tail,
+        life_begins: bool,
+        records: impl Iterator<Item = &'a Record>,
+    ) {
+        if life_begins {
+            self.left = 0;
+        }
         let last = self.places.back().map(|last| last.position);
-        if last.is_none_or(|last| place.position >= last + self.spacing) {
+        if self.left == 0 && last.is_none_or(|last| place.position >= last + self.spacing) {
             self.places.push_back(place);
+        }
+        for record in records {
+            self.left = match record {
+                Record::Checkpoint { records, .. } => *records,
+                _ => self.left.saturating_sub(1),
+            };
         }
     }
 
@@ -45,6 +63,7 @@ impl Waypoints {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::RangeId;
 
     fn place(position: u64) -> Tail {
         Tail { position, ..Tail::default() }
@@ -55,7 +74,7 @@ mod tests {
         let mut waypoints = Waypoints::new(256 * 100);
         assert_eq!(waypoints.last_before(5), None);
         for position in [0, 40, 99, 100, 150, 300] {
-            waypoints.pass(place(position));
+            waypoints.pass(place(position), false, [].iter());
         }
         assert_eq!(waypoints.last_before(0), Some(place(0)));
         assert_eq!(waypoints.last_before(299), Some(place(100)));
@@ -63,5 +82,27 @@ mod tests {
         waypoints.forget_before(100);
         assert_eq!(waypoints.last_before(99), None);
         assert_eq!(waypoints.last_before(100), Some(place(100)));
+    }
+
+    // Found by the simulator (0x9005b8): the journal began at the second frame of an old checkpoint, which said
+    // where the log had begun then.
+    #[test]
+    fn the_journal_does_not_begin_within_a_checkpoint() {
+        let trusted = || Record::Trusted { range: RangeId(1) };
+        let frames = [
+            (0, false, vec![trusted(), Record::Checkpoint { records: 3, needed: 0 }]),
+            (100, false, vec![trusted(), trusted()]),
+            (200, false, vec![trusted(), trusted()]),
+            (300, false, vec![Record::Checkpoint { records: 9, needed: 0 }]),
+            (400, false, vec![trusted()]),
+            // Its rest was lost.
+            (500, true, vec![trusted()]),
+        ];
+        let mut waypoints = Waypoints::new(256);
+        for (position, life_begins, records) in &frames {
+            waypoints.pass(place(*position), *life_begins, records.iter());
+        }
+        let places: Vec<u64> = waypoints.places.iter().map(|place| place.position).collect();
+        assert_eq!(places, [0, 300, 500]);
     }
 }

@@ -17,6 +17,7 @@ use crate::consensus::Entry;
 use crate::disk::{DiskOutput, DiskResult, SECTOR};
 use crate::hash::Checksum;
 use crate::ids::{DiskToken, Incarnation, LogIndex, RangeId};
+use crate::message::Life;
 use crate::storage::durable::Durable;
 use crate::storage::io::{Io, SyncTicket};
 use crate::storage::layout::{journal_offset, ring_end};
@@ -154,16 +155,19 @@ impl Journal {
     /// After damage the first records to be appended must be [`Record::Suspect`], before the first
     /// [`Self::pump`].
     ///
-    /// `at_least`: what this life's incarnation must not be below.
+    /// `at_least`: what this life's incarnation must not be below. `nonce`: drawn for this life.
     pub(crate) fn start(
         mut superblock: SuperblockWriter,
         recovered: RecoveredJournal,
         at_least: Incarnation,
+        nonce: u64,
     ) -> Self {
         let found = *superblock.wanted();
         let start_sequence = superblock.update(|superblock| {
             superblock.incarnation = Incarnation(superblock.incarnation.0 + 1).max(at_least);
             superblock.mark = recovered.mark;
+            superblock.lives.rotate_right(1);
+            superblock.lives[0] = Life { incarnation: superblock.incarnation, nonce };
         });
         let incarnation = superblock.wanted().incarnation;
         assert!(recovered.resume <= found.prepared);
@@ -297,6 +301,11 @@ impl Journal {
         self.next_tail.map_or(self.tail, |(_, tail)| tail).position
     }
 
+    /// What stands before this may be written over.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.tail.position
+    }
+
     /// Bytes that would be given up now if nothing were needed before `needed`: none while something
     /// before is being read, or the last new tail is on its way.
     pub(crate) fn gain_before(&self, needed: u64) -> u64 {
@@ -322,6 +331,10 @@ impl Journal {
             superblock.mark = mark;
         });
         self.next_tail = Some((sequence, tail));
+        if planted!(TailMovedBeforeSuperblock) {
+            self.tail = tail;
+            self.waypoints.forget_before(tail.position);
+        }
     }
 
     /// Entries of a range up to `through` are not needed in memory any more.
@@ -457,19 +470,21 @@ impl Journal {
         }
         let end = ring_end(&self.geometry, self.head.position);
         let left = end - self.head.position;
-        let (mut count, mut len) = self.next_frame(left);
+        let few = buggify!(SmallFrames);
+        let (mut count, mut len) = self.next_frame(left, few);
         if count == 0 {
-            let both = left + self.next_frame(self.geometry.journal).1;
+            let both = left + self.next_frame(self.geometry.journal, few).1;
             if end > self.prepare.prepared() || self.head.position + both > self.limit() {
                 return self.wait_for_room(both);
             }
+            probe!(RingWrapped);
             // A frame does not cross the end of the ring: what is left of it is filled.
             let left = u32::try_from(left).expect("less than a frame");
             self.write(frame::filler(self.identity, self.next_header(), left), &[], io);
             if !self.may_write() {
                 return Ok(());
             }
-            (count, len) = self.next_frame(self.geometry.journal);
+            (count, len) = self.next_frame(self.geometry.journal, few);
         }
         if self.head.position + len > self.prepare.prepared() {
             return self.wait_for_room(len);
@@ -502,16 +517,16 @@ impl Journal {
     }
 
     /// How many of the waiting records the next frame takes, and its length, if it may have `most`
-    /// bytes.
+    /// bytes, and if `few` one record.
     ///
     /// # Panics
     /// If a record fits into no frame of this ring.
-    fn next_frame(&self, most: u64) -> (usize, u64) {
+    fn next_frame(&self, most: u64, few: bool) -> (usize, u64) {
         let limit = usize::try_from(most).unwrap_or(usize::MAX).min(FRAME_BYTES_MAX);
         let mut bytes = 0;
         let mut count = 0;
         for record in &self.pending {
-            if frame_len(bytes + record.len_bytes()) > limit {
+            if frame_len(bytes + record.len_bytes()) > limit || (few && count > 0) {
                 break;
             }
             bytes += record.len_bytes();
@@ -564,7 +579,7 @@ impl Journal {
         let ticket = JournalTicket(self.last_ticket.0 - self.pending.len() as u64);
         let state = FrameState::Writing(token);
         self.in_flight.push_back(InFlight { start, end, ticket, closing, state });
-        self.waypoints.pass(self.head);
+        self.waypoints.pass(self.head, encoded.header.begins_life(), records.iter());
         self.head = Tail {
             position: end,
             previous: encoded.header.checksum,

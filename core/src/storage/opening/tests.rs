@@ -359,6 +359,24 @@ fn entries_that_were_written_again_are_the_log_once_their_first_places_are_given
     }
 }
 
+// The crash took the rest of the bundle; in the next life the log was given up to behind its first entry that still
+// stood in its first place, and the journal's tail went there. Seeds 0x9001e9 and 0x9005b8 halted here.
+#[test]
+fn entries_that_were_written_again_in_part_say_nothing_of_a_log_given_up_beyond_them() {
+    for written in [3..=3, 3..=4, 3..=11] {
+        let mut gathered = gathered_from(4096);
+        entries(&mut gathered, 9..=12);
+        written.for_each(|index| gathered.record(again(index, 1), AT, false));
+        for record in checkpoint(8, 1) {
+            gathered.record(record, AT, false);
+        }
+        gathered.record(entry(13, 2), AT, false);
+        gathered.complete(false);
+        assert_eq!((gathered.void_logs(), &gathered.unreadable), (Vec::new(), &None));
+        assert_eq!(log_of(&gathered), (8, 1, vec![(9, 1), (13, 2)], 13));
+    }
+}
+
 // A replica whose table was lost took a state of entry 9, and kept its log up to 12. Then the journal's tail went
 // between the two. Seed 0x1ce halted here.
 #[test]

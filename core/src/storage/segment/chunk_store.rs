@@ -68,6 +68,8 @@ pub(crate) struct ChunkStore {
     /// Writes among them.
     pub(crate) writes_in_hand: u64,
     pending: VecDeque<Change>,
+    /// How many were given to the journal.
+    given: u64,
     /// An edit with changes is on its way: the next one waits, and grows. The calls that it is for, if
     /// it frees chunks.
     in_flight: Option<Vec<u64>>,
@@ -79,7 +81,8 @@ impl ChunkStore {
     pub(crate) fn place(&mut self, bytes: u64, segment_bytes: u64) -> Option<OpenSegment> {
         assert!(SECTOR + bytes <= segment_bytes, "a record fits into an empty segment");
         while let Some(open) = self.open.front_mut() {
-            if open.at + bytes <= segment_bytes {
+            let seal = open.at > SECTOR && buggify!(SegmentSealedEarly, hot);
+            if open.at + bytes <= segment_bytes && !seal {
                 let place = *open;
                 open.at += bytes;
                 *self.unrecorded.entry(place.segment).or_default() += 1;
@@ -132,7 +135,8 @@ impl ChunkStore {
 
     /// Whether another segment is to be opened; it then counts as being opened.
     pub(crate) fn begin_opening(&mut self) -> bool {
-        let wanted = self.open.len() + self.opening < OPEN_SEGMENTS;
+        let most = if buggify!(OneSegmentOpen) { 1 } else { OPEN_SEGMENTS };
+        let wanted = self.open.len() + self.opening < most;
         self.opening += usize::from(wanted);
         wanted
     }
@@ -164,6 +168,13 @@ impl ChunkStore {
         self.open.push_back(open);
     }
 
+    /// The index is empty again: what is being written takes the place of nothing there.
+    pub(crate) fn rows_are_lost(&mut self) {
+        for writing in self.writing.values_mut() {
+            writing.before = None;
+        }
+    }
+
     /// At recovery: a record that no edit has was found. Counted as if it had just been placed.
     pub(crate) fn recovered_record(&mut self, chunk: ChunkId, record: ChunkRecord) {
         *self.unrecorded.entry(record.segment).or_default() += 1;
@@ -190,6 +201,11 @@ impl ChunkStore {
         self.pending.push_back(Change::Freed(chunk, op));
     }
 
+    /// How many changes were given to the journal, and how many there have been.
+    pub(crate) fn changes(&self) -> (u64, u64) {
+        (self.given, self.given + self.pending.len() as u64)
+    }
+
     /// Whether changes wait for the journal.
     pub(crate) fn has_pending_records(&self) -> bool {
         !self.pending.is_empty()
@@ -213,9 +229,10 @@ impl ChunkStore {
         {
             edits.push(edit);
         }
-        while let Some(segment) =
-            self.sealing.iter().find(|segment| !self.unrecorded.contains_key(segment)).copied()
-        {
+        let is_recorded = |segment: &&SegmentId| {
+            !self.unrecorded.contains_key(segment) || planted!(SealedBeforeRecords)
+        };
+        while let Some(segment) = self.sealing.iter().find(is_recorded).copied() {
             self.sealing.remove(&segment);
             edits.push(Edit::SegmentSealed { segment });
         }
@@ -229,6 +246,7 @@ impl ChunkStore {
         let same = |change: &&Change| matches!(change, Change::Freed(..)) == frees;
         let count = self.pending.iter().take(EDIT_CHUNKS_MAX).take_while(same).count();
         let (mut records, mut chunks, mut ops) = (Vec::new(), Vec::new(), Vec::new());
+        self.given += count as u64;
         for change in self.pending.drain(..count) {
             match change {
                 Change::Added(chunk, record) => {
@@ -238,7 +256,7 @@ impl ChunkStore {
                     records.push((chunk, record));
                 }
                 Change::Freed(chunk, op) => {
-                    chunks.push(chunk);
+                    chunks.extend((!planted!(FreedNotJournaled)).then_some(chunk));
                     ops.push(op);
                 }
             }

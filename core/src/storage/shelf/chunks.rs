@@ -364,6 +364,7 @@ impl Shelf {
             }
         }
         if let Some(writing) = self.chunks.writing.get_mut(&header.chunk) {
+            probe!(ChunkWrittenTwice);
             if same(&writing.record) {
                 writing.waiters.push((op, bytes));
             } else {
@@ -557,8 +558,9 @@ impl Shelf {
                     }
                     let blocks = span.slice(from..from + len);
                     let mut each = blocks.chunks(block_size as usize).zip(&checksums).zip(first..);
-                    match each.all(|((block, sum), n)| Checksum::of_block(chunk, n, block) == *sum)
-                    {
+                    let verify =
+                        each.all(|((block, sum), n)| Checksum::of_block(chunk, n, block) == *sum);
+                    match verify || planted!(BlocksUnverified) {
                         true => Ok((blocks, checksums)),
                         false => Err(ChunkError::Damaged),
                     }
@@ -574,6 +576,10 @@ impl Shelf {
             }
             What::Whole { chunk, how, record, span: place } => {
                 let copy = span.and_then(|span| {
+                    if planted!(RepairUnverified) && how == Look::Copy {
+                        let copy = self.unjudged_copy(chunk, &record, &place, span);
+                        return copy.ok_or(ChunkError::Damaged);
+                    }
                     self.judge_copy(chunk, &record, &place, span).map_err(|_| ChunkError::Damaged)
                 });
                 let looked = match (copy, how) {
@@ -593,7 +599,10 @@ impl Shelf {
     /// Open segments ahead of need, as long as flushes and merges keep their reserves.
     pub(super) fn open_ahead(&mut self, io: &mut Io<'_>) {
         while self.chunks.begin_opening() {
-            let kept = self.reserve.data + self.merge_reserve();
+            let kept = match planted!(ReserveIgnored) {
+                false => self.reserve.data + self.merge_reserve(),
+                true => 0,
+            };
             if !self.open_segment(kept, false, io) {
                 self.chunks.opening_failed();
                 return;

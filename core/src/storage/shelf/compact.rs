@@ -231,6 +231,7 @@ impl Shelf {
         match self.go_on(&mut job, io, out) {
             Ok(()) => {}
             Err(Failure::NoSegment) => {
+                probe!(MergeFoundNoRoom);
                 job.abandoned = true;
                 self.compaction.due = true;
                 self.compaction.no_room = Some(self.segments.free() + job.builder.reserved().len());
@@ -266,6 +267,11 @@ impl Shelf {
         }
         let stage = core::mem::replace(&mut job.stage, Stage::Merging);
         job.stage = match stage {
+            Stage::Body { run, headers } if planted!(MergeEditBeforeSync) => {
+                self.start_merge_writes(job, headers, io);
+                Stage::Headers { run }
+            }
+            Stage::Headers { run } if planted!(MergeEditBeforeSync) => Stage::Ready { run },
             Stage::Body { run, headers } if job.writes == 0 => {
                 self.sync(SyncPurpose::Merge, io);
                 Stage::BodySync { run, headers }
@@ -300,7 +306,9 @@ impl Shelf {
                 Next::Row(unit) => job.units[unit].row().expect("it is the next row"),
             };
             let index = newest.index();
-            if newest.is_tombstone() && index <= job.old {
+            let is_old = index <= job.old || planted!(TombstoneDroppedEarly);
+            if newest.is_tombstone() && is_old {
+                probe!(TombstoneDropped);
                 job.bare = job.bare.max(index);
                 if job.builder.rows() == 0 {
                     job.left_out = Some((newest.key_bytes(), index));
@@ -314,6 +322,7 @@ impl Shelf {
                         if pieces.iter().any(|piece| job.values.empties(piece.segment)) {
                             match read_value(&mut job.values, &pieces)? {
                                 Ok(bytes) => {
+                                    probe!(ValueMoved);
                                     job.counts.values_moved += 1;
                                     NewValue::Bytes(bytes)
                                 }
@@ -416,8 +425,10 @@ impl Shelf {
     }
 
     pub(super) fn merge_was_written(&mut self) {
-        let job = self.compaction.job.as_mut().expect("a merge outlives its writes");
-        job.writes -= 1;
+        match &mut self.compaction.job {
+            None if planted!(MergeEditBeforeSync) => {}
+            job => job.as_mut().expect("a merge outlives its writes").writes -= 1,
+        }
     }
 
     pub(super) fn merge_synced(&mut self, io: &mut Io<'_>) {
@@ -457,6 +468,7 @@ impl Shelf {
         let mut freed = 0;
         for run in old {
             if self.views.holds(run.descriptor.run) {
+                probe!(RunKeptForView);
                 self.views.retired.push(run);
             } else {
                 freed += self.free_run(run.descriptor.run, io);
@@ -464,6 +476,7 @@ impl Shelf {
         }
         debug_assert_eq!(free, self.segments.free(), "what is free is wiped first");
         self.compaction.done.add(job.counts);
+        probe!(RunsMerged);
         self.compaction.done.merges += 1;
         self.compaction.done.runs += job.removed.len() as u64;
         self.compaction.done.segments_freed += freed;
@@ -553,7 +566,12 @@ impl Shelf {
             })
             .collect();
         let smallest = self.smallest();
-        let pick = policy::choose(&stats, Circumstances { smallest, scarce })?;
+        let eager = || {
+            let units = (stats.len().saturating_sub(2))..stats.len();
+            let wanted = stats.len() > 1 && buggify!(EagerMerge);
+            wanted.then(|| Pick { units, emptied: Vec::new(), reason: policy::Reason::Level })
+        };
+        let pick = policy::choose(&stats, Circumstances { smallest, scarce }).or_else(eager)?;
         // Runs have a largest size.
         let runs = || units[pick.units.clone()].iter().flatten();
         let segments: usize = runs().map(|run| run.segments.len()).sum();

@@ -155,6 +155,21 @@ impl Shelf {
             header => Err(ChunkFault { header: header.err(), blocks }),
         }
     }
+
+    /// The copy in `bytes`, whatever its blocks are like: for a planted mistake.
+    pub(crate) fn unjudged_copy(
+        &self,
+        chunk: ChunkId,
+        record: &ChunkRecord,
+        span: &CopySpan,
+        bytes: &Bytes,
+    ) -> Option<ChunkCopy> {
+        let header = self.judge_header(chunk, record, span, bytes).ok()?;
+        let from = data_from(record, span);
+        let to = from.checked_add(record.length as usize).filter(|to| *to <= bytes.len())?;
+        let ChunkHeader { owner, epoch, block_size, checksums, .. } = header;
+        Some(ChunkCopy { owner, epoch, block_size, data: bytes.slice(from..to), checksums })
+    }
 }
 
 /// A sector, as a step.

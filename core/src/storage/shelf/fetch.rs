@@ -52,6 +52,9 @@ impl Shelf {
 
     /// Bring the data blocks behind a data block into memory, if there is room: nobody waits for them.
     pub(crate) fn read_ahead(&mut self, miss: Miss, io: &mut Io<'_>) {
+        if buggify!(NoReadAhead) {
+            return;
+        }
         let Some((_, Owner::Run(run))) = self.owner(miss) else { return };
         let Some(number) = block_at(run, &self.layout, miss) else { return };
         let room = self.config.block_cache_bytes / 4 / self.layout.tree_block;
@@ -82,6 +85,9 @@ impl Shelf {
         out: &mut Vec<Output>,
     ) {
         let Some(fetch) = self.fetches.remove(&miss) else { return };
+        if fetch.stale {
+            probe!(FetchStale);
+        }
         // If the run was dropped meanwhile, readers ask again and find what is there now.
         if !fetch.stale
             && let Some((table, owner)) = self.owner(miss)

@@ -132,7 +132,7 @@ impl Shelf {
 
     /// The chunk index is frozen by the shelf itself.
     pub(super) fn freeze_chunk_index(&mut self, io: &mut Io<'_>) {
-        if self.wants_freeze(TableId::Chunks) {
+        if self.wants_freeze(TableId::Chunks) || buggify!(IndexFlushedEarly, hot) {
             self.write_out_chunk_index(io);
         }
     }
@@ -141,7 +141,10 @@ impl Shelf {
     /// that is running goes first: to be asked again.
     pub(crate) fn write_out_chunk_index(&mut self, io: &mut Io<'_>) {
         let through = self.chunks.sequence();
-        if self.can_freeze(TableId::Chunks) && self.freeze(TableId::Chunks, through, io) {
+        if self.can_freeze(TableId::Chunks)
+            && self.freeze(TableId::Chunks, through, io)
+            && !planted!(ChunkBatchReused)
+        {
             self.chunks.advance_sequence(through);
         }
     }
@@ -152,6 +155,10 @@ impl Shelf {
     }
 
     pub(super) fn flush_written(&mut self, io: &mut Io<'_>) {
+        let is_early = |flush: &Flush| matches!(flush.stage, Stage::Journal);
+        if planted!(RunEditBeforeSync) && self.flush.as_ref().is_none_or(is_early) {
+            return;
+        }
         let flush = self.flush.as_mut().expect("its write was in flight");
         let left = match &mut flush.stage {
             Stage::Body { writes_left, .. } | Stage::Headers { writes_left } => writes_left,
@@ -161,6 +168,21 @@ impl Shelf {
         if *left == 0 {
             self.sync(SyncPurpose::Flush, io);
         }
+    }
+
+    /// Journal the edit of a run while that is being written: a planted mistake.
+    pub(super) fn hurry_flush(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
+        let Some(flush) = &mut self.flush else { return };
+        if flush.content != Content::Frozen || flush.abandoned {
+            return;
+        }
+        let Stage::Body { headers, .. } = &mut flush.stage else { return };
+        let headers = core::mem::take(headers);
+        flush.stage = Stage::Journal;
+        let descriptor = flush.run.descriptor.clone();
+        let run = descriptor.run;
+        self.start_writes(headers, io);
+        self.journal(&Edit::RunAdded(descriptor), EditPurpose::Run(run), out);
     }
 
     pub(super) fn flush_synced(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {

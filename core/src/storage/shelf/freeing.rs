@@ -22,7 +22,8 @@ impl Shelf {
         io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
-        if !self.takes_chunk_calls(0) || self.chunk_index_is_busy() {
+        let busy = !self.takes_chunk_calls(0) || self.chunk_index_is_busy();
+        if busy || buggify!(FreeRefused) {
             out.push(Output::ChunkFreed { op, result: Err(ChunkError::Overloaded) });
             return;
         }
@@ -58,7 +59,10 @@ impl Shelf {
             return true;
         }
         // One that is being sealed is closed soon.
-        let Some(through) = self.chunks.recorded(segment) else { return false };
+        let Some(mut through) = self.chunks.recorded(segment) else { return false };
+        if planted!(RecordedTooFar) {
+            through = (through + (64 << 10)).min(self.layout.segment);
+        }
         if self.recorded.get(&segment) != Some(&through) {
             let edit = Edit::SegmentRecorded { segment, through };
             self.journal(&edit, EditPurpose::Recorded(segment, through), out);

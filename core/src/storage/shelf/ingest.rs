@@ -269,6 +269,12 @@ impl Shelf {
         let Ingest { table: id, newer_than, through, mut staged, .. } =
             self.ingest.take().expect("an installation ends by itself");
         if newer_than == LogIndex(0) {
+            // The runs that it merges go, too.
+            let committed = self.abandon_merge(id);
+            assert!(
+                committed.is_empty(),
+                "edits become durable in order, and its own is not written"
+            );
             for segment in self.drop_runs(id) {
                 self.wipe(segment, io);
             }
@@ -278,7 +284,11 @@ impl Shelf {
         }
         let table = self.tables.entry(id).or_default();
         staged.append(&mut table.runs);
-        *table = Table { runs: staged, flushed: through, ..Table::default() };
+        let mut fresh = Table { runs: staged, flushed: through, ..Table::default() };
+        if planted!(InstallKeepsMemtable) {
+            fresh.active = core::mem::take(&mut table.active);
+        }
+        *table = fresh;
         self.compaction.runs_changed();
         out.push(Output::Installed { table: id });
     }

@@ -414,7 +414,9 @@ impl Shelf {
     /// Nothing that was read of a segment counts any more; it is reserved until it is wiped.
     fn forget_segment(&mut self, segment: SegmentId) {
         let start = self.layout.offset(segment);
-        self.cache.remove_span(start, start + self.layout.segment);
+        if !planted!(StaleBlockCache) {
+            self.cache.remove_span(start, start + self.layout.segment);
+        }
         self.segments.set(segment, SegmentState::Reserved);
         let from = Miss { offset: start, len: 0 };
         let to = Miss { offset: start + self.layout.segment, len: 0 };
@@ -467,7 +469,10 @@ impl Shelf {
         }
         match purpose {
             DiskPurpose::ChunkWrite(chunk) => {
-                if self.written(result, "a chunk", out) {
+                if !self.written(result, "a chunk", out) {
+                } else if planted!(ChunkAckedUnsynced) {
+                    self.chunk_is_durable(chunk, Durable::by_completed_sync(), out);
+                } else {
                     self.sync(SyncPurpose::Chunk(chunk), io);
                 }
             }
@@ -610,6 +615,9 @@ impl Shelf {
         }
         if self.config.offline {
             return self.drive_rebuild(io, out);
+        }
+        if planted!(RunEditBeforeSync) {
+            self.hurry_flush(io, out);
         }
         self.open_ahead(io);
         self.place_waiting(io, out);

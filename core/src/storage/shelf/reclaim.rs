@@ -102,7 +102,8 @@ pub(super) struct Reclaim {
     /// Segments of which little is in use, by how much.
     light: BTreeSet<(u64, SegmentId)>,
     /// Sealed segments of which nothing is in the index.
-    empty: BTreeSet<SegmentId>,
+    /// With the number of changes of chunks when that was looked at first.
+    empty: BTreeMap<SegmentId, Option<u64>>,
     /// Those of them about which the journal is being told: nothing of them is looked at any more.
     freeing: BTreeSet<SegmentId>,
     moving: Option<Move>,
@@ -117,12 +118,15 @@ impl Reclaim {
     /// Nothing is known yet.
     pub(super) fn new(layout: &Layout) -> Self {
         Self {
-            light_bytes: (layout.segment - SECTOR) / 2,
+            light_bytes: match buggify!(EagerMoves) {
+                false => (layout.segment - SECTOR) / 2,
+                true => (layout.segment - SECTOR) / 4 * 3,
+            },
             counted: Counted::Nothing,
             fetching: false,
             used: BTreeMap::new(),
             light: BTreeSet::new(),
-            empty: BTreeSet::new(),
+            empty: BTreeMap::new(),
             freeing: BTreeSet::new(),
             moving: None,
             stuck: BTreeSet::new(),
@@ -168,9 +172,9 @@ impl Reclaim {
         used.bytes -= bytes_of(record);
         // What did not verify may have been this.
         self.stuck.remove(&record.segment);
-        if used.chunks == 0 {
+        if used.chunks == 0 || (used.chunks == 1 && planted!(SegmentFreedWithChunk)) {
             self.used.remove(&record.segment);
-            self.empty.insert(record.segment);
+            self.empty.insert(record.segment, None);
         } else if used.bytes <= self.light_bytes {
             self.light.insert((used.bytes, record.segment));
         }
@@ -179,7 +183,7 @@ impl Reclaim {
     /// A segment takes no more.
     pub(super) fn sealed(&mut self, segment: SegmentId) {
         if self.counted == Counted::All && !self.used.contains_key(&segment) {
-            self.empty.insert(segment);
+            self.empty.insert(segment, None);
         }
     }
 
@@ -194,8 +198,11 @@ impl Reclaim {
         let Some(moving) = &mut self.moving else { return };
         moving.moving = None;
         match error {
-            None => self.done.chunks += 1,
-            Some(ChunkError::Missing) => {}
+            None => {
+                probe!(ChunkMoved);
+                self.done.chunks += 1;
+            }
+            Some(ChunkError::Missing) => probe!(ChunkMovedInVain),
             Some(_) => moving.failed = true,
         }
     }
@@ -323,20 +330,26 @@ impl Shelf {
         let Reclaim { used, freeing, .. } = &self.reclaim;
         let is_empty =
             |segment: &SegmentId| !used.contains_key(segment) && !freeing.contains(segment);
-        self.reclaim.empty = empty.filter(is_empty).collect();
+        self.reclaim.empty = empty.filter(is_empty).map(|segment| (segment, None)).collect();
     }
 
-    /// Free segments that hold nothing and that nobody reads.
+    /// Free segments that hold nothing and that nobody reads. Not before the journal has been given what freed their
+    /// chunks: a crash between the two would leave rows that point to a free segment, and to what comes there next.
     fn free_empty(&mut self, out: &mut Vec<Output>) {
-        for segment in std::mem::take(&mut self.reclaim.empty) {
+        let (given, changes) = self.chunks.changes();
+        for (segment, seen) in std::mem::take(&mut self.reclaim.empty) {
+            let seen = seen.unwrap_or(changes);
             let generation = match self.segments.state(segment) {
                 Some(SegmentState::Chunks { generation, open: false }) => generation,
                 // Once it is sealed, it comes here again.
                 _ => continue,
             };
             let moving = self.reclaim.moving.as_ref().is_some_and(|it| it.segment == segment);
-            if moving || self.is_read(segment) {
-                self.reclaim.empty.insert(segment);
+            if given < seen
+                || moving
+                || (self.is_read(segment) && !planted!(SegmentReusedWhileRead))
+            {
+                self.reclaim.empty.insert(segment, Some(seen));
                 continue;
             }
             self.reclaim.freeing.insert(segment);
@@ -350,6 +363,7 @@ impl Shelf {
     pub(super) fn segment_freed(&mut self, segment: SegmentId, io: &mut Io<'_>) {
         self.reclaim.freeing.remove(&segment);
         self.reclaim.stuck.remove(&segment);
+        probe!(SegmentFreed);
         self.reclaim.done.segments += 1;
         self.segments.set(segment, SegmentState::Reserved);
         self.wipe(segment, io);

@@ -372,6 +372,7 @@ impl Shelf {
             out.push(Output::Note(format!("edits are missing from the journal: {error}")));
         }
         if (gap || lost.is_some()) && self.layout.count > 0 {
+            probe!(EditsMissing);
             let (next, headers) = (SegmentId(0), BTreeMap::new());
             self.phase = Phase::Headers { replayed, next, headers };
             self.recover_next(self.layout.offset(next), SECTOR, io);
@@ -505,7 +506,7 @@ impl Shelf {
         let open: VecDeque<_> = self
             .segments
             .chunk_segments()
-            .filter(|(_, (_, open))| *open)
+            .filter(|(_, (_, open))| *open && !planted!(OpenSegmentUnscanned))
             .map(|(segment, (generation, _))| (segment, generation))
             .collect();
         self.scan_next(open, io, out);
@@ -557,6 +558,7 @@ impl Shelf {
             let row = table.active.get(&chunk_key(chunk)).and_then(|row| row.value.as_ref());
             if row != Some(&bytes) {
                 let sequence = self.chunks.sequence();
+                probe!(ChunkFoundUnrecorded);
                 table.active.write(sequence, chunk_key(chunk), Some(bytes));
                 self.chunks.recovered_record(chunk, record);
             }
@@ -587,6 +589,7 @@ impl Shelf {
         let found = VecDeque::new();
         self.rebuilds += 1;
         self.count_again();
+        self.chunks.rows_are_lost();
         let serial = self.rebuilds;
         self.index_is_lost = true;
         self.rebuild = Some(Rebuild { rest, current: None, reading: false, serial, found });
@@ -618,6 +621,7 @@ impl Shelf {
                     if self.chunks.has_pending_records() {
                         break;
                     }
+                    probe!(IndexRebuilt);
                     let rebuilt = EditPurpose::Rebuilt(rebuild.serial);
                     self.journal(&Edit::ChunkIndexRebuilt, rebuilt, out);
                     return;

@@ -249,6 +249,10 @@ impl<'a> RunPlace<'a> {
         self.at += 1;
         if self.block.is_none_or(|block| self.at >= block.len()) {
             self.go_to(self.number + 1);
+            if planted!(BlockEdgeSkipped) {
+                self.load(view)?;
+                self.at = usize::from(self.block.is_some_and(|block| block.len() > 1));
+            }
         }
         Ok(())
     }

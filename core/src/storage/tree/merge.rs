@@ -49,7 +49,10 @@ pub(crate) fn next<S: Sorted>(sources: &[S], same: &mut Vec<usize>) -> Next {
             same.push(source);
         }
         // Of the same key, the row of the later entry counts.
-        let newer = first.is_none_or(|(_, newest, _)| index > newest);
+        let newer = first.is_none_or(|(_, newest, _)| match planted!(MergeKeepsOlder) {
+            false => index > newest,
+            true => index < newest,
+        });
         if order.is_lt() || (order.is_eq() && newer) {
             first = Some((key, index, source));
         }

@@ -97,7 +97,11 @@ impl Run {
         if outside || !self.filter.as_ref().is_none_or(|filter| filter.may_have(hash)) {
             return Ok(None);
         }
-        Ok(self.block(self.block_before(key), layout, cache)?.get(key))
+        let found = self.block(self.block_before(key), layout, cache)?.get(key);
+        if found.is_none() {
+            probe!(FilterPassedInVain);
+        }
+        Ok(found)
     }
 
     /// Whether it may have rows of this family, and rows from `from` on and before `end`.

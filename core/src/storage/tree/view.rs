@@ -30,7 +30,8 @@ pub(crate) struct TableView<'a> {
 impl<'a> TableView<'a> {
     /// A view of `table`.
     pub(crate) fn new(table: &'a Table, cache: &'a BlockCache, layout: &'a Layout) -> Self {
-        let frozen = table.frozen.as_ref().map(|frozen| &frozen.rows);
+        let frozen = table.frozen.as_ref().filter(|_| !planted!(FrozenRowsUnread));
+        let frozen = frozen.map(|frozen| &frozen.rows);
         Self { memory: [Some(&table.active), frozen], runs: [&[], &table.runs], cache, layout }
     }
 
@@ -85,6 +86,7 @@ impl<'a> TableView<'a> {
             let piece = pieces.next().expect("there is one");
             return self.piece(piece).cloned().map(Some);
         }
+        probe!(ValueInPieces);
         // A value that passes the end of a segment is put together: a copy, and rare.
         let mut whole = BytesMut::new();
         for piece in pieces {

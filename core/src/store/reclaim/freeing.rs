@@ -10,7 +10,7 @@ use crate::message::{BlobFree, BlobFreed, ChunkError, Message};
 use crate::rows::Miss;
 use crate::store::chunks::Chunks;
 use crate::store::observe::Observation;
-use crate::store::repair::{Owners, Repair};
+use crate::store::repair::{Blocks, Owners, Repair};
 use crate::store::serving::Host;
 use crate::time::{Deadline, Duration, Instant};
 
@@ -91,8 +91,7 @@ pub(super) struct Freeing {
     requests: BTreeMap<(StoreId, CallId), Request>,
     ops: BTreeMap<u64, ChunkId>,
     next_op: u64,
-    asked: BTreeMap<Miss, u32>,
-    held: Vec<Miss>,
+    blocks: Blocks,
     owners: Owners,
     freed: BTreeSet<BlobId>,
     freed_order: VecDeque<BlobId>,
@@ -195,9 +194,7 @@ impl Freeing {
                 self.jobs.insert(blob, job);
             }
         }
-        for miss in self.held.drain(..) {
-            host.storage.release(miss);
-        }
+        self.blocks.release(host);
         done
     }
 
@@ -213,18 +210,21 @@ impl Freeing {
         host: &mut Host,
         fx: &mut Effects,
     ) -> bool {
-        if host.directory.version() < job.directory {
+        if host.directory.version() < job.directory && !planted!(FenceNotAwaited) {
+            probe!(FreeingAwaitsDirectory);
             host.directory.want_newer();
             job.due = now + BUSY;
             return false;
         }
         if let What::Superfluous(epoch) = job.what {
-            if host.map().epoch != epoch || !host.map().unproven.is_empty() {
+            let is_proven = host.map().unproven.is_empty() || planted!(SuperfluousFreedUnproven);
+            if host.map().epoch != epoch || !is_proven {
                 // What is superfluous is another question now.
                 (job.at, job.again) = (None, Vec::new());
                 return job.open == 0;
             }
         } else if repair.forget(blob, host, fx) || chunks.is_written(blob) {
+            probe!(FreeingBusy);
             // Whoever is writing it now would be done after the index was looked at.
             job.tries += 1;
             job.due = now + BUSY;
@@ -235,15 +235,15 @@ impl Freeing {
             self.free(job, chunk, host, fx);
         }
         while let Some(at) = job.at {
-            if *rows == 0 || self.ops.len() >= CHUNKS_MAX {
+            let few = !self.ops.is_empty() && buggify!(FreeOneByOne);
+            if *rows == 0 || self.ops.len() >= CHUNKS_MAX || few {
                 return false;
             }
             *rows -= 1;
             match host.storage.next_chunk(at) {
                 Err(miss) => {
-                    *self.asked.entry(miss).or_default() += 1;
+                    self.blocks.fetch(miss, host, fx);
                     job.waits_for = Some(miss);
-                    host.storage.fetch(miss, false, fx);
                     return false;
                 }
                 Ok(Some(chunk)) if chunk.blob == blob => {
@@ -267,6 +267,9 @@ impl Freeing {
         if job.what == What::Blob {
             let live = host.directory.held().map_or(&[][..], |held| &held.sessions.live);
             host.observer.note(ROOT_RANGE, || Observation::Freed { chunk, live: live.to_vec() });
+        } else {
+            probe!(SuperfluousFreed);
+            host.observer.note(ROOT_RANGE, || Observation::FreedCopy { chunk });
         }
         job.open += 1;
         host.storage.free_chunk(op, chunk, fx);
@@ -289,9 +292,7 @@ impl Freeing {
 
     /// A block of the index is in memory.
     pub(super) fn fetched(&mut self, miss: Miss) {
-        for _ in 0..self.asked.remove(&miss).unwrap_or_default() {
-            self.held.push(miss);
-        }
+        self.blocks.fetched(miss);
         for job in self.jobs.values_mut() {
             job.waits_for.take_if(|waited| *waited == miss);
         }

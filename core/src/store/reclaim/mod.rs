@@ -18,7 +18,7 @@ use super::repair::Repair;
 use super::serving::Host;
 use crate::directory::Standing;
 use crate::effects::{Effects, Now};
-use crate::ids::{BlobId, ChunkId, LogIndex, MapEpoch, StoreId};
+use crate::ids::{BlobId, LogIndex, MapEpoch, StoreId};
 use crate::memory::MemoryAccount;
 use crate::message::{BlobAnswer, BlobFree, BlobVerdict, ChunkError};
 use crate::object::{OwnedBlob, Target};
@@ -68,7 +68,7 @@ impl Reclaim {
     /// A gateway has given these up.
     pub(super) fn left(&mut self, now: Now, blobs: Vec<OwnedBlob>) {
         for OwnedBlob { blob, owner } in blobs {
-            self.questions.doubt(now.instant, blob, Some(owner));
+            self.questions.doubt(now.instant, blob, owner);
         }
     }
 
@@ -76,7 +76,7 @@ impl Reclaim {
     pub(super) fn ask_about(&mut self, now: Now, blob: BlobId, owner: &Target) -> bool {
         let room = self.questions.takes_more();
         if room {
-            self.questions.doubt(now.instant, blob, Some(owner.clone()));
+            self.questions.doubt(now.instant, blob, owner.clone());
         }
         room
     }
@@ -117,7 +117,13 @@ impl Reclaim {
                 repair.judged(now, blob, verdict, host, fx);
             }
             match verdict {
-                BlobVerdict::Gone => self.freeing.begin(now.instant, blob, directory),
+                BlobVerdict::Open if planted!(OpenTakenForGone) => {
+                    self.freeing.begin(now.instant, blob, directory);
+                }
+                BlobVerdict::Gone => {
+                    probe!(BlobGone);
+                    self.freeing.begin(now.instant, blob, directory);
+                }
                 BlobVerdict::Live if doubted && settled > MapEpoch(0) => {
                     self.freeing.begin_superfluous(now.instant, blob, settled);
                 }
@@ -155,7 +161,7 @@ impl Reclaim {
             let directory = &host.directory;
             let over = self.recent.take(|session| directory.standing(session) == Standing::Fenced);
             for OwnedBlob { blob, owner } in over {
-                self.questions.doubt(now.instant, blob, Some(owner));
+                self.questions.doubt(now.instant, blob, owner);
             }
         }
         // A store frees only what the range has judged. What it judged stays true.
@@ -166,9 +172,9 @@ impl Reclaim {
             self.questions.ask_for_repair(blob, owner);
         }
         while self.questions.takes_more()
-            && let Some(ChunkId { blob, number }) = repair.next_doubt()
+            && let Some(chunk) = repair.next_doubt()
         {
-            self.questions.doubt_of_chunk(now.instant, blob, number);
+            self.questions.doubt_of_chunk(now.instant, chunk);
         }
         self.questions.drive(now.instant, leader, host, fx);
         for blob in self.freeing.drive(now.instant, repair, chunks, host, fx) {

@@ -68,6 +68,7 @@ struct Item {
 #[derive(Debug)]
 struct Asked {
     call: CallId,
+    to: StoreId,
     until: Instant,
     blobs: Vec<BlobId>,
 }
@@ -95,6 +96,9 @@ pub(super) struct Questions {
     next_call: u64,
     /// Who is believed to lead.
     leader: Option<StoreId>,
+    /// Who was asked last and could not say, whoever takes it for the leader: a replica that was left behind
+    /// when its vote moved believes in an old one for ever.
+    mute: Option<StoreId>,
     /// Whose turn it is while nobody is.
     turn: usize,
     not_before: Instant,
@@ -102,23 +106,21 @@ pub(super) struct Questions {
 
 impl Questions {
     /// This store has chunks of a blob, and perhaps should not.
-    pub(super) fn doubt(&mut self, now: Instant, blob: BlobId, owner: Option<Target>) {
-        self.add_doubt(now, blob, owner, 0);
+    pub(super) fn doubt(&mut self, now: Instant, blob: BlobId, owner: Target) {
+        self.add_doubt(now, blob, Some(owner), 0);
     }
 
-    /// The same, of a blob of which it has this chunk.
-    pub(super) fn doubt_of_chunk(&mut self, now: Instant, blob: BlobId, number: u32) {
-        self.add_doubt(now, blob, None, number);
+    /// The same, of a blob of which it has this chunk, whose header says whose it is.
+    pub(super) fn doubt_of_chunk(&mut self, now: Instant, chunk: ChunkId) {
+        self.add_doubt(now, chunk.blob, None, chunk.number);
     }
 
     fn add_doubt(&mut self, now: Instant, blob: BlobId, owner: Option<Target>, number: u32) {
+        if self.items.len() < ITEMS_MAX && !self.items.contains_key(&blob) {
+            self.insert(blob, owner, number, now + SETTLE);
+        }
         if let Some(item) = self.items.get_mut(&blob) {
             item.doubted = true;
-            return;
-        }
-        if self.items.len() < ITEMS_MAX {
-            self.insert(blob, owner, number, now + SETTLE);
-            self.items.get_mut(&blob).expect("just inserted").doubted = true;
         }
     }
 
@@ -205,6 +207,7 @@ impl Questions {
             .take(2 * BLOBS_ASKED_MAX)
             .collect();
         let may_ask = self.asked.is_none() && self.not_before <= now;
+        let most = if buggify!(OneBlobAsked) { 1 } else { BLOBS_ASKED_MAX };
         let mut blobs = Vec::new();
         for blob in due {
             let Some(item) = self.items.get_mut(&blob) else { continue };
@@ -218,7 +221,7 @@ impl Questions {
                     let chunk = ChunkId { blob, number: item.number };
                     host.storage.look_at_chunk(op, chunk, Look::Owner, fx);
                 }
-                Some(owner) if may_ask && blobs.len() < BLOBS_ASKED_MAX => {
+                Some(owner) if may_ask && blobs.len() < most => {
                     self.due.remove(&(item.due, blob));
                     item.state = State::Asked;
                     item.again = false;
@@ -230,23 +233,26 @@ impl Questions {
         if blobs.is_empty() {
             return;
         }
-        let to = leader.or(self.leader).unwrap_or_else(|| {
+        let known = self.leader.or(leader).filter(|store| Some(*store) != self.mute);
+        let to = known.unwrap_or_else(|| {
             let voters = &host.map().voters;
             voters[self.turn % voters.len()]
         });
         self.next_call += 1;
-        // Answers to an earlier life must not fit.
-        let call = CallId(host.incarnation.0 << 32 | self.next_call & 0xffff_ffff);
+        let call = host.call_id(self.next_call);
         let asked = blobs.iter().map(|blob| blob.blob).collect();
-        self.asked = Some(Asked { call, until: now + PATIENCE, blobs: asked });
+        self.asked = Some(Asked { call, to, until: now + PATIENCE, blobs: asked });
         host.tell(to, Message::BlobAsk(BlobAsk { call, blobs }), fx);
     }
 
     fn no_answer(&mut self, now: Instant) {
+        probe!(NoAnswerOnBlobs);
         self.leader = None;
         self.turn = self.turn.wrapping_add(1);
         self.not_before = now + PAUSE;
-        for blob in self.asked.take().map(|asked| asked.blobs).unwrap_or_default() {
+        let Some(asked) = self.asked.take() else { return };
+        self.mute = Some(asked.to);
+        for blob in asked.blobs {
             self.wait(blob, now);
         }
     }
@@ -273,7 +279,7 @@ impl Questions {
                 return Vec::new();
             }
         };
-        self.leader = Some(from);
+        (self.leader, self.mute) = (Some(from), None);
         let mut judged = Vec::new();
         for (blob, verdict) in asked.blobs.into_iter().zip(verdicts) {
             let Some(item) = self.items.get_mut(&blob) else { continue };
@@ -288,8 +294,10 @@ impl Questions {
                 self.remove(blob);
                 continue;
             }
+            probe!(AskedAgain);
             let pause = AGAIN * 2_u32.pow(item.tries.min(DOUBLINGS_MAX));
-            item.tries += 1;
+            // Each chunk of a blob that repair pulls asks at once: that says nothing of how long it will be so.
+            item.tries += u32::from(!for_repair);
             self.wait(blob, now + pause);
         }
         judged
@@ -337,5 +345,51 @@ impl Questions {
         assert_eq!(in_state(State::Looking), self.looks.len());
         let asked = self.asked.as_ref().map_or(0, |asked| asked.blobs.len());
         assert_eq!(in_state(State::Asked), asked, "what is asked is in the question");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{BlobSequence, BucketId, LogIndex, MapEpoch, SessionId, TenantId};
+    use crate::message::BlobVerdicts;
+    use crate::object::ObjectKey;
+
+    /// As [`Questions::drive`] asks, and as the range answers that it cannot be said yet.
+    fn asked_in_vain(questions: &mut Questions, blob: BlobId, now: Instant) {
+        let item = questions.items.get_mut(&blob).expect("it is in question");
+        questions.due.remove(&(item.due, blob));
+        item.state = State::Asked;
+        let call = CallId(questions.next_call);
+        let (to, until) = (StoreId(1), now + PATIENCE);
+        questions.asked = Some(Asked { call, to, until, blobs: vec![blob] });
+        let said = BlobVerdicts {
+            directory: LogIndex(1),
+            settled: MapEpoch(1),
+            verdicts: vec![BlobVerdict::Open],
+        };
+        questions.answered(now, StoreId(1), BlobAnswer { call, result: Ok(said) });
+        questions.check();
+    }
+
+    /// Seed 0x2347: a hundred chunks of an upload under way were pulled, and the doubt about it was not
+    /// looked at for a quarter of an hour.
+    #[test]
+    fn repair_that_asks_often_does_not_put_a_doubt_off() {
+        let blob = BlobId { session: SessionId(1), sequence: BlobSequence(1) };
+        let key = ObjectKey::parse("key").expect("a key");
+        let owner = Target { tenant: TenantId(0), bucket: BucketId(1), key };
+        let mut questions = Questions::default();
+        let mut now = Instant::from_millis(1000);
+        questions.doubt(now, blob, owner.clone());
+        for _ in 0..100 {
+            questions.ask_for_repair(blob, owner.clone());
+            asked_in_vain(&mut questions, blob, now);
+        }
+        for pause in [2, 2, 4, 8].map(Duration::from_secs) {
+            assert_eq!(questions.next_deadline().map(|next| next.at), Some(now + pause));
+            now = now + pause;
+            asked_in_vain(&mut questions, blob, now);
+        }
     }
 }

@@ -44,7 +44,8 @@ impl Answering {
     pub(super) fn ask(&mut self, from: StoreId, ask: InventoryAsk, host: &Host, fx: &mut Effects) {
         let epoch = host.map().epoch;
         let full = self.jobs.len() >= PEERS_MAX && !self.jobs.contains_key(&from);
-        if full || ask.epoch != epoch || !host.storage.chunk_index_is_complete() {
+        let refused = full || buggify!(InventoryRefused);
+        if refused || ask.epoch != epoch || !host.storage.chunk_index_is_complete() {
             return answer(from, &ask, InventoryResult::NotNow, host, fx);
         }
         let job = Job {
@@ -123,7 +124,7 @@ fn slice(
 ) -> Option<InventoryResult> {
     let own = host.config.store;
     for _ in 0..SLICE_ROWS {
-        if job.rows >= ANSWER_ROWS {
+        if job.rows >= ANSWER_ROWS || (job.rows >= 4 && buggify!(ShortLists)) {
             // Too far apart to be told in one answer: what is listed so far.
             let end = Some(job.at);
             return Some(listed(job, end));

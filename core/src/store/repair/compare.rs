@@ -230,7 +230,10 @@ impl Compare {
         let own = host.config.store;
         let mut end = None;
         for _ in 0..SLICE_ROWS {
-            if rows >= INTERVAL_ROWS {
+            if rows > 0 && buggify!(SmallSlices) {
+                break;
+            }
+            if rows >= INTERVAL_ROWS || (rows >= 4 && buggify!(SmallIntervals)) {
                 end = Some(Some(at));
                 break;
             }
@@ -265,7 +268,7 @@ impl Compare {
             return Stage::Counting { at, rows, count, digest };
         };
         self.next_call += 1;
-        let call = CallId(host.incarnation.0 << 32 | self.next_call & 0xffff_ffff);
+        let call = host.call_id(self.next_call);
         let epoch = host.map().epoch;
         let ask = InventoryAsk { call, epoch, from: pass.from, to, count, digest };
         host.send(Endpoint::Store(pass.peer), Message::InventoryAsk(ask), fx);
@@ -353,6 +356,9 @@ impl Compare {
                 }
                 (ours, Some(theirs)) if ours.is_none_or(|ours| theirs < ours) => {
                     listed.pop_front();
+                    if planted!(ComparisonIgnored) {
+                        continue;
+                    }
                     let added = queue.add(now.instant, theirs, Why::Compared, &[pass.peer], None);
                     assert!(added.is_ok(), "there is room: looked at above");
                     continue;
@@ -361,6 +367,7 @@ impl Compare {
                 (Some(ours), _) if host.map().unproven.is_empty() => {
                     let keepers = &owners.of(ours, host.map()).present;
                     if keepers.contains(&pair.0) && keepers.contains(&pair.1) {
+                        probe!(DoubtfulCopy);
                         self.doubtful.push_back(ours);
                     }
                 }

@@ -49,7 +49,8 @@ impl Owners {
         map: &ClusterMap,
     ) -> bool {
         let owned = self.of(chunk, map);
-        owned.present.contains(&store) || owned.former.contains(&store)
+        let kept = owned.former.contains(&store) && !planted!(SuperfluousFreedUnproven);
+        owned.present.contains(&store) || kept
     }
 
     /// Whether `asker` keeps a chunk by the map that stands and is to have it if `peer` does, which keeps

@@ -6,6 +6,11 @@
 //!    └──────────┴─────────────────────┴─────────────┘ wait and try again
 //! ```
 //!
+//! A damaged copy that no source has any better is one of a blob that is dead, or lost. Whose it was says its
+//! header, and the range is asked; but if that cannot be read either, nobody can be asked, and nothing could
+//! ever be made of it: it is dropped, since a copy that is nobody's would keep all others looking for
+//! a better one, and a change of the map from being proven.
+//!
 //! Few are in hand at a time, at a bounded rate, and none while gateways have the disk's budget in
 //! use: repair is the background.
 
@@ -14,14 +19,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::REPAIR_OPS;
 use super::owners::Owners;
+use crate::cluster::ROOT_RANGE;
 use crate::disk::Room;
-use crate::effects::{Effects, Now};
+use crate::effects::{Effect, Effects, Now};
 use crate::ids::{BlobId, CallId, ChunkId, Endpoint, StoreId};
 use crate::message::{
     ChunkAsk, ChunkCopy, ChunkError, ChunkPulled, ChunkWrite, ChunkWritten, Message,
 };
 use crate::object::OwnedBlob;
 use crate::storage::{Durable, Look, Looked};
+use crate::store::observe::Observation;
 use crate::store::serving::Host;
 use crate::time::{Deadline, Duration, Instant};
 use crate::wire::BULK_BYTES_MAX;
@@ -59,8 +66,8 @@ enum Ours {
 pub(super) enum Why {
     /// A peer's inventory has it, ours has not. It may be on its way: it is left alone for a while.
     Compared,
-    /// Somebody says that it should be here.
-    Told,
+    /// Somebody says that it should be here, and whether it is known to have been stored.
+    Told { existed: bool },
     /// It was read, and did not verify.
     Read,
 }
@@ -103,6 +110,10 @@ enum State {
     Writing {
         round: Round,
     },
+    /// The own copy is damaged, and nobody has another: its header is read.
+    Identifying,
+    /// The header cannot be read either: it is taken out of the index.
+    Dropping,
 }
 
 /// All chunks of a blob.
@@ -180,7 +191,7 @@ impl Queue {
         let due = match why {
             Why::Compared => now + super::SETTLE,
             // Somebody waits for it, or reads it: before all that was only found.
-            Why::Told | Why::Read => Instant::ZERO,
+            Why::Told { .. } | Why::Read => Instant::ZERO,
         };
         let new = Item {
             sources: Vec::new(),
@@ -203,7 +214,7 @@ impl Queue {
         }
         item.thorough |= why != Why::Compared;
         // What a peer had and nobody has any more was freed while we were about to ask for it.
-        item.existed |= asker.is_none() && why != Why::Compared;
+        item.existed |= matches!(why, Why::Told { existed: true } | Why::Read);
         if why == Why::Compared && item.ours == Ours::Unknown && !item.unjudged {
             item.unjudged = true;
             self.unjudged += 1;
@@ -217,6 +228,8 @@ impl Queue {
             self.due.insert((item.due, chunk));
         }
         match asker {
+            // Asked again.
+            Some(asker) if item.askers.contains(&asker) => Ok(()),
             Some(_) if item.askers.len() >= ASKERS_MAX => Err(ChunkError::Overloaded),
             Some(asker) => {
                 item.askers.push(asker);
@@ -243,10 +256,14 @@ impl Queue {
             .copied()
             .collect();
         for chunk in late {
+            probe!(PullTimedOut);
             self.source_failed(now, chunk, ChunkError::Overloaded, host, fx);
         }
         self.ask_again_for_lost(now.instant);
         while self.active.len() < ACTIVE_MAX && self.not_before <= now.instant {
+            if !self.active.is_empty() && buggify!(OneRepair) {
+                return;
+            }
             let Some((due, chunk)) = self.due.first().copied() else { return };
             if due > now.instant {
                 return;
@@ -276,7 +293,7 @@ impl Queue {
         self.lost_at = again.last().copied().or(self.lost_at);
         for chunk in again {
             self.lost.remove(&chunk);
-            let _room_was_asked_for = self.add(now, chunk, Why::Told, &[], None);
+            let _room_was_asked_for = self.add(now, chunk, Why::Told { existed: true }, &[], None);
         }
     }
 
@@ -300,8 +317,15 @@ impl Queue {
         fx: &mut Effects,
     ) -> Option<Judged> {
         let chunk = self.ops.remove(&op)?;
+        if self.items.get(&chunk).is_some_and(|item| matches!(item.state, State::Identifying)) {
+            self.identified(now, chunk, result, host, fx);
+            return None;
+        }
         let ours = match result {
             Ok(Looked::Proven(durable)) => {
+                if self.items.contains_key(&chunk) {
+                    host.observer.note(ROOT_RANGE, || Observation::Kept { chunk });
+                }
                 self.finish(chunk, Ok(&durable), host, fx);
                 return Some(Judged::Sound);
             }
@@ -336,13 +360,69 @@ impl Queue {
         news.then_some(Judged::Unsound)
     }
 
-    fn pull(&mut self, now: Now, chunk: ChunkId, round: Round, host: &Host, fx: &mut Effects) {
+    /// The header of a copy that is damaged everywhere was read, or could not be.
+    fn identified(
+        &mut self,
+        now: Now,
+        chunk: ChunkId,
+        result: Result<Looked, ChunkError>,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) {
+        match result {
+            Err(ChunkError::Damaged | ChunkError::Io) => {
+                let text = format!(
+                    "no sound copy of {chunk} is left on any store, and the header of the one here \
+                     cannot be read: it is given up"
+                );
+                fx.push(Effect::Note(text));
+                let op = self.op(chunk);
+                if let Some(item) = self.items.get_mut(&chunk) {
+                    item.state = State::Dropping;
+                }
+                host.storage.free_chunk(op, chunk, fx);
+            }
+            Ok(Looked::Owned(owner)) => {
+                self.to_ask.push(OwnedBlob { blob: chunk.blob, owner });
+                self.wait(chunk, now.instant + BACKOFF_MAX);
+            }
+            _ => self.wait(chunk, now.instant + BUSY),
+        }
+    }
+
+    /// A copy that was nobody's is gone, or is in use just now.
+    pub(super) fn dropped(
+        &mut self,
+        now: Now,
+        op: u64,
+        result: Result<(), ChunkError>,
+        host: &Host,
+        fx: &mut Effects,
+    ) {
+        let Some(chunk) = self.ops.remove(&op) else { return };
+        match result {
+            Ok(()) => self.finish(chunk, Err(ChunkError::Missing), host, fx),
+            Err(_) => self.wait(chunk, now.instant + BUSY),
+        }
+    }
+
+    fn pull(
+        &mut self,
+        now: Now,
+        chunk: ChunkId,
+        mut round: Round,
+        host: &mut Host,
+        fx: &mut Effects,
+    ) {
+        if round.at < round.sources.len() && buggify!(SourceSkipped) {
+            (round.nobody_has_it, round.error) = (false, ChunkError::Overloaded);
+            round.at += 1;
+        }
         let Some(source) = round.sources.get(round.at).copied() else {
             return self.round_failed(now, chunk, &round, host, fx);
         };
         self.next_call += 1;
-        // Answers to an earlier life must not fit.
-        let call = CallId(host.incarnation.0 << 32 | self.next_call & 0xffff_ffff);
+        let call = host.call_id(self.next_call);
         let until = now.instant + PULL_TIMEOUT;
         if let Some(item) = self.items.get_mut(&chunk) {
             item.state = State::Pulling { call, until, round };
@@ -372,6 +452,7 @@ impl Queue {
         }
         match result {
             Err(ChunkError::Freed) => {
+                probe!(FreedElsewhere);
                 // The source knows that the blob is dead: what is here of it, and may not say whose it is, goes.
                 self.dead.push(chunk.blob);
                 self.finish(chunk, Err(ChunkError::Missing), host, fx);
@@ -403,7 +484,7 @@ impl Queue {
             else {
                 continue;
             };
-            let replace = item.ours == Ours::Damaged;
+            let replace = item.ours == Ours::Damaged && !planted!(RepairLeavesDamage);
             item.state = State::Writing { round };
             let pace = u64::try_from(copy.data.len()).unwrap_or(u64::MAX);
             let rate = host.config.timing.repair_bytes_per_second.max(1);
@@ -434,7 +515,11 @@ impl Queue {
         for chunk in items {
             let state = self.items.get(&chunk).map(|item| &item.state);
             match state {
-                Some(State::Writing { .. }) => busy = true,
+                Some(State::Writing { .. } | State::Identifying | State::Dropping) => busy = true,
+                Some(State::Asking { .. }) => {
+                    probe!(CopyNotWanted);
+                    self.finish(chunk, Err(ChunkError::Missing), host, fx);
+                }
                 _ => self.finish(chunk, Err(ChunkError::Missing), host, fx),
             }
         }
@@ -453,6 +538,12 @@ impl Queue {
         let Some(chunk) = self.ops.remove(&op) else { return };
         match result {
             Ok(durable) => {
+                let item = self.items.get(&chunk);
+                probe!(ChunkRepaired);
+                if item.is_some_and(|item| item.ours == Ours::Damaged) {
+                    probe!(DamagedReplaced);
+                }
+                host.observer.note(ROOT_RANGE, || Observation::Kept { chunk });
                 self.repaired += 1;
                 self.finish(chunk, Ok(&durable), host, fx);
             }
@@ -464,7 +555,7 @@ impl Queue {
     }
 
     /// The link to a peer was reset: what was asked of it is asked of the next.
-    pub(super) fn link_down(&mut self, now: Now, peer: StoreId, host: &Host, fx: &mut Effects) {
+    pub(super) fn link_down(&mut self, now: Now, peer: StoreId, host: &mut Host, fx: &mut Effects) {
         let of_peer = |item: &Item| match &item.state {
             State::Pulling { round, .. } => round.sources.get(round.at) == Some(&peer),
             _ => false,
@@ -482,7 +573,7 @@ impl Queue {
         now: Now,
         chunk: ChunkId,
         error: ChunkError,
-        host: &Host,
+        host: &mut Host,
         fx: &mut Effects,
     ) {
         let Some(item) = self.items.get_mut(&chunk) else { return };
@@ -505,7 +596,7 @@ impl Queue {
         now: Now,
         chunk: ChunkId,
         round: &Round,
-        host: &Host,
+        host: &mut Host,
         fx: &mut Effects,
     ) {
         let Some(item) = self.items.get_mut(&chunk) else { return };
@@ -518,13 +609,24 @@ impl Queue {
                 if self.lost.is_empty() {
                     self.lost_again = now.instant + LOST_AGAIN;
                 }
+                probe!(LostEverywhere);
                 self.lost.insert(chunk);
             }
             return self.finish(chunk, Err(ChunkError::Missing), host, fx);
         }
+        probe!(RoundFailed);
         item.rounds += 1;
         let pause = Duration::from_millis(100 << item.rounds.min(6)).min(BACKOFF_MAX);
+        let is_the_last =
+            round.nobody_has_it && !round.sources.is_empty() && item.ours == Ours::Damaged;
         self.answer(chunk, Err(round.error), host, fx);
+        if is_the_last {
+            let op = self.op(chunk);
+            if let Some(item) = self.items.get_mut(&chunk) {
+                item.state = State::Identifying;
+            }
+            return host.storage.look_at_chunk(op, chunk, Look::Owner, fx);
+        }
         self.wait(chunk, now.instant + pause);
     }
 
@@ -622,14 +724,14 @@ impl Queue {
         self.unjudged
     }
 
-    /// Whether all that others have is here.
-    pub(super) fn has_all(&self) -> bool {
+    /// Whether all that is known to be anywhere is here.
+    pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Whether nothing is known to be missing.
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.lost.is_empty()
+    /// Whether nothing is known of which no copy is left anywhere.
+    pub(super) fn has_lost_nothing(&self) -> bool {
+        self.lost.is_empty()
     }
 
     /// Those of which no copy is left anywhere, too.

@@ -164,6 +164,7 @@ impl Giver {
         let old: Vec<u64> =
             self.views.iter().filter(|(_, view)| old(view)).map(|(number, _)| *number).collect();
         for view in old.into_iter().filter_map(|number| self.views.remove(&number)) {
+            probe!(ViewExpired);
             close(view, host);
         }
     }
@@ -183,7 +184,7 @@ impl Giver {
 }
 
 fn idle(election: Duration) -> Duration {
-    election * IDLE_ELECTIONS
+    election * if buggify!(EarlyExpiry) { IDLE_ELECTIONS / 5 } else { IDLE_ELECTIONS }
 }
 
 fn close(mut view: View, host: &mut Host) {
@@ -425,7 +426,10 @@ fn make_page(
     host: &mut Host,
     fx: &mut Effects,
 ) -> Result<Option<SnapshotGiven>, ()> {
-    let bytes_max = host.config.limits.snapshot_page_bytes;
+    let bytes_max = match buggify!(TinyPages) {
+        true => 1,
+        false => host.config.limits.snapshot_page_bytes,
+    };
     let Some(first) = stream.from.clone() else { return Ok(None) };
     let to = loop {
         let made = &mut stream.made;

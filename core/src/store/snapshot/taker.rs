@@ -260,7 +260,10 @@ impl Replica {
         // What the table holds durably is the base, if it is sound and older.
         let sound = !self.lost && !self.take_all && self.machine.is_loaded();
         let newer = flushed > LogIndex(0) && flushed < taker.index && flushed >= taker.offer.bare;
-        let base = mark.filter(|_| sound && newer);
+        let base = mark.filter(|_| sound && newer && !buggify!(AllRowsTaken));
+        if base.is_some() {
+            probe!(NewerRowsTaken);
+        }
         let newer_than = if base.is_some() { flushed } else { LogIndex(0) };
         if !host.storage.begin_ingest(self.id, newer_than, (taker.index, taker.offer.bare), fx) {
             return;
@@ -316,6 +319,7 @@ impl Replica {
             }
             SnapshotGiven::Gone { snapshot } => match &self.taker {
                 Some(taker) if taker.offer.snapshot == snapshot && taker.waits_for_giver() => {
+                    probe!(GiverGone);
                     self.give_up(now, "the giver does not hold it any more", host, fx)
                 }
                 _ => Ok(()),
@@ -330,6 +334,10 @@ impl Replica {
                 // A page that is early, doubled or beyond the window comes again when it is asked for.
                 let room = pull.rows.len() < ROWS_PER_PAGE_MAX;
                 if pull.ended || page != pull.page || first != pull.from || !room {
+                    probe!(PageOutOfOrder);
+                    return Ok(());
+                }
+                if buggify!(PageDropped, hot) {
                     return Ok(());
                 }
                 match rows_of((page, &first, to.as_ref()), span, checksum, &rows) {
@@ -342,6 +350,7 @@ impl Replica {
                     Some(to) => pull.from = to,
                     None => pull.ended = true,
                 }
+                pull.ended |= planted!(SnapshotTailLost) && pull.page > 1;
                 taker.silent = 0;
                 self.stage_rows(now, host, fx);
                 if was_empty && self.taker.as_ref().is_some_and(Taker::waits_for_giver) {
@@ -437,7 +446,7 @@ impl Replica {
                 Err(format!("it is the state of {}, not of {}", range.applied(), taker.index))
             }
             // The header says what the rows should add up to; the rows were added up as they came.
-            Ok(range) if range.tree_hash() != taker.hash => {
+            Ok(range) if range.tree_hash() != taker.hash && !planted!(SnapshotTailLost) => {
                 Err("its rows do not add up to its hash".to_owned())
             }
             Ok(range) if range.state_hash() != taker.offer.hash => {
@@ -499,6 +508,10 @@ impl Replica {
     ) -> Result<(), String> {
         let taker = self.taker.take().expect("an installation ends by itself");
         let index = taker.index;
+        match taker.by_consensus {
+            true => probe!(StateTaken),
+            false => probe!(StateTakenWhenLost),
+        }
         fx.push(Effect::Note(format!("{}: took over the state of {index}", self.id)));
         if let Some(range) = self.machine.range() {
             self.reads.restart(range.applied(), host);
@@ -556,6 +569,7 @@ impl Replica {
         let Some(mut taker) = self.taker.take_if(|taker| !taker.is_installing()) else {
             return Ok(());
         };
+        probe!(StateGivenUp);
         self.clear_away(&mut taker, host, fx);
         let (giver, index) = (taker.giver, taker.index);
         fx.push(Effect::Note(format!(
@@ -640,6 +654,7 @@ impl Replica {
             if !taker.waits_for_giver() || taker.asked_at + election > now.instant {
                 return Ok(());
             }
+            probe!(GiverSilent);
             taker.silent += 1;
             if taker.silent > SILENT_MAX {
                 return self.give_up(now, "the giver does not answer", host, fx);

@@ -13,6 +13,7 @@ use trine_core::effects::{Effect, Effects, Now, StoreEvent};
 use trine_core::ids::{
     CallId, ClusterId, CommitSequence, Endpoint, GatewayId, RangeEpoch, SessionId, StoreId, ZoneId,
 };
+use trine_core::level::Levels;
 use trine_core::message::{Answer, Ask, Envelope, Message, RangeCall};
 use trine_core::range::command::{Command, CommandBody, Origin, Outcome};
 use trine_core::store::Store;
@@ -172,7 +173,7 @@ impl Solo {
     /// Whether it takes commands.
     pub(crate) fn leads(&self) -> bool {
         let probe = self.store.probe();
-        let role = probe.and_then(|probe| Some(probe.replicas.get(&ROOT_RANGE)?.role));
+        let role = probe.and_then(|probe| Some(probe.replica(ROOT_RANGE)?.role));
         role == Some(Role::Leader)
     }
 
@@ -263,6 +264,7 @@ impl Solo {
 fn config(seed: u64) -> StoreConfig {
     let zone = ZoneMap { zone: ZoneId(0), slots: vec![Slot { store: STORE, weight: 1 }] };
     StoreConfig {
+        levels: Levels::OWN,
         cluster: CLUSTER,
         store: STORE,
         zone: ZoneId(0),

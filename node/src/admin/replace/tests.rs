@@ -2,24 +2,10 @@
 
 use super::super::schema::{RepairStatus, ReplicaStatus, StoreStatus};
 use super::*;
-use crate::config::{Config, NodeCli};
+use crate::config::for_tests::plan_of;
 
 fn plan() -> NodePlan {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("trine.toml");
-    let mut text = "cluster = \"6d6561737572696e67206f6e65206761\"\nroot_access_key = \"root\"\n\
-                    root_secret_key = \"hunter22\"\n"
-        .to_owned();
-    for (id, name) in [(1, "a1"), (2, "b1"), (3, "c1"), (4, "b2")] {
-        text += &format!(
-            "[[nodes]]\nname = \"{name}\"\nid = {id}\nzone = \"{}\"\n\
-             peer = \"127.0.0.1:710{id}\"\ns3 = \"127.0.0.1:900{id}\"\nstores = [{id}]\n",
-            &name[..1]
-        );
-    }
-    std::fs::write(&file, text).unwrap();
-    let cli = NodeCli { config: Some(file), node: Some("a1".to_owned()), ..NodeCli::default() };
-    Config::resolve_node(cli, []).unwrap().node.unwrap()
+    plan_of(&[(1, "a1"), (2, "b1"), (3, "c1"), (4, "b2")])
 }
 
 fn map() -> MapStatus {
@@ -36,7 +22,7 @@ fn found(
     reports: &[(String, NodeReport)],
 ) -> Result<String, String> {
     let plan = plan();
-    let found = find(ask, &plan, map, reports);
+    let found = find(ask, &plan.nodes, map, reports);
     found.map(|spec| spec.name.clone()).map_err(|refused| refused.to_string())
 }
 

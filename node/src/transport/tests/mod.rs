@@ -19,6 +19,7 @@ use crate::runtime::tokio::TokioRuntime;
 mod calls;
 mod codecs;
 mod cuts;
+mod peers;
 mod pressure;
 mod proxy;
 mod refusals;

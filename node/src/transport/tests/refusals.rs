@@ -80,7 +80,7 @@ async fn each_hello_that_does_not_fit_is_refused_with_its_reason() {
     };
     let cases = [
         (control(|it| it.cluster = ClusterId(78)), Reason::Cluster, "another cluster"),
-        (control(|it| it.protocol = 2), Reason::Protocol, "protocol 2"),
+        (control(|it| it.protocol = 9), Reason::Protocol, "protocol 9"),
         (control(|it| it.to = NodeId(3)), Reason::NotThisNode, "looks for node-3"),
         (control(|it| it.from = NodeId(2)), Reason::Stranger, "unique"),
         (control(|it| it.from = NodeId(7)), Reason::Stranger, "knows no node-7"),

@@ -49,6 +49,7 @@ pub(super) fn config(
 pub(super) struct Node<R: Runtime = TokioRuntime> {
     pub(super) address: SocketAddr,
     pub(super) port: Port<R>,
+    pub(super) peers: Peers<R>,
     pub(super) calls: mpsc::Receiver<PeerCall>,
 }
 
@@ -84,8 +85,8 @@ impl<R: Runtime> Node<R> {
                 .collect::<Vec<_>>(),
         );
         let config = TransportConfig { listen, ..config(id, peers, timing) };
-        let Transport { address, port, calls } = start(runtime, config).await.unwrap();
-        Self { address, port, calls }
+        let Transport { address, port, peers, calls } = start(runtime, config).await.unwrap();
+        Self { address, port, peers, calls }
     }
 
     pub(super) fn host(&self, endpoints: &[Endpoint]) {

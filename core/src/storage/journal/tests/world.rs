@@ -354,7 +354,7 @@ impl Life {
     fn run(&mut self, writer: SuperblockWriter, recovered: RecoveredJournal) -> Stage {
         self.found = Some((recovered.resume, recovered.mark.synced));
         self.damage = recovered.damage;
-        let mut journal = Journal::start(writer, recovered, crate::ids::Incarnation(0));
+        let mut journal = Journal::start(writer, recovered, crate::ids::Incarnation(0), 7);
         if self.damage.is_some() {
             let suspicion = Record::Suspect { range: RANGE, number: journal.incarnation().0.0 };
             self.appended.push(suspicion.clone());

@@ -153,6 +153,43 @@ fn a_snapshot_replaces_what_was_there_and_survives_restarts_and_lost_edits() {
 }
 
 #[test]
+fn a_snapshot_is_installed_at_any_time_during_a_merge_of_what_was_there() {
+    let mut giver = filled(10);
+    let (view, ..) = giver.shelf.open_view(RANGE);
+    let rows = rows_of(&mut giver, view, LogIndex(0)).expect("the view is open");
+    let mut empty = Rig::start(Image::default(), 1, false);
+    ingest(&mut empty, 0, 500, &rows);
+    install(&mut empty);
+    let mut merging = 0;
+    for steps in 0..80 {
+        let mut taker = Rig::start(Image::default(), steps, false);
+        for n in 1..=400 {
+            taker.shelf.write_rows(RANGE, LogIndex(n), &[row(n)]);
+            if n % 20 == 0 {
+                taker.with(|shelf, io, _| shelf.freeze(RANGE, LogIndex(n), io));
+                while taker.shelf.is_flushing(RANGE) {
+                    taker.step();
+                }
+            }
+        }
+        for _ in 0..steps {
+            taker.step();
+        }
+        ingest(&mut taker, 0, 500, &rows);
+        while taker.staged == 0 {
+            assert!(taker.step(), "it is staged");
+        }
+        merging += u64::from(taker.shelf.compaction.is_merging());
+        taker.with(|shelf, _, out| shelf.install(Term(3), Bytes::from_static(b"voters"), out));
+        taker.settle();
+        assert_eq!(taker.installed, 1);
+        assert_is_model(&mut taker, 10);
+        assert_eq!(taker.shelf.free_segments(), empty.shelf.free_segments(), "{steps}");
+    }
+    assert!(merging > 20, "{merging}");
+}
+
+#[test]
 fn newer_rows_go_over_what_was_there() {
     let mut giver = filled(150);
     let (view, ..) = giver.shelf.open_view(RANGE);

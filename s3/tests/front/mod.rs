@@ -1,10 +1,5 @@
 //! The HTTP front, point by point as `docs/s3-front.md` lists them. One binary for many cases.
 
-#![allow(clippy::unwrap_used, reason = "a test's helpers outside of its functions")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod answers;
 mod bare;
 mod bodies;
@@ -16,7 +11,7 @@ mod properties;
 mod signing;
 mod weaknesses;
 
-use support::client::{Answer, plan, with_bucket};
+use crate::support::client::{Answer, plan, with_bucket};
 
 /// An error whose document is complete.
 fn is_error(answer: &Answer, status: u16, code: &str) {
