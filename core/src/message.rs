@@ -701,6 +701,9 @@ pub struct ChunkPulled {
     pub chunk: ChunkId,
     /// Who answers.
     pub store: StoreId,
+    /// The session directory that it knows. Who goes by its word that a blob was freed must know that too: only then
+    /// does he refuse those who might write it again.
+    pub directory: LogIndex,
     /// The copy, or why not.
     pub result: Result<ChunkCopy, ChunkError>,
 }

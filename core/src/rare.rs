@@ -157,6 +157,7 @@ names! {
         EditsMissing: "recovery looks at all headers, since edits are missing",
         SegmentFreed: "a segment is given back",
         ChunkMoved: "a chunk is moved, so that its segment is free",
+        ReclaimWaitsForJournal: "giving space back waits until the journal has room to spare",
         ChunkMovedInVain: "a chunk that is to be moved is not there any more",
         RunsMerged: "runs are merged",
         MergeFoundNoRoom: "a merge finds no room",

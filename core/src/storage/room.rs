@@ -144,7 +144,7 @@ impl Parts {
 
     /// A position not behind the first chunk records that are in no run.
     pub(super) fn chunks_needed(&self) -> Option<u64> {
-        self.checkpoints.chunks.first_after(self.shelf.flushed(TableId::Chunks))
+        self.checkpoints.chunks.first_after(self.shelf.chunks_settled())
     }
 
     /// Journal an edit, or hold it back while a checkpoint waits for those before it.
@@ -172,7 +172,7 @@ impl Parts {
                 probe!(CheckpointMade);
                 self.checkpoints.made += 1;
                 self.journal.give_up_before(needed);
-                self.checkpoints.chunks.forget_through(self.shelf.flushed(TableId::Chunks));
+                self.checkpoints.chunks.forget_through(self.shelf.chunks_settled());
             }
             Stage::Writing(..) => {}
         }

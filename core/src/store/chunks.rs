@@ -235,7 +235,8 @@ fn answer_look(
                 Looked::Copied(copy) => copy,
                 _ => unreachable!("storage gives what it was asked for"),
             });
-            Message::ChunkPulled(ChunkPulled { call, chunk, store, result })
+            let directory = host.directory.version();
+            Message::ChunkPulled(ChunkPulled { call, chunk, store, directory, result })
         }
         Look::Check => {
             let result = result.map(|looked| match looked {

@@ -105,7 +105,8 @@ impl Serving {
             Message::ChunkPull(ask) if self.reclaim.has_freed(ask.chunk.blob) => {
                 let ChunkAsk { call, chunk } = ask;
                 let (store, result) = (self.host.config.store, Err(ChunkError::Freed));
-                let pulled = ChunkPulled { call, chunk, store, result };
+                let directory = self.host.directory.version();
+                let pulled = ChunkPulled { call, chunk, store, directory, result };
                 self.host.send(from, Message::ChunkPulled(pulled), fx);
             }
             Message::ChunkPull(ask) => {

@@ -127,8 +127,10 @@ impl Host {
         journal.min(self.storage.room())
     }
 
-    /// Whether even the leader's entries find no place: what is left is for terms and votes. The
-    /// leader refuses new data by its own journal, which may have more room than this one.
+    /// Whether even the leader's entries find no place: what is left is for terms and votes, and for memtables that
+    /// are written out and checkpoints, which alone give the journal's space back. A disk that takes its time over
+    /// one write may hold these up while all else goes on. The leader refuses new data by its own journal, which may
+    /// have more room than this one.
     pub(super) fn takes_no_entries(&self) -> bool {
         let reserve = self.config.limits.journal_reserve / 2;
         self.storage.journal_free() < reserve && !planted!(ReserveIgnored)
@@ -417,6 +419,7 @@ impl Serving {
 
     /// Give up what is not needed of the journal, once it has become long.
     fn shorten_journal(&mut self, fx: &mut Effects) {
+        self.host.storage.spare_journal(self.host.takes_no_entries());
         let is_due = |room: &JournalRoom| is_long(*room) || buggify!(EarlyCheckpoint, hot);
         let Some(room) = self.host.storage.journal_room().filter(is_due) else { return };
         for replica in self.replicas.values_mut() {

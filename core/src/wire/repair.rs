@@ -36,6 +36,7 @@ pub(super) fn encode(message: &Message, out: &mut Encoder) {
             pulled.call.encode(out);
             pulled.chunk.encode(out);
             pulled.store.encode(out);
+            pulled.directory.encode(out);
             let result = pulled.result.as_ref();
             encode_chunk_result(&result.map(|_| ()).map_err(|error| *error), out);
             if let Ok(copy) = result {
@@ -105,7 +106,7 @@ pub(super) fn decode(
         CHUNK_CHECK => Message::ChunkCheck(decode_ask(input)?),
         CHUNK_PULLED => {
             let (call, chunk) = (Wire::decode(input)?, Wire::decode(input)?);
-            let store = Wire::decode(input)?;
+            let (store, directory) = (Wire::decode(input)?, Wire::decode(input)?);
             let result = match decode_chunk_result(input)? {
                 Ok(()) => Ok(ChunkCopy {
                     owner: Wire::decode(input)?,
@@ -119,7 +120,7 @@ pub(super) fn decode(
                 }
                 Err(error) => Err(error),
             };
-            Message::ChunkPulled(ChunkPulled { call, chunk, store, result })
+            Message::ChunkPulled(ChunkPulled { call, chunk, store, directory, result })
         }
         CHUNK_REPAIR => Message::ChunkRepair(ChunkRepair {
             call: Wire::decode(input)?,

@@ -224,7 +224,10 @@ fn repair_samples() -> Vec<(u8, Message)> {
         data: Bytes::from(vec![7; 5000]),
         checksums: vec![Checksum(1), Checksum(2)],
     };
-    let pulled = |result| Message::ChunkPulled(ChunkPulled { call, chunk, store, result });
+    let pulled = |result| {
+        let directory = LogIndex(9);
+        Message::ChunkPulled(ChunkPulled { call, chunk, store, directory, result })
+    };
     let checked = |result| Message::ChunkChecked(ChunkChecked { call, chunk, store, result });
     let answer =
         |result| Message::InventoryAnswer(InventoryAnswer { call, epoch: MapEpoch(4), result });

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trine_core::ids::{BlobId, CallId, Endpoint, LogIndex, RequestId, SessionId};
 use trine_core::message::{
-    Ask, BlobAnswer, BlobAsk, BlobFree, BlobVerdict, Message, RangeCall, SessionReport,
+    Ask, BlobAnswer, BlobAsk, BlobFree, BlobVerdict, ChunkError, ChunkPulled, Message, RangeCall,
+    SessionReport,
 };
 
 use crate::Nanos;
@@ -213,6 +214,11 @@ impl Promises {
                 let gone = blobs.iter().zip(&said.verdicts);
                 let gone = gone.filter(|(_, verdict)| **verdict == BlobVerdict::Gone);
                 gone.for_each(|(blob, _)| self.hears_word(store, *blob, said.directory));
+            }
+            Message::ChunkPulled(ChunkPulled { chunk, directory, result, .. })
+                if result.as_ref().err() == Some(&ChunkError::Freed) =>
+            {
+                self.hears_word(store, chunk.blob, *directory);
             }
             _ => {}
         }

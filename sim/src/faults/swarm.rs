@@ -137,6 +137,17 @@ pub enum Focus {
     LongReads,
 }
 
+impl Focus {
+    const ALL: [Self; 6] = [
+        Self::Fenced,
+        Self::Rotten,
+        Self::Doubted,
+        Self::Full,
+        Self::SmallJournal,
+        Self::LongReads,
+    ];
+}
+
 /// An interval of latencies to draw from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "[Nanos; 2]", into = "[Nanos; 2]")]
@@ -379,15 +390,7 @@ impl Swarm {
     }
 
     fn any_focus(draw: &mut Draw) -> Option<Focus> {
-        let all = [
-            Focus::Fenced,
-            Focus::Rotten,
-            Focus::Doubted,
-            Focus::Full,
-            Focus::SmallJournal,
-            Focus::LongReads,
-        ];
-        (!draw.one_in(3)).then(|| *draw.pick(&all))
+        (!draw.one_in(3)).then(|| *draw.pick(&Focus::ALL))
     }
 
     fn draw_focus(&mut self, draw: &mut Draw) {
@@ -657,15 +660,7 @@ mod tests {
 
     #[test]
     fn each_focus_is_that_of_many_seeds() {
-        let all = [
-            Focus::Fenced,
-            Focus::Rotten,
-            Focus::Doubted,
-            Focus::Full,
-            Focus::SmallJournal,
-            Focus::LongReads,
-        ];
-        for focus in all {
+        for focus in Focus::ALL {
             let seeds = (0..1_000).filter(|seed| Swarm::focus(*seed) == Some(focus)).count();
             assert!(seeds >= 50, "{focus:?} has {seeds} of 1,000 seeds");
         }

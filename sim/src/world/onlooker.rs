@@ -147,12 +147,13 @@ impl Onlooker {
         Ok(())
     }
 
-    /// A store shows what its replica of `range` has applied.
+    /// A store shows what its replica of `range` has applied. With an old disk that it does not distrust yet, that
+    /// counts no more than what it says.
     ///
     /// # Errors
     /// The broken promise.
     pub(super) fn applies(&self, store: usize, range: u64, index: u64) -> Result<(), Broken> {
-        let ghost = self.ghosts.get(&RangeId(range));
+        let ghost = self.ghosts.get(&RangeId(range)).filter(|_| !self.stores[store].set_back);
         ghost.map_or(Ok(()), |ghost| ghost.applies(self.stores[store].replica, index))
     }
 

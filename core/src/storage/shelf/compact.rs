@@ -213,7 +213,10 @@ impl Compaction {
 impl Shelf {
     /// Begin a merge if one is due, and take the one under way on as far as it comes.
     pub(super) fn drive_merge(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
-        if self.compaction.job.is_none() {
+        // Memtables that are written out, and checkpoints, have the last of the journal for themselves, unless they
+        // wait for segments.
+        let waits = self.reclaim.waits_for_journal() && !self.is_scarce();
+        if self.compaction.job.is_none() && !waits {
             self.begin_merge();
         }
         let Some(mut job) = self.compaction.job.take() else { return };

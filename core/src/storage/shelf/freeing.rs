@@ -13,8 +13,8 @@ use crate::message::ChunkError;
 impl Shelf {
     /// Take a chunk out of the index for good; its space is free once nothing else in its segment is
     /// there. [`Output::ChunkFreed`] follows when that is durable, also if it is not there.
-    /// [`ChunkError::Overloaded`] if it, or another chunk of an open segment, is being written: to be
-    /// asked again.
+    /// [`ChunkError::Overloaded`] if it, or another chunk of an open segment, is being written, or the journal has
+    /// no room to spare: to be asked again.
     pub(crate) fn free_chunk(
         &mut self,
         op: u64,
@@ -22,7 +22,8 @@ impl Shelf {
         io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
-        let busy = !self.takes_chunk_calls(0) || self.chunk_index_is_busy();
+        let waits = self.reclaim.waits_for_journal();
+        let busy = !self.takes_chunk_calls(0) || self.chunk_index_is_busy() || waits;
         if busy || buggify!(FreeRefused) {
             out.push(Output::ChunkFreed { op, result: Err(ChunkError::Overloaded) });
             return;

@@ -20,6 +20,7 @@ use super::super::tree::run_builder::{self, RunSpec};
 use super::super::tree::table::Table;
 use super::super::tree::view::TableView;
 use super::flush::{Content, Flush};
+use super::recover::Phase;
 use super::{EditPurpose, Output, Shelf};
 use crate::rows::{Miss, Rows};
 
@@ -296,5 +297,17 @@ impl Shelf {
     /// Entries up to here are in the table's runs.
     pub(crate) fn flushed(&self, table: TableId) -> LogIndex {
         self.tables.get(&table).map_or(LogIndex(0), |table| table.flushed)
+    }
+
+    /// The journal need not keep batches of the chunk index up to this one. Runs say what they did: also of those behind
+    /// the last run if no row is in memory, since a row may be written out before its batch gets a number, and a batch
+    /// may have none.
+    pub(crate) fn chunks_settled(&self) -> LogIndex {
+        let Some(table) = self.tables.get(&TableId::Chunks) else { return LogIndex(0) };
+        let in_memory = !table.active.is_empty() || table.frozen.is_some();
+        if in_memory || self.rebuild.is_some() || !matches!(self.phase, Phase::Ready) {
+            return table.flushed;
+        }
+        table.flushed.max(LogIndex(self.chunks.sequence().0.saturating_sub(1)))
     }
 }

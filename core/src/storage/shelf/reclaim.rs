@@ -111,6 +111,8 @@ pub(super) struct Reclaim {
     stuck: BTreeSet<SegmentId>,
     /// There was no segment for what is moved with so many free; it waits for more.
     no_room: Option<usize>,
+    /// The journal has no room to spare: nothing is freed, and nothing is moved.
+    waits: bool,
     pub(super) done: Reclaimed,
 }
 
@@ -131,6 +133,7 @@ impl Reclaim {
             moving: None,
             stuck: BTreeSet::new(),
             no_room: None,
+            waits: false,
             done: Reclaimed::default(),
         }
     }
@@ -141,6 +144,11 @@ impl Reclaim {
             Counted::Before(next) => chunk < next,
             Counted::All => true,
         }
+    }
+
+    /// See [`Shelf::spare_journal`].
+    pub(super) fn waits_for_journal(&self) -> bool {
+        self.waits
     }
 
     /// A record is in the index.
@@ -232,14 +240,24 @@ impl Shelf {
         self.drive(io, out);
     }
 
+    /// Whether nothing more is to be freed, moved or merged for now, since the journal has no room to spare; what is under
+    /// way ends. Who waits goes on with the next [`Self::housekeep`].
+    pub(crate) fn spare_journal(&mut self, spare: bool) {
+        if spare && !self.reclaim.waits {
+            probe!(ReclaimWaitsForJournal);
+        }
+        self.reclaim.waits = spare;
+    }
+
     /// Whether there is something to do that no event brings on: counting, or chunks of a segment that are
     /// to be looked up.
     pub(crate) fn wants_housekeeping(&self) -> bool {
         let Reclaim { counted, fetching, moving, .. } = &self.reclaim;
         let counts = *counted != Counted::All && !fetching;
-        let looks = moving.as_ref().is_some_and(|moving| {
-            !moving.reading && moving.moving.is_none() && moving.waiting.is_none()
-        });
+        let looks = !self.reclaim.waits
+            && moving.as_ref().is_some_and(|moving| {
+                !moving.reading && moving.moving.is_none() && moving.waiting.is_none()
+            });
         (counts || looks) && self.rebuild.is_none()
     }
 
@@ -257,8 +275,8 @@ impl Shelf {
             self.give_up_write(job);
         }
         let freeing = std::mem::take(&mut self.reclaim.freeing);
-        let done = self.reclaim.done;
-        self.reclaim = Reclaim { freeing, done, ..Reclaim::new(&self.layout) };
+        let Reclaim { waits, done, .. } = self.reclaim;
+        self.reclaim = Reclaim { freeing, waits, done, ..Reclaim::new(&self.layout) };
     }
 
     pub(super) fn drive_reclaim(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
@@ -268,6 +286,7 @@ impl Shelf {
         match self.reclaim.counted {
             Counted::Nothing | Counted::Before(_) if self.reclaim.fetching => {}
             Counted::Nothing | Counted::Before(_) => self.count_on(Vec::new(), io),
+            Counted::All if self.reclaim.waits => {}
             Counted::All => {
                 self.free_empty(out);
                 self.drive_move(io, out);

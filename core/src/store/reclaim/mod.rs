@@ -165,8 +165,8 @@ impl Reclaim {
             }
         }
         // A store frees only what the range has judged. What it judged stays true.
-        for blob in repair.dead() {
-            self.freeing.begin(now.instant, blob, LogIndex(0));
+        for (blob, directory) in repair.dead() {
+            self.freeing.begin(now.instant, blob, directory);
         }
         for OwnedBlob { blob, owner } in repair.questions() {
             self.questions.ask_for_repair(blob, owner);

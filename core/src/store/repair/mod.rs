@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use super::serving::Host;
 use crate::effects::{Effects, Now};
-use crate::ids::{BlobId, CallId, ChunkId, Endpoint, MapEpoch, StoreId};
+use crate::ids::{BlobId, CallId, ChunkId, Endpoint, LogIndex, MapEpoch, StoreId};
 use crate::memory::MemoryAccount;
 use crate::message::{
     BlobVerdict, ChunkError, ChunkPulled, ChunkRepair, ChunkWritten, InventoryAnswer, InventoryAsk,
@@ -172,8 +172,8 @@ impl Repair {
         core::mem::take(&mut self.queue.to_ask)
     }
 
-    /// Blobs of which a peer says that it has freed them.
-    pub(super) fn dead(&mut self) -> Vec<BlobId> {
+    /// Blobs of which a peer says that it has freed them, and the directory that it goes by.
+    pub(super) fn dead(&mut self) -> Vec<(BlobId, LogIndex)> {
         core::mem::take(&mut self.queue.dead)
     }
 

@@ -22,7 +22,7 @@ use super::owners::Owners;
 use crate::cluster::ROOT_RANGE;
 use crate::disk::Room;
 use crate::effects::{Effect, Effects, Now};
-use crate::ids::{BlobId, CallId, ChunkId, Endpoint, StoreId};
+use crate::ids::{BlobId, CallId, ChunkId, Endpoint, LogIndex, StoreId};
 use crate::message::{
     ChunkAsk, ChunkCopy, ChunkError, ChunkPulled, ChunkWrite, ChunkWritten, Message,
 };
@@ -150,7 +150,7 @@ pub(super) struct Queue {
     /// What is to be asked of the range.
     pub(super) to_ask: Vec<OwnedBlob>,
     /// Blobs that were freed elsewhere.
-    pub(super) dead: Vec<BlobId>,
+    pub(super) dead: Vec<(BlobId, LogIndex)>,
     /// Storage's operations of items in hand.
     ops: BTreeMap<u64, ChunkId>,
     next_op: u64,
@@ -439,7 +439,7 @@ impl Queue {
         host: &mut Host,
         fx: &mut Effects,
     ) {
-        let ChunkPulled { call, chunk, store, result } = pulled;
+        let ChunkPulled { call, chunk, store, directory, result } = pulled;
         let Some(item) = self.items.get_mut(&chunk) else { return };
         let expected = match &item.state {
             State::Pulling { call: open, round, .. } => {
@@ -454,7 +454,7 @@ impl Queue {
             Err(ChunkError::Freed) => {
                 probe!(FreedElsewhere);
                 // The source knows that the blob is dead: what is here of it, and may not say whose it is, goes.
-                self.dead.push(chunk.blob);
+                self.dead.push((chunk.blob, directory));
                 self.finish(chunk, Err(ChunkError::Missing), host, fx);
             }
             Err(error) => self.source_failed(now, chunk, error, host, fx),

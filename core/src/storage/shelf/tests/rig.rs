@@ -245,11 +245,11 @@ impl Rig {
 
     /// Put a checkpoint behind what the journal has, and give up what is not needed then.
     pub(super) fn checkpoint(&mut self) {
-        let flushed = self.shelf.flushed(TableId::Chunks);
+        let settled = self.shelf.chunks_settled();
         let needed = |edit: &Bytes| {
             matches!(Edit::from_bytes(edit),
                 Ok(Edit::ChunksAdded { sequence, .. } | Edit::ChunksFreed { sequence, .. })
-                    if sequence > flushed)
+                    if sequence > settled)
         };
         let journal = &mut self.durable.journal;
         let from = journal.iter().position(needed).unwrap_or(journal.len());
