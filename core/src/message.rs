@@ -701,8 +701,7 @@ pub struct ChunkPulled {
     pub chunk: ChunkId,
     /// Who answers.
     pub store: StoreId,
-    /// The session directory that it knows. Who goes by its word that a blob was freed must know that too: only then
-    /// does he refuse those who might write it again.
+    /// The session directory that it goes by. To free a blob on its word, one must know that, too.
     pub directory: LogIndex,
     /// The copy, or why not.
     pub result: Result<ChunkCopy, ChunkError>,

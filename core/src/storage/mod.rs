@@ -624,13 +624,6 @@ impl Storage {
         self.take(outputs);
     }
 
-    /// Whether giving space back is to wait: the journal has no room for what would be said of it.
-    pub(crate) fn spare_journal(&mut self, spare: bool) {
-        if let Phase::Open(parts) = &mut self.phase {
-            parts.shelf.spare_journal(spare);
-        }
-    }
-
     /// Whether giving space back has something to do that no event brings on.
     pub(crate) fn wants_housekeeping(&self) -> bool {
         match &self.phase {

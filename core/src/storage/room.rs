@@ -85,6 +85,13 @@ impl Storage {
         self.parts().shelf.can_freeze(TableId::Range(range))
     }
 
+    /// Whether giving space back is to wait: the journal has no room for what would be said of it.
+    pub(crate) fn spare_journal(&mut self, spare: bool) {
+        if let Phase::Open(parts) = &mut self.phase {
+            parts.shelf.spare_journal(spare);
+        }
+    }
+
     /// Make a checkpoint if it is worth it; what keeps it from being worth it is written out.
     pub(crate) fn shorten_journal(&mut self, fx: &mut Effects) {
         let Some(room) = self.journal_room() else { return };
