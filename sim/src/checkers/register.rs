@@ -7,9 +7,11 @@
 //! effect once, at any time after its call, or never.
 //!
 //! What keeps this small: of two configurations with the same value, the one that has used fewer
-//! unknown operations can do all that the other can.
+//! unknown operations can do all that the other can. Unknown operations that do the same, such as deletes,
+//! take effect in the order of their calls: they cannot be told apart. Nor can values that nobody names,
+//! so that they are one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trine_core::object::ETag;
 
@@ -122,15 +124,17 @@ const OVERLAP_MAX: usize = 64;
 /// # Panics
 /// If more than 64 operations with known outcome overlap.
 pub fn check(operations: &[Operation], values: &[ValueFacts]) -> Verdict {
+    let operations = without_names_that_nobody_uses(operations, values);
     let mut moments = Vec::with_capacity(operations.len() * 2);
-    for operation in operations {
+    for operation in &operations {
         moments.push((operation.call, operation, false));
         if !is_unknown(operation) {
             moments.push((operation.ret, operation, true));
         }
     }
     moments.sort_unstable_by_key(|(stamp, ..)| *stamp);
-    let mut search = Search { values, open: [None; OVERLAP_MAX], unknown: Vec::new() };
+    let mut search =
+        Search { values, open: [None; OVERLAP_MAX], unknown: Vec::new(), twins: Vec::new() };
     let mut configurations = vec![Configuration { value: None, done: 0, used: Vec::new() }];
     for (_, operation, returns) in moments {
         if !returns {
@@ -149,6 +153,39 @@ pub fn check(operations: &[Operation], values: &[ValueFacts]) -> Verdict {
         }
     }
     Verdict::Linearizable
+}
+
+/// The same history, in which all unknown writes of values that no read has seen and no condition names, of which
+/// there are many after a gateway was killed, write one and the same of them.
+fn without_names_that_nobody_uses(
+    operations: &[Operation],
+    values: &[ValueFacts],
+) -> Vec<Operation> {
+    let (mut seen, mut tags) = (BTreeSet::new(), BTreeSet::new());
+    let mut name = |etag: ETag| tags.insert((etag.md5, etag.parts));
+    for operation in operations {
+        match operation.action {
+            Action::Read(Seen::Value(value)) => drop(seen.insert(value)),
+            Action::Read(Seen::Tagged(etag, _) | Seen::Content(etag))
+            | Action::Write(_, Condition::IfTag(etag), _) => drop(name(etag)),
+            Action::Read(Seen::Absent) | Action::Write(..) => {}
+        }
+    }
+    let is_named = |value: ValueId| {
+        let facts = &values[value.0 as usize];
+        let named = |etag: ETag| tags.contains(&(etag.md5, etag.parts));
+        !facts.known || seen.contains(&value) || named(facts.etag) || named(facts.content)
+    };
+    let mut nameless = None;
+    let mut rename = |operation: &Operation| match operation.action {
+        Action::Write(Some(value), condition, Outcome::Unknown) if !is_named(value) => {
+            let value = *nameless.get_or_insert(value);
+            let action = Action::Write(Some(value), condition, Outcome::Unknown);
+            Operation { action, ..*operation }
+        }
+        _ => *operation,
+    };
+    operations.iter().map(&mut rename).collect()
 }
 
 fn is_unknown(operation: &Operation) -> bool {
@@ -170,11 +207,15 @@ struct Search<'a> {
     /// Operations that were called and have not returned.
     open: [Option<&'a Operation>; OVERLAP_MAX],
     unknown: Vec<&'a Operation>,
+    /// For each of them the last before it that does the same.
+    twins: Vec<Option<u32>>,
 }
 
 impl<'a> Search<'a> {
     fn call(&mut self, operation: &'a Operation) {
         if is_unknown(operation) {
+            let twin = self.unknown.iter().rposition(|other| other.action == operation.action);
+            self.twins.push(twin.map(|place| u32::try_from(place).expect("few operations")));
             self.unknown.push(operation);
         } else {
             let slot = self.open.iter_mut().find(|slot| slot.is_none());
@@ -225,8 +266,11 @@ impl<'a> Search<'a> {
                 frontier.add(Configuration { value, done, used });
             }
         }
-        for (place, operation) in (0..).zip(&self.unknown) {
+        for ((place, operation), twin) in (0..).zip(&self.unknown).zip(&self.twins) {
             let Err(at) = configuration.used.binary_search(&place) else { continue };
+            if twin.is_some_and(|twin| configuration.used.binary_search(&twin).is_err()) {
+                continue;
+            }
             if let Some(value) = self.apply(&operation.action, configuration.value)
                 && value != configuration.value
             {
@@ -494,5 +538,35 @@ mod tests {
         assert!(is_good(&operations));
         operations.push(read(5_000, 5_001, Seen::Value(ValueId(30))));
         assert!(!is_good(&operations));
+    }
+
+    /// After a gateway was killed with many requests in hand.
+    #[test]
+    fn unknown_writes_that_cannot_be_told_apart_are_decided_quickly() {
+        let mut operations: Vec<_> = (0..30).map(|n| lost_put(u64::from(n), ValueId(n))).collect();
+        let lost_delete = |call| {
+            let action = Action::Write(None, Condition::Always, Outcome::Unknown);
+            Operation { call, ret: 0, action }
+        };
+        operations.extend((30..60).map(lost_delete));
+        let shows = |n: u64| {
+            let stamp = 1_000 + n * 10;
+            match n.is_multiple_of(2) {
+                true => conditional(stamp, stamp + 5, C, Condition::IfAbsent, Outcome::Refused),
+                false => read(stamp, stamp + 5, Seen::Absent),
+            }
+        };
+        // There and gone again, thirty times; and there once more, for which there is no write left.
+        operations.extend((0..60).map(shows));
+        assert!(is_good(&operations));
+        operations.push(shows(60));
+        assert!(!is_good(&operations));
+        // One that was seen is one of its own.
+        operations.pop();
+        operations.push(read(5_000, 5_001, Seen::Value(ValueId(7))));
+        assert!(!is_good(&operations));
+        operations.truncate(60 + 58);
+        operations.push(read(5_000, 5_001, Seen::Value(ValueId(7))));
+        assert!(is_good(&operations));
     }
 }
