@@ -116,7 +116,11 @@ impl OpenedRange {
     /// those are void.
     fn installed(&mut self, index: LogIndex, term: Term, membership: Membership) {
         if self.begins {
-            return self.starts_after(index, term, Some(membership));
+            let concluded = self.concluded;
+            self.starts_after(index, term, Some(membership));
+            // A state that is put into place again, or a later one, tells no more about what was behind it.
+            self.concluded = concluded && self.last_index == index;
+            return;
         }
         let run = self.terms.partition_point(|(first, _)| *first <= index);
         let term_there = run.checked_sub(1).map(|run| self.terms[run].1);

@@ -392,3 +392,21 @@ fn a_state_that_a_longer_log_was_given_up_before_does_not_begin_it() {
     assert_eq!(gathered.unreadable, None);
     assert_eq!(log_of(&gathered), (12, 2, vec![(13, 2)], 14));
 }
+
+// A table that was lost again and again, with a state that was put into place each time, and the tail between the log
+// and all of these. Seed 0x6c5b122 halted here.
+#[test]
+fn nor_does_a_state_that_was_put_into_place_twice() {
+    let mut gathered = gathered_from(4096);
+    gathered.record(installation(), AT, false);
+    let reset = Edit::TableReset { table: TableId::Range(RANGE) };
+    gathered.record(Record::Edit(reset.to_bytes()), AT, false);
+    gathered.record(installation(), AT, false);
+    gathered.record(entry(13, 2), AT, false);
+    for record in checkpoint(12, 2) {
+        gathered.record(record, AT, false);
+    }
+    gathered.complete(false);
+    assert_eq!(gathered.unreadable, None);
+    assert_eq!(log_of(&gathered), (12, 2, vec![(13, 2)], 13));
+}
