@@ -23,6 +23,10 @@ pub struct Custody {
     kept: BTreeSet<(usize, ChunkId)>,
     /// Copies that are being freed, or were: that they are there still means nothing.
     freed: BTreeSet<(usize, ChunkId)>,
+    /// Blobs of which a store has said that it has freed them.
+    told: BTreeSet<(usize, BlobId)>,
+    /// Copies of those that it got afterwards, from a network that took its time over them. Its own questions find them.
+    late: BTreeSet<(usize, ChunkId)>,
     hurt: BTreeSet<usize>,
     /// Stores that have started with their present disk.
     started: BTreeSet<usize>,
@@ -48,6 +52,8 @@ impl Custody {
     pub fn emptied(&mut self, store: usize) {
         self.kept.retain(|(of, _)| *of != store);
         self.freed.retain(|(of, _)| *of != store);
+        self.told.retain(|(of, _)| *of != store);
+        self.late.retain(|(of, _)| *of != store);
         self.hurt.remove(&store);
         self.started.remove(&store);
         self.recovered.remove(&store);
@@ -56,8 +62,15 @@ impl Custody {
     /// A store has a copy of a chunk, durably.
     pub fn keeps(&mut self, store: usize, zone: Option<ZoneId>, chunk: ChunkId) {
         self.freed.remove(&(store, chunk));
-        self.kept.insert((store, chunk));
+        if self.kept.insert((store, chunk)) && self.told.contains(&(store, chunk.blob)) {
+            self.late.insert((store, chunk));
+        }
         self.acknowledged.entry(chunk).or_default().extend(zone);
+    }
+
+    /// A store says that it has freed blobs.
+    pub fn tells_freed(&mut self, store: usize, blobs: &[BlobId]) {
+        self.told.extend(blobs.iter().map(|blob| (store, *blob)));
     }
 
     /// A store shows that it has a copy: a crash may have kept it from being acknowledged, and the next life
@@ -139,8 +152,10 @@ impl Custody {
         let of_blob = (0..stores)
             .filter(|store| !self.hurt.contains(store))
             .flat_map(|store| self.kept.range((store, chunk(0))..=(store, chunk(u32::MAX))));
-        let zones: BTreeSet<ZoneId> =
-            of_blob.filter_map(|(store, chunk)| owner(*store, *chunk)).collect();
+        let zones: BTreeSet<ZoneId> = of_blob
+            .filter(|copy| !self.late.contains(copy))
+            .filter_map(|(store, chunk)| owner(*store, *chunk))
+            .collect();
         match zones.len() < ZONES_SAFE {
             true => Ok(()),
             false => Err(format!("{blob} is forgotten, and {} zones have it yet", zones.len())),

@@ -140,8 +140,10 @@ impl<M: Maker> World<M> {
     /// What stores ask each other, and tell.
     pub(super) fn overhear_store(&mut self, from: usize, message: &Message) {
         self.promises.store_says(from, message);
-        if let Message::BlobFree(free) = message {
-            self.ledger.told(&free.blobs);
+        match message {
+            Message::BlobFree(free) => self.ledger.told(&free.blobs),
+            Message::BlobFreed(freed) => self.custody.tells_freed(from, &freed.blobs),
+            _ => {}
         }
     }
 

@@ -90,6 +90,12 @@ pub(crate) fn frame_claims(position: u64, sector: &[u8]) -> bool {
     field(field::MAGIC, &MAGIC) && field(field::POSITION, &position.to_le_bytes())
 }
 
+/// How long it says that it is, in bytes.
+pub(super) fn claimed_len(sector: &[u8]) -> u64 {
+    let len = sector.get(field::LENGTH..).and_then(|rest| rest.first_chunk());
+    len.map_or(0, |len| u64::from(u32::from_le_bytes(*len)))
+}
+
 impl FrameHeader {
     /// Whether it is the first of its life.
     pub fn begins_life(&self) -> bool {

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use bytes::{Buf, BytesMut};
 
 use super::JournalError;
-use super::frame::{FrameHeader, Identity, SECTOR_BYTES};
+use super::frame::{self, FrameHeader, Identity, SECTOR_BYTES, frame_claims};
 use super::locations::EntryLocations;
 use super::record::{Location, Record};
 use super::waypoints::Waypoints;
@@ -266,6 +266,11 @@ impl JournalRecovery {
                 if self.window.bytes.iter().take(SECTOR_BYTES).any(|byte| *byte != 0) {
                     probe!(TornTailCut);
                 }
+                if self.window.hides_a_frame() {
+                    // It may have been the last, and synced, with nothing behind it that would say so. A write that
+                    // a crash interrupts leaves old bytes and new ones, but hardly ever such a sector.
+                    self.mark.synced = self.mark.synced.max(position + SECTOR);
+                }
                 self.phase = Phase::Search;
             }
             (Phase::Search, Some(frame)) => {
@@ -377,12 +382,14 @@ struct Window {
     reading: Option<(DiskToken, u64)>,
     /// Up to here, sectors are read one by one, because one of them cannot be read.
     careful_until: u64,
+    /// Those that cannot, ascending.
+    unreadable: Vec<u64>,
 }
 
 impl Window {
     fn at(start: u64) -> Self {
         let bytes = BytesMut::new();
-        Self { start, bytes, reading: None, careful_until: 0 }
+        Self { start, bytes, reading: None, careful_until: 0, unreadable: Vec::new() }
     }
 
     fn end(&self) -> u64 {
@@ -408,7 +415,10 @@ impl Window {
                 self.bytes.extend_from_slice(bytes);
             }
             Err(_) if len > SECTOR => self.careful_until = self.end() + len,
-            Err(_) => self.bytes.resize(self.bytes.len() + SECTOR_BYTES, 0),
+            Err(_) => {
+                self.unreadable.push(self.end());
+                self.bytes.resize(self.bytes.len() + SECTOR_BYTES, 0);
+            }
             Ok(_) => {
                 let words = "a read gave something else than was asked for".into();
                 let error = crate::disk::DiskError::Io(words);
@@ -416,6 +426,17 @@ impl Window {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the frame that should stand at the start may be whole but for what cannot be read: its first sector, or
+    /// one of those that this says are the rest of it.
+    fn hides_a_frame(&self) -> bool {
+        let claimed = match frame_claims(self.start, &self.bytes) {
+            true => frame::claimed_len(&self.bytes),
+            false => SECTOR,
+        };
+        let frame = self.start..self.start.saturating_add(claimed);
+        self.unreadable.iter().any(|sector| frame.contains(sector))
     }
 
     fn skip(&mut self, len: u64) {

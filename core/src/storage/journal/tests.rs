@@ -158,6 +158,21 @@ fn unreadable_sector_is_damage_of_its_frame_alone() {
     assert_eq!(behind[..], records[records.len() - behind.len()..]);
 }
 
+/// A crash between its sync and the closing mark's leaves nothing that says it was synced. What is torn is cut in
+/// silence; what cannot be read is not.
+#[test]
+fn a_last_frame_that_cannot_be_read_is_damage_also_without_a_closing_mark() {
+    let (disk, records, synced) = disk_at_rest();
+    let mark = JOURNAL_START / SECTOR + synced / SECTOR - 1;
+    for (sector, damaged) in [(mark, true), (mark + 1, true), (mark + 2, false)] {
+        let mut disk = disk.clone();
+        disk.unreadable.push(sector);
+        let found = Life::begin_and_recover(disk, 9);
+        assert_eq!(found.damage.is_some(), damaged, "sector {sector}");
+        assert_eq!(found.delivered.records, records);
+    }
+}
+
 #[test]
 fn suspicion_outlives_crashes_of_the_life_that_found_damage() {
     let (disk, _, synced) = disk_at_rest();
