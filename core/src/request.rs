@@ -673,6 +673,3 @@ impl fmt::Display for ApiError {
 }
 
 impl core::error::Error for ApiError {}
-
-/// Inline bytes that a read found beside a record.
-pub type InlineBody = Option<Bytes>;

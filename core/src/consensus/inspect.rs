@@ -57,11 +57,6 @@ impl Raft {
         self.log.base()
     }
 
-    /// The log is durable up to here.
-    pub fn durable_index(&self) -> LogIndex {
-        self.durable
-    }
-
     /// What the state machine is known to have applied: no more can be given up of the log.
     pub fn applied_index(&self) -> LogIndex {
         self.applied

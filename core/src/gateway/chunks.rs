@@ -5,10 +5,12 @@
 //! the third copy streams along. How many late bytes a store may have is bounded; beyond that a put
 //! leaves the store out.
 
+use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::calls::Wires;
 use super::context::Timer;
+use super::verify::ZONES_SAFE;
 use crate::ids::{BlobId, CallId, ChunkId, Endpoint, RequestId, StoreId};
 use crate::message::{ChunkAsk, ChunkRead, ChunkRepair, ChunkWrite, Envelope, Message};
 use crate::time::{Duration, Instant};
@@ -224,8 +226,28 @@ impl Chunks {
         u64::from(chunk_bytes) * LATE_CHUNKS_MAX
     }
 
-    /// Whether new chunks leave a store out: it has so many late bytes, or lately had no room.
-    pub(super) fn spares(&self, store: StoreId, now: Instant) -> bool {
+    /// Which of the stores of a new chunk it leaves out for now: those that have so many late bytes, or lately
+    /// had no room, as long as enough others are left for the chunk to be safe. Where more lag, those with
+    /// the most late bytes: what goes to one of the others is waited for, and does not become late.
+    pub(super) fn left_out(
+        &self,
+        stores: impl ExactSizeIterator<Item = StoreId>,
+        now: Instant,
+    ) -> BTreeSet<StoreId> {
+        let spare = stores.len().saturating_sub(ZONES_SAFE);
+        let late_bytes = |store| self.late_bytes.get(&store).copied().unwrap_or(0);
+        let mut lagging: Vec<StoreId> = stores.filter(|store| self.lags(*store, now)).collect();
+        lagging.sort_by_key(|store| Reverse(late_bytes(*store)));
+        if lagging.len() > spare {
+            probe!(ManyStoresLag);
+        }
+        lagging.truncate(spare);
+        lagging.iter().for_each(|_| probe!(StoreLeftOut));
+        lagging.into_iter().collect()
+    }
+
+    /// Whether a store has so many late bytes, or lately had no room.
+    fn lags(&self, store: StoreId, now: Instant) -> bool {
         self.late_bytes.get(&store).is_some_and(|bytes| *bytes >= self.late_bytes_max)
             || self.full_at.get(&store).is_some_and(|at| now.since(*at) < FULL_FOR)
             || buggify!(StoreSpared)
@@ -316,4 +338,34 @@ fn send(wires: &mut Wires<'_>, store: StoreId, call: CallId, message: Message) -
     let from = Endpoint::Gateway(wires.config.gateway);
     wires.fx.send(Envelope { from, to: Endpoint::Store(store), message });
     call
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_chunk_leaves_out_what_lags_most_and_goes_to_two_stores_at_least() {
+        const CHUNK: u32 = 16 << 10;
+        let limit = Chunks::late_bytes_max(CHUNK);
+        let mut chunks = Chunks::new(CHUNK);
+        let left_out = |chunks: &Chunks, now| {
+            let all = chunks.left_out([1, 2, 3].map(StoreId).into_iter(), now);
+            all.into_iter().map(|store| store.0).collect::<Vec<_>>()
+        };
+        let start = Instant::ZERO;
+        assert_eq!(left_out(&chunks, start), []);
+        chunks.late_bytes.insert(StoreId(1), limit - 1);
+        assert_eq!(left_out(&chunks, start), []);
+        chunks.late_bytes.insert(StoreId(1), limit);
+        assert_eq!(left_out(&chunks, start), [1]);
+        // What is full, and what lags too, but less: both are needed.
+        chunks.is_full(StoreId(3), start);
+        assert_eq!(left_out(&chunks, start), [1]);
+        chunks.late_bytes.insert(StoreId(2), limit + 1);
+        assert_eq!(left_out(&chunks, start), [2]);
+        chunks.late_bytes.clear();
+        assert_eq!(left_out(&chunks, start), [3]);
+        assert_eq!(left_out(&chunks, start + FULL_FOR), []);
+    }
 }

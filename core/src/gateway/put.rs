@@ -588,18 +588,13 @@ impl Upload {
             .map(|(number, bytes)| Checksum::of_block(id, number, bytes))
             .collect();
         let places = cx.map().places(id);
-        let lagging: Vec<bool> =
-            places.iter().map(|place| cx.shared.chunks.spares(place.store, cx.now)).collect();
-        let keeping_up = lagging.iter().filter(|lags| !**lags).count();
+        let left_out = cx.shared.chunks.left_out(places.iter().map(|place| place.store), cx.now);
         let copies = places
             .iter()
-            .zip(lagging)
-            .map(|(place, lags)| {
-                let left_out = lags && keeping_up >= ZONES_SAFE;
-                if left_out {
-                    probe!(StoreLeftOut);
-                }
-                let state = if left_out { CopyState::LeftOut } else { CopyState::RetryAt(cx.now) };
+            .map(|place| {
+                let is_left_out = left_out.contains(&place.store);
+                let state =
+                    if is_left_out { CopyState::LeftOut } else { CopyState::RetryAt(cx.now) };
                 Copy { store: place.store, state }
             })
             .collect();

@@ -57,8 +57,11 @@ impl Gateway {
         let whole_window = 2 * u64::from(config.cut.chunk) + 1;
         account.add("bodies", budget.used(), budget.total().max(whole_window));
         let stores = shared.map.stores().count() as u64;
-        // A store is left out of new chunks when it lags; those on their way may become late yet.
-        let late_max = stores * Chunks::late_bytes_max(config.cut.chunk) + budget.total();
+        // A store is left out of new chunks when it lags; those on their way may become late yet, and all
+        // copies of them when their client gives up.
+        let copies = shared.map.zones.len() as u64;
+        let under_way = budget.total().max(whole_window) * copies;
+        let late_max = stores * Chunks::late_bytes_max(config.cut.chunk) + under_way;
         account.add("late copies", shared.chunks.late_bytes(), late_max);
         let command_max = COMMAND_BYTES_MAX + u64::from(config.cut.inline_max);
         let requests_max = config.requests_max as u64;

@@ -148,6 +148,11 @@ impl Verify {
         while self.short.len() < WINDOW
             && let Some(number) = self.waiting.pop_front()
         {
+            // A copy that was late has made it safe meanwhile.
+            if stored.is_safe(cx.map(), number) {
+                probe!(SafeWhileWaiting);
+                continue;
+            }
             let short = Short { calls: Vec::new(), again_at: cx.now, pauses: 0 };
             self.short.insert(number, short);
         }

@@ -54,6 +54,16 @@ pub(super) enum Stage {
 /// An edit that waits for a checkpoint: its number, itself, and the batch of its chunk records.
 pub(super) type HeldEdit = (u64, Bytes, Option<LogIndex>);
 
+/// A state that is being put into place.
+#[derive(Debug)]
+pub(super) struct InstallingLog {
+    pub(super) range: RangeId,
+    /// The last entry that it covers, after which the log begins then, and the configuration there.
+    pub(super) start: (LogIndex, Term, Bytes),
+    /// Whether the log so far is void then.
+    pub(super) replaces_log: bool,
+}
+
 /// What checkpoints are made of, and the one that is being made.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
@@ -63,7 +73,7 @@ pub(super) struct Checkpoints {
     pub(super) stage: Stage,
     pub(super) held: Vec<HeldEdit>,
     /// A state whose edit is on its way, and where the log begins then.
-    pub(super) installing: Option<(RangeId, LogIndex, Term, Bytes)>,
+    pub(super) installing: Option<InstallingLog>,
     /// How many were made in this life.
     pub(super) made: u64,
 }

@@ -58,7 +58,7 @@ use opening::Gathered;
 use parts::Parts;
 use shelf::{Output, ShelfConfig, TableId};
 use superblock::{CopyFault, Found, Superblock, SuperblockReader, SuperblockWriter};
-pub use superblock::{PEERS_MAX, PeerMark, ScrubMark};
+pub use superblock::{INCARNATION_END, PEERS_MAX, PeerMark, ScrubMark};
 
 /// What a store hears from its storage.
 #[derive(Debug)]
@@ -373,6 +373,7 @@ impl Storage {
         }
         for (range, opened) in &gathered.ranges {
             journal.forget_entries(*range, opened.base_index);
+            journal.truncate_entries(*range, opened.last_index.next());
         }
         let (places, doubted) = (gathered.chunks, gathered.doubted);
         let mut parts = Parts {
@@ -425,7 +426,8 @@ impl Storage {
 
     fn halt(&mut self, reason: String) {
         self.phase = Phase::Halted;
-        self.events.push_back(StorageEvent::Halt(reason));
+        // Whoever heard of what was to be told before would go on with a storage that is not there any more.
+        self.events = VecDeque::from([StorageEvent::Halt(reason)]);
     }
 
     /// Start what can be started. To be called at the end of each step.

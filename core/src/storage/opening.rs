@@ -112,10 +112,10 @@ impl OpenedRange {
         run.checked_sub(1).map(|run| self.terms[run].1)
     }
 
-    /// A state after this entry was put into place. If it is of another log than the entries so far,
-    /// those are void.
-    fn installed(&mut self, index: LogIndex, term: Term, membership: Membership) {
-        if self.begins {
+    /// A state after this entry was put into place. If it `replaces` the log, or is of another one than the
+    /// entries so far, those are void.
+    fn installed(&mut self, index: LogIndex, term: Term, membership: Membership, replaces: bool) {
+        if self.begins && !replaces {
             let concluded = self.concluded;
             self.starts_after(index, term, Some(membership));
             // A state that is put into place again, or a later one, tells no more about what was behind it.
@@ -124,15 +124,17 @@ impl OpenedRange {
         }
         let run = self.terms.partition_point(|(first, _)| *first <= index);
         let term_there = run.checked_sub(1).map(|run| self.terms[run].1);
-        let of_this_log =
-            index <= self.base_index || (index <= self.last_index && term_there == Some(term));
+        let of_this_log = !replaces
+            && (index <= self.base_index || (index <= self.last_index && term_there == Some(term)));
         if !of_this_log {
             // Whatever stood before, the log begins here. Nothing else would say so if the checkpoint was
             // lost to damage together with all that was known of the range.
+            let concluded = !self.begins || self.concluded;
+            self.again.clear();
             self.begins_anew_with(index.next());
             self.base_term = term;
             self.memberships.push((index, membership));
-            (self.begins, self.concluded) = (true, true);
+            (self.begins, self.concluded) = (true, concluded);
         }
     }
 
@@ -299,9 +301,11 @@ impl Gathered {
             }
             Ok(RecoveredEdit::Installation(installation)) => {
                 let TableId::Range(range) = installation.table else { return };
-                let Installation { index, term, membership, .. } = installation;
+                let Installation { index, term, membership, replaces_log, .. } = installation;
                 match Membership::from_bytes(&membership) {
-                    Ok(membership) => self.range(range).installed(index, term, membership),
+                    Ok(membership) => {
+                        self.range(range).installed(index, term, membership, replaces_log);
+                    }
                     Err(error) => self.cannot_read("membership", &error, location),
                 }
             }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::checkpoint::{CHUNKS_PART, HeldEdit, Stage};
+use super::checkpoint::{CHUNKS_PART, HeldEdit, InstallingLog, Stage};
 use super::shelf::TableId;
 use super::{JournalTicket, Parts, Phase, Record, Storage};
 use crate::effects::Effects;
@@ -85,10 +85,11 @@ impl Storage {
         self.parts().shelf.can_freeze(TableId::Range(range))
     }
 
-    /// Whether giving space back is to wait: the journal has no room for what would be said of it.
-    pub(crate) fn spare_journal(&mut self, spare: bool) {
+    /// Whether giving space back is to wait: the journal has no room for what would be said of it, or hardly any
+    /// if it is `nearly_full`.
+    pub(crate) fn spare_journal(&mut self, spare: bool, nearly_full: bool) {
         if let Phase::Open(parts) = &mut self.phase {
-            parts.shelf.spare_journal(spare);
+            parts.shelf.spare_journal(spare, nearly_full);
         }
     }
 
@@ -191,7 +192,8 @@ impl Parts {
             return;
         }
         let needed = self.needed();
-        let records = self.checkpoints.records(self.shelf.checkpoint_edits(), needed);
+        let all = self.checkpoints.held.is_empty();
+        let records = self.checkpoints.records(self.shelf.checkpoint_edits(all), needed);
         let bytes: u64 = records.iter().map(|record| record.len_bytes() as u64).sum();
         if bytes > self.journal.free_bytes() {
             // What is left is for what must be written; the next one may have more room.
@@ -224,7 +226,13 @@ impl Parts {
     /// A state was put into place: its range's log begins after it.
     pub(super) fn log_is_installed(&mut self) {
         let installed = self.checkpoints.installing.take();
-        let (range, index, term, membership) = installed.expect("one is installed at a time");
+        let InstallingLog { range, start: (index, term, membership), replaces_log } =
+            installed.expect("one is installed at a time");
+        if replaces_log {
+            // Its entries are void: nothing is needed, or written again, for their sake.
+            self.journal.forget_log(range);
+            self.carried = None;
+        }
         if !planted!(InstallForgetsStart) {
             self.checkpoints.log_starts(range, index, term, membership);
         }

@@ -4,6 +4,7 @@ use core::ops::Bound;
 
 use bytes::Bytes;
 
+use super::checkpoint::InstallingLog;
 use super::shelf::{Ingested, TableId, ViewError, ViewId, ViewRow};
 use super::{JournalTicket, Storage};
 use crate::effects::Effects;
@@ -106,19 +107,22 @@ impl Storage {
     }
 
     /// Install what is staged, the state after the entry `index`: from this record on the range has these
-    /// rows, and its log begins after them. [`super::StorageEvent::Installed`] follows.
+    /// rows, and its log begins after them. If it `replaces_log`, the entries so far are void; else those
+    /// behind `index` go on to be the log. [`super::StorageEvent::Installed`] follows.
     pub(crate) fn install(
         &mut self,
         range: RangeId,
         (index, term): (LogIndex, Term),
         membership: Bytes,
+        replaces_log: bool,
     ) -> JournalTicket {
         let mut outputs = Vec::new();
         let parts = self.parts();
         // The caller waits for this very record: it is not held back.
         parts.give_up_checkpoint();
-        parts.checkpoints.installing = Some((range, index, term, membership.clone()));
-        parts.shelf.install(term, membership, &mut outputs);
+        let start = (index, term, membership.clone());
+        parts.checkpoints.installing = Some(InstallingLog { range, start, replaces_log });
+        parts.shelf.install(term, membership, replaces_log, &mut outputs);
         self.take(outputs);
         self.last_ticket()
     }

@@ -417,7 +417,7 @@ impl Superblock {
 }
 
 /// No store is started so often: generations of segments have 30 bits for its incarnation.
-const INCARNATION_END: Incarnation = Incarnation(1 << 30);
+pub const INCARNATION_END: Incarnation = Incarnation(1 << 30);
 
 /// Decide what the disk is, from its copies and whether the journal's first sector is blank.
 ///

@@ -155,8 +155,8 @@ impl Replica {
         Ok(())
     }
 
-    /// The table is damaged: drop it and apply the whole log again. The log has everything, since
-    /// the journal is not truncated in this stage.
+    /// The table is damaged: drop it and apply again what the log has. If that does not reach back to the
+    /// beginning, a state is taken from a peer.
     ///
     /// # Errors
     /// See [`Self::load`].

@@ -120,11 +120,11 @@ impl Holder {
             voters.extend(self.next_other(&others));
             return voters;
         }
+        let jitter = self.rng.below(u64::try_from(ASK_EVERY.as_nanos() / 4).unwrap_or(1));
+        self.next_ask = now + ASK_EVERY + Duration::from_nanos(jitter);
         if voters.is_empty() {
             return Vec::new();
         }
-        let jitter = self.rng.below(u64::try_from(ASK_EVERY.as_nanos() / 4).unwrap_or(1));
-        self.next_ask = now + ASK_EVERY + Duration::from_nanos(jitter);
         self.turn = (self.turn + 1) % (voters.len() + OTHERS_TURNS);
         voters.get(self.turn).copied().or_else(|| self.next_other(&others)).into_iter().collect()
     }

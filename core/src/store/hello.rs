@@ -12,7 +12,7 @@ use crate::ids::{Endpoint, Incarnation, StoreId};
 use crate::level::{Level, Levels};
 use crate::message::{Beginning, Hello, Life, StoreMark};
 use crate::rng::Rng;
-use crate::storage::{PEERS_MAX as MARKS_MAX, PeerMark};
+use crate::storage::{INCARNATION_END, PEERS_MAX as MARKS_MAX, PeerMark};
 use crate::time::{Deadline, Duration, Instant};
 
 /// Between two hellos to the same peer without a new link.
@@ -21,8 +21,6 @@ const REPEAT_AFTER: Duration = Duration::from_millis(50);
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// How far a peer has come in the same life is written down so often.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
-/// No store is started so often: segments have room for no more.
-const INCARNATIONS_MAX: u64 = 1 << 31;
 /// Stores that are remembered; more than any map has. Others are not listened to.
 const PEERS_MAX: usize = 4096;
 
@@ -377,7 +375,7 @@ fn mismatch(
         return Some(format!("it belongs to {}, not to {}", hello.cluster, config.cluster));
     }
     let marks = [Some(hello.life), hello.heard];
-    if marks.iter().flatten().any(|mark| mark.incarnation.0 >= INCARNATIONS_MAX) {
+    if marks.iter().flatten().any(|mark| mark.incarnation >= INCARNATION_END) {
         return Some("no store was started so often".to_owned());
     }
     if let Some(level) = level.filter(|level| !hello.levels.contains(*level)) {

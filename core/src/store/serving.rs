@@ -419,7 +419,9 @@ impl Serving {
 
     /// Give up what is not needed of the journal, once it has become long.
     fn shorten_journal(&mut self, fx: &mut Effects) {
-        self.host.storage.spare_journal(self.host.takes_no_entries());
+        let nearly_full =
+            self.host.storage.journal_free() < self.host.config.limits.journal_reserve / 4;
+        self.host.storage.spare_journal(self.host.takes_no_entries(), nearly_full);
         let is_due = |room: &JournalRoom| is_long(*room) || buggify!(EarlyCheckpoint, hot);
         let Some(room) = self.host.storage.journal_room().filter(is_due) else { return };
         for replica in self.replicas.values_mut() {

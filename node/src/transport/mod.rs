@@ -57,7 +57,7 @@ pub use queue::{
 };
 
 /// The version of what is said on links: greetings' meaning, frames and messages.
-pub const LINK_PROTOCOL: u16 = 2;
+pub const LINK_PROTOCOL: u16 = 3;
 /// Bytes of a peer call's body, and of its answer.
 pub const PEER_CALL_BYTES_MAX: usize = 1 << 20;
 /// Bytes that have come in on all bulk connections and were not delivered yet. Beyond it nothing is

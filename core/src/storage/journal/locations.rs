@@ -106,6 +106,12 @@ impl EntryLocations {
         }
     }
 
+    /// Forget all entries of a range.
+    pub(crate) fn forget_all(&mut self, range: RangeId) {
+        self.ranges.remove(&range);
+        self.again.remove(&range);
+    }
+
     /// Forget all up to `through`, and what does not continue it.
     pub(crate) fn forget_through(&mut self, range: RangeId, through: LogIndex) {
         let Some(run) = self.ranges.get_mut(&range) else { return };
@@ -223,6 +229,17 @@ mod tests {
         }
         let stands = (3..8).map(|index| locations.at(RANGE, LogIndex(index)).map(|at| at.position));
         assert!(stands.eq([Some(1003), Some(1004), Some(2000), None, None]));
+    }
+
+    #[test]
+    fn of_a_log_that_is_void_no_place_is_left() {
+        let mut locations = EntryLocations::default();
+        (3..6).for_each(|index| locations.put(RANGE, LogIndex(index), place(index * 100)));
+        locations.put_again(RANGE, LogIndex(3), place(900));
+        locations.forget_all(RANGE);
+        assert_eq!(locations.first_after(RANGE, LogIndex(0)), None);
+        locations.put(RANGE, LogIndex(10), place(1000));
+        assert_eq!(locations.first_after(RANGE, LogIndex(0)), Some(place(1000)));
     }
 
     #[test]

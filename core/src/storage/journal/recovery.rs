@@ -360,7 +360,8 @@ impl JournalRecovery {
             return false;
         }
         let (cut, synced) = (self.chain.end.position, self.mark.synced);
-        if synced > cut && !planted!(DamageTakenForTear) {
+        let is_damaged = synced > cut || synced == cut && planted!(TearTakenForDamage);
+        if is_damaged && !planted!(DamageTakenForTear) {
             probe!(JournalDamaged);
             self.damage = Some(Damage { position: cut, synced });
             self.take_start(self.chain.end.recovery, self.chain.end.recovery_start);

@@ -342,6 +342,16 @@ impl Journal {
         self.locations.forget_through(range, through);
     }
 
+    /// Entries from this one on are not of the log.
+    pub(crate) fn truncate_entries(&mut self, range: RangeId, from: LogIndex) {
+        self.locations.truncate(range, from);
+    }
+
+    /// The entries of a log are void: another state has taken its place.
+    pub(crate) fn forget_log(&mut self, range: RangeId) {
+        self.locations.forget_all(range);
+    }
+
     /// Where the first known entry after `index` stands.
     pub(crate) fn first_entry_after(&self, range: RangeId, index: LogIndex) -> Option<u64> {
         self.locations.first_after(range, index).map(|place| place.position)

@@ -39,6 +39,10 @@ fn entry(index: u64, term: u64) -> Record {
 
 /// A state after entry 9, of term 2.
 fn installation() -> Record {
+    Record::Edit(Edit::TableInstalled(state(false)).to_bytes())
+}
+
+fn state(replaces_log: bool) -> Installation {
     let (table, index) = (TableId::Range(RANGE), LogIndex(9));
     let run = RunDescriptor {
         run: Generation(1),
@@ -57,8 +61,7 @@ fn installation() -> Record {
     };
     let membership = Membership::of(vec![StoreId(1), StoreId(2), StoreId(3)]).to_bytes();
     let (newer_than, runs, term) = (LogIndex(0), vec![run], Term(2));
-    let installation = Installation { table, newer_than, runs, index, term, membership };
-    Record::Edit(Edit::TableInstalled(installation).to_bytes())
+    Installation { table, newer_than, runs, index, term, membership, replaces_log }
 }
 
 /// Its record is written over, so that the next life could not know.
@@ -252,6 +255,27 @@ fn a_state_of_another_log_replaces_what_is_left() {
             gathered.record(record, AT, false);
         }
         assert_eq!((log_of(&gathered), gathered.unreadable), ((9, 2, vec![(10, 3)], 10), None));
+    }
+}
+
+/// The first of its entries may be the very one behind the state, all before being given up.
+#[test]
+fn of_a_log_that_a_state_took_the_place_of_nothing_is_left() {
+    for (first, term) in [(5, 1), (9, 2), (10, 1), (10, 3)] {
+        for more in [false, true] {
+            let mut gathered = gathered_from(4096);
+            (first..=12).for_each(|index| gathered.record(entry(index, term), AT, false));
+            let replaced = Edit::TableInstalled(state(true)).to_bytes();
+            gathered.record(Record::Edit(replaced), AT, false);
+            if more {
+                gathered.record(entry(10, 4), AT, false);
+            }
+            for record in checkpoint(9, 2) {
+                gathered.record(record, AT, false);
+            }
+            let log = if more { (9, 2, vec![(10, 4)], 10) } else { (9, 2, vec![], 9) };
+            assert_eq!((log_of(&gathered), gathered.unreadable), (log, None), "{first} {term}");
+        }
     }
 }
 

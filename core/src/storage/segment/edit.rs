@@ -389,6 +389,9 @@ pub(crate) struct Installation {
     pub(crate) term: Term,
     /// The configuration at that entry, in the encoding of consensus.
     pub(crate) membership: Bytes,
+    /// Whether it takes the place of the log, all of which is void; else entries behind it may stay. The tag
+    /// of the edit says so.
+    pub(crate) replaces_log: bool,
 }
 
 impl Wire for Installation {
@@ -416,7 +419,7 @@ impl Wire for Installation {
         if !(runs.iter().all(own) && is_whole(&runs) && newer_than < index) {
             return Err(DecodeError::Invalid { what: "runs of a snapshot" });
         }
-        Ok(Self { table, newer_than, runs, index, term, membership })
+        Ok(Self { table, newer_than, runs, index, term, membership, replaces_log: false })
     }
 }
 
@@ -462,7 +465,7 @@ impl Wire for Edit {
                 out.list(runs);
             }
             Self::TableInstalled(installation) => {
-                out.u8(8);
+                out.u8(if installation.replaces_log { 14 } else { 8 });
                 installation.encode(out);
             }
             Self::RunsReplaced(replacement) => {
@@ -526,6 +529,10 @@ impl Wire for Edit {
                 generation: Wire::decode(input)?,
             },
             13 => Self::SegmentRecorded { segment: Wire::decode(input)?, through: input.u64()? },
+            14 => {
+                let installation = Installation::decode(input)?;
+                Self::TableInstalled(Installation { replaces_log: true, ..installation })
+            }
             tag => return Err(DecodeError::Tag { what: "edit", tag }),
         })
     }

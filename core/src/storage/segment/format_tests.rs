@@ -246,6 +246,7 @@ fn installation() -> Installation {
         index: LogIndex(77),
         term: Term(4),
         membership: Bytes::from_static(b"voters"),
+        replaces_log: false,
     }
 }
 
@@ -305,6 +306,10 @@ fn edits() -> Vec<(&'static str, Edit)> {
         ("ChunkIndexRebuilt", Edit::ChunkIndexRebuilt),
         ("Snapshot", Edit::Snapshot { chunk_segments, runs: vec![run()] }),
         ("TableInstalled", Edit::TableInstalled(installation())),
+        (
+            "TableInstalled, in place of the log",
+            Edit::TableInstalled(Installation { replaces_log: true, ..installation() }),
+        ),
         ("RunsReplaced", Edit::RunsReplaced(replacement())),
         (
             "Checkpoint",

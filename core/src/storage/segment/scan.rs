@@ -109,7 +109,9 @@ impl SegmentScan {
         } else if self.window > SECTOR {
             self.window = (self.window / 2).next_multiple_of(SECTOR).max(SECTOR);
         } else {
+            // It may be the header of a record that others know of. Nothing new may be written over it, either.
             self.at += SECTOR;
+            self.end = self.end.max(self.at);
             self.damaged += 1;
             self.widen();
         }

@@ -350,6 +350,12 @@ impl Shelf {
             record.same_content(header.length, header.block_size, &header.checksums)
         };
         if let Instead::Moved(segment, offset) = instead {
+            if !self.reclaim.moves(segment, (header.chunk, offset)) {
+                // It was given up while a block was fetched.
+                (self.chunks.bytes_in_hand, self.chunks.writes_in_hand) =
+                    (self.chunks.bytes_in_hand - bytes, self.chunks.writes_in_hand - 1);
+                return;
+            }
             let there = present.as_ref().map(|record| (record.segment, record.offset));
             if there != Some((segment, offset)) || self.chunks.writing.contains_key(&header.chunk) {
                 return self.answer_write(op, bytes, Err(ChunkError::Missing), out);

@@ -50,6 +50,8 @@ pub(super) struct Compaction {
     due: bool,
     /// A merge found no room with so many segments free; it waits for more.
     no_room: Option<usize>,
+    /// How many were completed when one was last given up for no reason: between two of these one is.
+    given_up: u64,
     pub(super) done: Merged,
 }
 
@@ -231,10 +233,17 @@ impl Shelf {
             }
             return;
         }
+        if self.compaction.done.merges > self.compaction.given_up && buggify!(MergeGivenUp) {
+            self.compaction.given_up = self.compaction.done.merges;
+            job.abandoned = true;
+            self.compaction.due = true;
+            self.compaction.job = Some(job);
+            return;
+        }
         match self.go_on(&mut job, io, out) {
             Ok(()) => {}
+            // It was asked before whether there is room: this is for what was reckoned wrong.
             Err(Failure::NoSegment) => {
-                probe!(MergeFoundNoRoom);
                 job.abandoned = true;
                 self.compaction.due = true;
                 self.compaction.no_room = Some(self.segments.free() + job.builder.reserved().len());
@@ -656,7 +665,7 @@ impl Shelf {
     }
 
     /// Whether rows are nearly refused for want of segments.
-    fn is_scarce(&self) -> bool {
+    pub(super) fn is_scarce(&self) -> bool {
         let plenty = self.reserve.data + self.merge_reserve() + self.layout.count as usize / 16;
         self.segments.free() < plenty
     }

@@ -22,7 +22,7 @@ impl Shelf {
         io: &mut Io<'_>,
         out: &mut Vec<Output>,
     ) {
-        let waits = self.reclaim.waits_for_journal();
+        let waits = self.freeing_waits();
         let busy = !self.takes_chunk_calls(0) || self.chunk_index_is_busy() || waits;
         if busy || buggify!(FreeRefused) {
             out.push(Output::ChunkFreed { op, result: Err(ChunkError::Overloaded) });

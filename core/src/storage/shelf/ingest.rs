@@ -245,12 +245,18 @@ impl Shelf {
         table.map_or(&[], |table| &table.runs)
     }
 
-    /// Install what is staged, by one edit. [`Output::Installed`] follows when that is durable; what
-    /// the table has in memory is void then.
+    /// Install what is staged, by one edit: the state after the last entry that it covers, of this term.
+    /// [`Output::Installed`] follows when that is durable; what the table has in memory is void then.
     ///
     /// # Panics
     /// If no snapshot is staged.
-    pub(crate) fn install(&mut self, term: Term, membership: Bytes, out: &mut Vec<Output>) {
+    pub(crate) fn install(
+        &mut self,
+        term: Term,
+        membership: Bytes,
+        replaces_log: bool,
+        out: &mut Vec<Output>,
+    ) {
         let ingest = self.ingest.as_mut().expect("a snapshot is staged");
         assert_eq!(ingest.stage, Stage::Staged, "a snapshot is installed when it is whole");
         ingest.stage = Stage::Installing;
@@ -261,6 +267,7 @@ impl Shelf {
             index: ingest.through,
             term,
             membership,
+            replaces_log,
         });
         self.journal(&edit, EditPurpose::Installed, out);
     }
@@ -301,11 +308,14 @@ impl Shelf {
 
     /// The journal need not keep batches of the chunk index up to this one. Runs say what they did: also of those behind
     /// the last run if no row is in memory, since a row may be written out before its batch gets a number, and a batch
-    /// may have none.
+    /// may have none. While the index is rebuilt, those before it was dropped are void.
     pub(crate) fn chunks_settled(&self) -> LogIndex {
         let Some(table) = self.tables.get(&TableId::Chunks) else { return LogIndex(0) };
         let in_memory = !table.active.is_empty() || table.frozen.is_some();
-        if in_memory || self.rebuild.is_some() || !matches!(self.phase, Phase::Ready) {
+        if let Some(rebuild) = &self.rebuild {
+            return table.flushed.max(rebuild.void);
+        }
+        if in_memory || !matches!(self.phase, Phase::Ready) {
             return table.flushed;
         }
         table.flushed.max(LogIndex(self.chunks.sequence().0.saturating_sub(1)))

@@ -297,6 +297,9 @@ pub(crate) struct Shelf {
     /// Up to where open segments have all their chunks in the journal, as the journal itself says, if
     /// somebody had to know.
     recorded: BTreeMap<SegmentId, u64>,
+    /// Up to where open segments are filled, as far as recovery has it from the journal: a scan does not find a
+    /// record whose header is lost.
+    filled: BTreeMap<SegmentId, u64>,
     /// Chunk writes that wait for an open segment.
     room: VecDeque<Job>,
     phase: Phase,
@@ -340,6 +343,7 @@ impl Shelf {
             chunks: ChunkStore::default(),
             reclaim: Reclaim::new(&layout),
             recorded: BTreeMap::new(),
+            filled: BTreeMap::new(),
             room: VecDeque::new(),
             phase: Phase::default(),
             rebuild: None,
@@ -651,14 +655,23 @@ impl Shelf {
     /// Edits that say all that the edits so far have said, but for chunk records that are in no run
     /// yet. To be asked while each edit that was journaled is acknowledged, and journaled as a whole or
     /// not at all.
-    pub(crate) fn checkpoint_edits(&self) -> Vec<Bytes> {
-        let chunk_segments = self.segments.chunk_segments().collect();
+    /// `all`: whether all edits that were given out are journaled before these.
+    pub(crate) fn checkpoint_edits(&self, all: bool) -> Vec<Bytes> {
+        let chunk_segments: Vec<_> = self.segments.chunk_segments().collect();
+        let open =
+            chunk_segments.iter().filter(|(_, (_, open))| *open).map(|(segment, _)| *segment);
+        let recorded: BTreeMap<SegmentId, u64> = open
+            .filter_map(|segment| {
+                let now = self.chunks.recorded(segment).filter(|_| all);
+                Some((segment, now.or_else(|| self.recorded.get(&segment).copied())?))
+            })
+            .collect();
         let state = Edit::Checkpoint { chunk_segments, rebuild: self.index_is_lost };
         let runs = self.tables.values().flat_map(|table| table.runs.iter().rev());
         let runs = runs.map(|run| Edit::RunAdded(run.descriptor.clone()));
-        let recorded = self.recorded.iter();
+        let recorded = recorded.into_iter();
         let recorded =
-            recorded.map(|(&segment, &through)| Edit::SegmentRecorded { segment, through });
+            recorded.map(|(segment, through)| Edit::SegmentRecorded { segment, through });
         core::iter::once(state).chain(recorded).chain(runs).map(|edit| edit.to_bytes()).collect()
     }
 

@@ -111,8 +111,10 @@ pub(super) struct Reclaim {
     stuck: BTreeSet<SegmentId>,
     /// There was no segment for what is moved with so many free; it waits for more.
     no_room: Option<usize>,
-    /// The journal has no room to spare: nothing is freed, and nothing is moved.
+    /// The journal has no room to spare: nothing is moved, and nothing freed but when segments are scarce.
     waits: bool,
+    /// It has so little that nothing is freed then, either.
+    stops: bool,
     pub(super) done: Reclaimed,
 }
 
@@ -134,6 +136,7 @@ impl Reclaim {
             stuck: BTreeSet::new(),
             no_room: None,
             waits: false,
+            stops: false,
             done: Reclaimed::default(),
         }
     }
@@ -195,6 +198,13 @@ impl Reclaim {
         }
     }
 
+    /// Whether the chunk that stands there is the one that is being moved, and its write does not wait.
+    pub(super) fn moves(&self, segment: SegmentId, chunk: (ChunkId, u32)) -> bool {
+        self.moving.as_ref().is_some_and(|it| {
+            it.segment == segment && it.moving == Some(chunk) && it.waiting.is_none()
+        })
+    }
+
     /// The write of a chunk that is moved finds no segment open for it.
     pub(super) fn wait_for_room(&mut self, job: Job) {
         let moving = self.moving.as_mut().expect("it is this one's");
@@ -241,12 +251,19 @@ impl Shelf {
     }
 
     /// Whether nothing more is to be freed, moved or merged for now, since the journal has no room to spare; what is under
-    /// way ends. Who waits goes on with the next [`Self::housekeep`].
-    pub(crate) fn spare_journal(&mut self, spare: bool) {
+    /// way ends. While segments are scarce, freeing and merging go on: without segments nothing can be written out, and
+    /// the journal not be shortened. Freeing stops all the same once the journal is `nearly_full`.
+    /// Who waits goes on with the next [`Self::housekeep`].
+    pub(crate) fn spare_journal(&mut self, spare: bool, nearly_full: bool) {
         if spare && !self.reclaim.waits {
             probe!(ReclaimWaitsForJournal);
         }
-        self.reclaim.waits = spare;
+        (self.reclaim.waits, self.reclaim.stops) = (spare, nearly_full);
+    }
+
+    /// Whether freeing waits, chunks and segments alike.
+    pub(super) fn freeing_waits(&self) -> bool {
+        self.reclaim.waits && (self.reclaim.stops || !self.is_scarce())
     }
 
     /// Whether there is something to do that no event brings on: counting, or chunks of a segment that are
@@ -275,8 +292,8 @@ impl Shelf {
             self.give_up_write(job);
         }
         let freeing = std::mem::take(&mut self.reclaim.freeing);
-        let Reclaim { waits, done, .. } = self.reclaim;
-        self.reclaim = Reclaim { freeing, waits, done, ..Reclaim::new(&self.layout) };
+        let Reclaim { waits, stops, done, .. } = self.reclaim;
+        self.reclaim = Reclaim { freeing, waits, stops, done, ..Reclaim::new(&self.layout) };
     }
 
     pub(super) fn drive_reclaim(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
@@ -286,10 +303,13 @@ impl Shelf {
         match self.reclaim.counted {
             Counted::Nothing | Counted::Before(_) if self.reclaim.fetching => {}
             Counted::Nothing | Counted::Before(_) => self.count_on(Vec::new(), io),
-            Counted::All if self.reclaim.waits => {}
             Counted::All => {
-                self.free_empty(out);
-                self.drive_move(io, out);
+                if !self.freeing_waits() {
+                    self.free_empty(out);
+                }
+                if !self.reclaim.waits {
+                    self.drive_move(io, out);
+                }
             }
         }
     }

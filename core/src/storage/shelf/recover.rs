@@ -113,6 +113,8 @@ pub(super) struct Rebuild {
     serial: u64,
     /// Found, and not yet looked up in the index.
     found: VecDeque<(ChunkId, ChunkRecord)>,
+    /// Batches up to this one are void: the index was dropped behind them.
+    pub(super) void: LogIndex,
 }
 
 impl Shelf {
@@ -180,6 +182,11 @@ impl Shelf {
             }
             Edit::RunsReplaced(replacement) => self.replay_merge(replacement, replayed),
             Edit::ChunksAdded { sequence, records } => {
+                for (_, record) in &records {
+                    let end = u64::from(record.offset) + u64::from(record.length);
+                    let filled = self.filled.entry(record.segment).or_default();
+                    *filled = end.next_multiple_of(SECTOR).max(*filled);
+                }
                 let rows = records.into_iter().map(|(chunk, record)| (chunk, Some(record)));
                 self.replay_chunks(sequence, rows)
             }
@@ -248,6 +255,7 @@ impl Shelf {
             self.segments.set(SegmentId(segment), SegmentState::Free);
         }
         self.recorded.clear();
+        self.filled.clear();
         self.tables = BTreeMap::from([(TableId::Chunks, Default::default())]);
     }
 
@@ -259,6 +267,7 @@ impl Shelf {
             self.segments.saw(generation);
         }
         self.recorded.remove(&segment);
+        self.filled.remove(&segment);
         self.segments.set(segment, to);
         Ok(())
     }
@@ -547,7 +556,13 @@ impl Shelf {
                 "segment {number}: records that are torn (by a crash) or damaged: {damaged}"
             )));
         }
-        self.chunks.recovered(OpenSegment { segment, generation, at: end });
+        let filled =
+            self.filled.get(&segment).copied().filter(|filled| *filled <= self.layout.segment);
+        let at = end.max(filled.unwrap_or(0));
+        if at > end {
+            probe!(HeaderLostAtEnd);
+        }
+        self.chunks.recovered(OpenSegment { segment, generation, at });
         for (chunk, record) in found {
             // A record that the journal has is in the memtable or in a run. What is in a run would
             // have to be read to be known; it is recorded once more, which changes nothing.
@@ -569,6 +584,7 @@ impl Shelf {
     /// What was found is durable.
     pub(super) fn recovered(&mut self, out: &mut Vec<Output>) {
         self.phase = Phase::Ready;
+        self.filled.clear();
         let flushed = self
             .tables
             .iter()
@@ -592,7 +608,12 @@ impl Shelf {
         self.chunks.rows_are_lost();
         let serial = self.rebuilds;
         self.index_is_lost = true;
-        self.rebuild = Some(Rebuild { rest, current: None, reading: false, serial, found });
+        // What the journal has told recovery of the new index counts.
+        let table = self.tables.get(&TableId::Chunks);
+        let is_empty = table.is_none_or(|it| it.active.is_empty() && it.frozen.is_none());
+        let before = LogIndex(self.chunks.sequence().0.saturating_sub(1));
+        let void = if is_empty { before } else { LogIndex(0) };
+        self.rebuild = Some(Rebuild { rest, current: None, reading: false, serial, found, void });
     }
 
     pub(super) fn rebuild_read(&mut self, serial: u64, result: &DiskResult) {
@@ -609,8 +630,12 @@ impl Shelf {
     pub(super) fn drive_rebuild(&mut self, io: &mut Io<'_>, out: &mut Vec<Output>) {
         let Some(mut rebuild) = self.rebuild.take() else { return };
         while !rebuild.reading {
-            self.index_found(&mut rebuild);
-            if !rebuild.found.is_empty() || self.chunk_index_is_busy() {
+            // What is found is journaled, too.
+            let waits = self.reclaim.waits_for_journal();
+            if !waits {
+                self.index_found(&mut rebuild);
+            }
+            if waits || !rebuild.found.is_empty() || self.chunk_index_is_busy() {
                 break;
             }
             let Some(scan) = &rebuild.current else {

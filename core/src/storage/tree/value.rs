@@ -73,7 +73,11 @@ impl ValueWriter {
             }
             let (segment, generation) = *self.segments.last().expect("a segment was just opened");
             let room = self.layout.segment - self.at - PIECE_HEADER_BYTES;
-            let bytes = rest.split_to(rest.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+            let mut len = rest.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+            if pieces.is_empty() && len > 1 && buggify!(ValueSplit) {
+                len /= 2;
+            }
+            let bytes = rest.split_to(len);
             let piece = Piece {
                 segment,
                 offset: u32::try_from(self.at).expect("a segment is under 4 GiB"),

@@ -135,8 +135,11 @@ impl Freeing {
         self.requests.insert((from, call), request);
     }
 
-    /// A blob is to be freed by whoever knows this directory.
+    /// A blob is to be freed by whoever knows this directory; if too many are, when it is found again.
     pub(super) fn begin(&mut self, now: Instant, blob: BlobId, directory: LogIndex) {
+        if self.jobs.len() >= JOBS_MAX && !self.jobs.contains_key(&blob) {
+            return;
+        }
         let job = self.jobs.entry(blob).or_insert_with(|| Job::new(now, blob, What::Blob));
         job.directory = job.directory.max(directory);
         if job.what != What::Blob {

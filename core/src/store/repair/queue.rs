@@ -660,6 +660,8 @@ impl Queue {
     fn remove(&mut self, chunk: ChunkId) {
         self.judge(chunk, Ours::Unknown);
         self.active.remove(&chunk);
+        // What is asked of the disk for it yet is not for one that comes in its place.
+        self.ops.retain(|_, of| *of != chunk);
         if let Some(item) = self.items.remove(&chunk) {
             self.due.remove(&(item.due, chunk));
         }

@@ -486,9 +486,9 @@ impl Replica {
         if known {
             taker.stage = Stage::Installing;
             let last = (taker.index, taker.term);
-            let ticket = host.storage.install(self.id, last, taker.membership.clone());
             let (index, membership) = (taker.index, taker.membership.clone());
             let replaces_log = taker.by_consensus;
+            let ticket = host.storage.install(self.id, last, membership.clone(), replaces_log);
             host.observer.note(self.id, || Observation::Installing {
                 index,
                 membership,

@@ -84,7 +84,7 @@ fn ingest(rig: &mut Rig, newer_than: u64, through: u64, rows: &[ViewRow]) {
 fn install(rig: &mut Rig) {
     rig.settle();
     assert_eq!(rig.staged, 1);
-    rig.with(|shelf, _, out| shelf.install(Term(3), Bytes::from_static(b"voters"), out));
+    rig.with(|shelf, _, out| shelf.install(Term(3), Bytes::from_static(b"voters"), false, out));
     rig.settle();
     assert_eq!(rig.installed, 1);
 }
@@ -180,7 +180,9 @@ fn a_snapshot_is_installed_at_any_time_during_a_merge_of_what_was_there() {
             assert!(taker.step(), "it is staged");
         }
         merging += u64::from(taker.shelf.compaction.is_merging());
-        taker.with(|shelf, _, out| shelf.install(Term(3), Bytes::from_static(b"voters"), out));
+        taker.with(|shelf, _, out| {
+            shelf.install(Term(3), Bytes::from_static(b"voters"), false, out)
+        });
         taker.settle();
         assert_eq!(taker.installed, 1);
         assert_is_model(&mut taker, 10);
@@ -236,7 +238,7 @@ fn a_crash_leaves_the_old_table_or_the_whole_snapshot() {
         while taker.completions < crash {
             if taker.staged == 1 && !asked {
                 asked = true;
-                taker.with(|shelf, _, out| shelf.install(Term(3), Bytes::new(), out));
+                taker.with(|shelf, _, out| shelf.install(Term(3), Bytes::new(), false, out));
             }
             if !taker.step() {
                 break;

@@ -107,7 +107,7 @@ fn nothing_is_freed_or_moved_while_the_journal_has_no_room_to_spare() {
     for n in 1..=119 {
         rig.free_chunk(n, write(n).chunk);
     }
-    rig.shelf.spare_journal(true);
+    rig.shelf.spare_journal(true, false);
     let before = (rig.shelf.reclaimed(), taken(&rig));
     for _ in 0..100 {
         rig.with(|shelf, io, out| shelf.housekeep(io, out));
@@ -119,7 +119,7 @@ fn nothing_is_freed_or_moved_while_the_journal_has_no_room_to_spare() {
     assert!(taken(&rig) >= before.1, "{}", rig.shelf.status());
     rig.free_chunk(120, write(120).chunk);
     assert_eq!(rig.freed.remove(&120), Some(Err(ChunkError::Overloaded)));
-    rig.shelf.spare_journal(false);
+    rig.shelf.spare_journal(false, false);
     free(&mut rig, 120, write(120).chunk);
     rig.settle_reclaim();
     assert!(rig.shelf.reclaimed().segments > before.0.segments + 5, "{}", rig.shelf.status());

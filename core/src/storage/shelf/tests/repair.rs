@@ -47,6 +47,34 @@ fn a_sound_copy_is_indexed_checked_proven_and_given() {
     }
 }
 
+/// One sector of damage must not become the loss of what stands behind it: blocks are read without the header.
+#[test]
+fn a_copy_whose_header_is_lost_is_not_written_over_after_a_restart() {
+    for (checkpointed, unreadable) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut rig = Rig::start(Image::default(), 1, false);
+        let write = chunk(1, 0, 10_000, 5);
+        rig.write_chunk(1, &write);
+        rig.settle();
+        if checkpointed {
+            rig.checkpoint();
+        }
+        let mut image = rig.crash();
+        let header = place(&image, &write) - 2 * SECTOR;
+        if unreadable {
+            image.bad.insert(header);
+        } else {
+            image.flip(header + 20);
+        }
+        let mut rig = Rig::start(image, 2, false);
+        for n in 2..6 {
+            rig.write_chunk(n, &chunk(n, 0, 10_000, 7));
+        }
+        rig.settle();
+        assert!(rig.stored.values().all(Result::is_ok));
+        assert_eq!(rig.read_chunk(9, &write), Ok(write.data.clone()), "{checkpointed}");
+    }
+}
+
 #[test]
 fn a_flipped_bit_anywhere_in_header_or_data_is_damage_and_an_unreadable_sector_an_error() {
     let (image, write) = image();

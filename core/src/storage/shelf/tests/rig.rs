@@ -254,7 +254,7 @@ impl Rig {
         let journal = &mut self.durable.journal;
         let from = journal.iter().position(needed).unwrap_or(journal.len());
         journal.drain(..from);
-        journal.extend(self.shelf.checkpoint_edits());
+        journal.extend(self.shelf.checkpoint_edits(self.edits.is_empty()));
     }
 
     fn complete(&mut self, token: DiskToken, op: DiskOp) {
