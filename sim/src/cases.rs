@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use trine_core::rare::Bug;
 use trine_sim::bugs::{Controls, hunt};
-use trine_sim::case::{Case, Subject, read_time, run_real};
+use trine_sim::case::{Case, Subject, fingerprint, read_time, run_real};
+use trine_sim::run::Report;
 use trine_sim::seed::Seed;
 use trine_sim::shrink::{FAULTS_FEW, Limits, OPERATIONS_FEW, Shrunk, shrink};
 use trine_sim::{Nanos, timeline};
@@ -113,7 +114,9 @@ pub(crate) fn write_down(arguments: &Record) -> ExitCode {
         let (report, mut case) = subject(&arguments.subject)?.record(arguments.planted, None);
         case.story = arguments.story.clone().unwrap_or(case.story);
         let again = run_real(&case, None, Nanos::MAX);
-        if (again.hash, &again.failure) != (report.hash, &report.failure) {
+        // The frames of a panic tell how the run was begun, too.
+        let failed = |report: &Report| report.failure.as_deref().map(fingerprint::of);
+        if (again.hash, failed(&again)) != (report.hash, failed(&report)) {
             return Err(format!(
                 "what was written down is another run: trace {:016x}, then {:016x}",
                 report.hash, again.hash

@@ -1,6 +1,6 @@
 //! Deterministic simulator: three zones of stores, gateways and clients in one thread, under faults.
 //!
-//! A seed decides everything: latencies, faults, what clients do. [`run::run_seed`] runs one seed
+//! A seed decides everything: latencies, faults, what clients do. [`run::run`] runs one world
 //! and says whether every promise held; the binary (`cargo sim run`, `cargo sim replay SEED`) runs
 //! many, and shows one.
 //!

@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use crate::Nanos;
+use crate::case::Case;
 use crate::faults::swarm::Swarm;
-use crate::seed::Seed;
 use crate::trace::Sink;
 use crate::world::choices::{Choices, Recording};
-use crate::world::{Counts, Maker, Real, Setup, World};
+use crate::world::{Counts, Maker, Setup, World};
 
 /// Frames of the stack that a panic is reported with.
 const FRAMES_SHOWN: usize = 12;
@@ -34,9 +34,19 @@ pub struct Report {
     pub swarm: Swarm,
 }
 
-/// Run a seed. `sink` takes the lines of its trace.
-pub fn run_seed(seed: u64, sink: Option<Sink>) -> Report {
-    run(Real, Seed::plain(seed).setup(), sink, World::run)
+impl Report {
+    /// Of a run that could not be ended: a planted mistake may also break what reports it.
+    pub(crate) fn without_an_end(case: &Case) -> Self {
+        Self {
+            seed: case.seed,
+            failure: Some("the run could not even be ended".to_owned()),
+            hash: 0,
+            events: 0,
+            simulated: 0,
+            counts: Counts::default(),
+            swarm: case.swarm.clone(),
+        }
+    }
 }
 
 /// Run a world as `drive` says. A panic in it is a failure of the run.

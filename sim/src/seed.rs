@@ -5,9 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::faults::FaultKind;
-use crate::faults::swarm::{Flavour, Frequency, Swarm};
+use crate::faults::swarm::{Flavour, Swarm};
+use crate::random::Draw;
 use crate::world::Setup;
 
+/// The purpose of the draws of what a kind that is switched on needs.
+const WITH: u64 = 16;
 /// Most stores per zone.
 const STORES_MAX: usize = 64;
 
@@ -49,7 +52,7 @@ impl Seed {
         swarm.stores_per_zone = stores.unwrap_or(swarm.stores_per_zone);
         let mixed = swarm.flavour == Flavour::Mixed;
         for kind in with.iter().filter(|_| mixed) {
-            swarm.set(*kind, Frequency::Often);
+            swarm.add(*kind, &mut Draw::new(self.number, WITH));
         }
         Setup::of_swarm(self.number, swarm)
     }

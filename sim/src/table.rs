@@ -15,19 +15,18 @@ const SEEDS_TELLING: u64 = 1_000;
 /// From so many on, a path that is taken in few seeds too.
 const SEEDS_TELLING_SELDOM: u64 = 20_000;
 /// Paths and sites that fewer than 20 of 1,000 seeds take.
-const SELDOM: [&str; 12] = [
+const SELDOM: [&str; 11] = [
     "EntriesHeldBack",
     "LeaderFull",
     "CommandRefusedFull",
     "GiverGone",
     "RingWrapped",
-    "MergeFoundNoRoom",
-    "ValueInPieces",
     "EarlyFence",
     "PageDropped",
     "AllRowsTaken",
     "ReadsUnnamed",
     "LeaderDoubted",
+    "ReclaimWaitsForJournal",
 ];
 /// The slowest seeds that are named.
 const SLOWEST: usize = 3;

@@ -94,17 +94,8 @@ fn fired(counts: &Counts) -> Unusual {
 
 /// Run a case with the machines of `trine-core`, to its end or until `at` at the latest.
 pub fn run_real(case: &Case, sink: Option<Sink>, at: Nanos) -> Report {
-    // A planted mistake may also break what reports it.
     let caught = catch_unwind(AssertUnwindSafe(|| case.play(Real, sink, at)));
-    caught.unwrap_or_else(|_| Report {
-        seed: case.seed,
-        failure: Some("the run could not even be ended".to_owned()),
-        hash: 0,
-        events: 0,
-        simulated: 0,
-        counts: Counts::default(),
-        swarm: case.swarm.clone(),
-    })
+    caught.unwrap_or_else(|_| Report::without_an_end(case))
 }
 
 /// What the machines are like after an event of a case: a line for each, and what failed, if anything did.

@@ -82,6 +82,8 @@ impl Agreement {
             if *of == store {
                 // A term is shown before it is durable; a crash may take it back.
                 view.term = 0;
+                // What it has applied it must show anew.
+                view.applied = None;
             }
         }
     }

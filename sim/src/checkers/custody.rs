@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trine_core::ids::{BlobId, ChunkId, ZoneId};
+use trine_core::ids::{BlobId, ChunkId, MapEpoch, ZoneId};
 use trine_core::message::{Ask, ChunkError, InventoryAnswer, InventoryResult, Message, RangeCall};
 use trine_core::object::{BlobRef, NewBody};
 use trine_core::range::command::CommandBody;
@@ -28,6 +28,8 @@ pub struct Custody {
     /// Copies of those that it got afterwards, from a network that took its time over them. Its own questions find them.
     late: BTreeSet<(usize, ChunkId)>,
     hurt: BTreeSet<usize>,
+    /// Stores whose disk was emptied, with the last map of which they have said since that they have all of it.
+    emptied: BTreeMap<usize, Option<MapEpoch>>,
     /// Stores that have started with their present disk.
     started: BTreeSet<usize>,
     /// When a store last began with what stood on its disk: it may have found copies that it never acknowledged.
@@ -48,8 +50,20 @@ impl Custody {
         self.hurt.insert(store);
     }
 
-    /// A store has another disk, or another store has its place.
+    /// Whether something has hurt a store's disk.
+    pub fn is_hurt(&self, store: usize) -> bool {
+        self.hurt.contains(&store)
+    }
+
+    /// A store has an empty disk, and is the same: what it said of its old disk may be believed yet.
     pub fn emptied(&mut self, store: usize) {
+        self.replaced(store);
+        self.emptied.insert(store, None);
+    }
+
+    /// Another store, with another disk, has a store's place.
+    pub fn replaced(&mut self, store: usize) {
+        self.emptied.remove(&store);
         self.kept.retain(|(of, _)| *of != store);
         self.freed.retain(|(of, _)| *of != store);
         self.told.retain(|(of, _)| *of != store);
@@ -163,10 +177,13 @@ impl Custody {
     }
 
     /// A map is called proven by which a store keeps a chunk that was committed before it.
-    pub fn proven(&mut self, store: usize, name: &str, chunk: ChunkId) {
+    pub fn proven(&mut self, epoch: MapEpoch, store: usize, name: &str, chunk: ChunkId) {
         let sent = self.sent.get(&chunk.blob).copied().unwrap_or(Nanos::MAX);
         let found = self.recovered.get(&store).is_some_and(|at| *at >= sent);
-        if !found && !self.hurt.contains(&store) && !self.kept.contains(&(store, chunk)) {
+        // The word that counts may be from before its disk was emptied: then it was good.
+        let said = self.emptied.get(&store).is_none_or(|word| *word == Some(epoch));
+        let may_lack = found || !said || self.hurt.contains(&store);
+        if !may_lack && !self.kept.contains(&(store, chunk)) {
             let said = format!("the map was called proven while {name} had no copy of {chunk}");
             self.not_proven.entry(chunk).or_insert(said);
         }
@@ -210,6 +227,12 @@ impl Custody {
                 ..
             }) => {
                 chunks.iter().for_each(|chunk| self.shows(store, zone, *chunk));
+                return Ok(());
+            }
+            Message::MapProven { epoch } => {
+                if let Some(word) = self.emptied.get_mut(&store) {
+                    *word = Some(*epoch);
+                }
                 return Ok(());
             }
             Message::ChunkData(data) => (data.chunk, data.result.as_ref().err()),
@@ -282,6 +305,37 @@ mod tests {
         assert_eq!(custody.says(0, ZONE, &stored()), Ok(()));
         assert_eq!(custody.says(0, ZONE, &missing), Ok(()));
         assert_eq!(custody.says(0, ZONE, &refused(ChunkError::Damaged)), Ok(()));
+    }
+
+    #[test]
+    fn a_store_whose_disk_was_emptied_has_what_it_has_said_so_of_since() {
+        let epoch = MapEpoch(2);
+        let wrong = |custody: &Custody| custody.wrongly_proven(|_| true).is_some();
+        let proven = |custody: &mut Custody| {
+            custody.proven(epoch, 0, "store-1", CHUNK);
+            wrong(custody)
+        };
+        let begin = || {
+            let mut custody = Custody::default();
+            custody.sends(CHUNK, 1);
+            custody
+        };
+        assert!(proven(&mut begin()), "it never had it");
+
+        let mut custody = begin();
+        assert_eq!(custody.says(0, ZONE, &stored()), Ok(()));
+        assert!(!proven(&mut custody));
+        custody.emptied(0);
+        assert!(!proven(&mut custody), "it may have said so before");
+        assert_eq!(custody.says(0, ZONE, &Message::MapProven { epoch: MapEpoch(1) }), Ok(()));
+        assert!(!proven(&mut custody), "of another map");
+        assert_eq!(custody.says(0, ZONE, &Message::MapProven { epoch }), Ok(()));
+        assert!(proven(&mut custody));
+
+        let mut custody = begin();
+        custody.emptied(0);
+        custody.replaced(0);
+        assert!(proven(&mut custody), "another store, which has said nothing");
     }
 
     #[test]

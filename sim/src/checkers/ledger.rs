@@ -21,8 +21,8 @@ const ZONES_SAFE: usize = 2;
 pub enum Event {
     /// Dead blobs are forgotten: they must be freed.
     Forgotten(Vec<OwnedBlob>),
-    /// The map is proven: these were referenced before it changed last, and must be in their places.
-    Proven(Vec<ChunkId>),
+    /// The map of an epoch is proven: these were referenced before it changed last, and must be in their places.
+    Proven(MapEpoch, Vec<ChunkId>),
 }
 
 /// A session that is live.
@@ -155,7 +155,7 @@ impl Ledger {
             }
             CommandBody::ProveMap { epoch } if *epoch == self.epoch => {
                 let before = self.before_change();
-                return Ok(self.changed.take().map(|_| Event::Proven(before)));
+                return Ok(self.changed.take().map(|_| Event::Proven(*epoch, before)));
             }
             CommandBody::ForgetGarbage { blobs } => {
                 return Ok(Some(Event::Forgotten(blobs.clone())));
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(ledger.floor, first);
         let proven = CommandBody::ProveMap { epoch: first };
         let mut prove = || apply(&mut ledger, Origin::System, proven.clone(), Outcome::Done);
-        assert_eq!(prove(), Ok(vec![Event::Proven(Vec::new())]));
+        assert_eq!(prove(), Ok(vec![Event::Proven(first, Vec::new())]));
         assert_eq!(prove(), Ok(Vec::new()), "it is proven already");
     }
 }

@@ -383,6 +383,11 @@ impl Ghost {
             && disk.log.iter().zip(terms).all(|(seen, term)| seen.term == *term)
     }
 
+    /// Whether a replica has anything durable.
+    pub fn has_anything(&self, replica: u64) -> bool {
+        !self.holds(replica, (0, None), &[])
+    }
+
     /// What a replica's disk should hold, for people.
     pub fn shows(&self, replica: u64) -> String {
         self.disk.get(&replica).map_or_else(

@@ -26,6 +26,7 @@ const OF_STORAGE: &[Bug] = &[
     Bug::CheckpointDropsEdits,
     Bug::CarriedEntryLost,
     Bug::DamageTakenForTear,
+    Bug::TearTakenForDamage,
     Bug::ChunkAckedUnsynced,
     Bug::OpenSegmentUnscanned,
     Bug::SealedBeforeRecords,

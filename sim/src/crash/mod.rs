@@ -19,7 +19,7 @@ pub use command::{Crash, run_command};
 
 use crate::run::Report;
 use crate::trace::Sink;
-use crate::world::{Counts, CrashPoint, Left, Real, Who, World};
+use crate::world::{CrashPoint, Left, Real, Who, World};
 use scripts::Script;
 
 /// The ways to crash at a completion. What no sync has covered is lost in one way only, before: what is durable does
@@ -111,17 +111,8 @@ pub fn try_point(
         seen = (completions, at_crash, leader, world.crashes_left());
         result
     };
-    // A planted mistake may also break what reports it.
     let caught = catch_unwind(AssertUnwindSafe(|| case.drive(Real, sink, drive)));
-    let report = caught.unwrap_or_else(|_| Report {
-        seed: case.seed,
-        failure: Some("the run could not even be ended".to_owned()),
-        hash: 0,
-        events: 0,
-        simulated: 0,
-        counts: Counts::default(),
-        swarm: case.swarm.clone(),
-    });
+    let report = caught.unwrap_or_else(|_| Report::without_an_end(&case));
     let (completions, at_crash, leader, missed) = seen;
     Tried { report, completions, at_crash, leader, missed }
 }

@@ -366,11 +366,7 @@ impl Swarm {
             swarm.draw_upgrade(&mut Draw::new(seed, 12));
             swarm.draw_focus(&mut Draw::new(seed, FOCUS));
         }
-        if swarm.small_disk.is_some() {
-            // A zone without room is one that fails for long: no other may lose what it has meanwhile.
-            LOSING.iter().for_each(|kind| swarm.set(*kind, Frequency::Off));
-            (swarm.spares, swarm.late) = (0, None);
-        }
+        swarm.exclude();
         if quiet && !unusual {
             swarm.scrub_every = Some(SCRUB_NEVER);
         }
@@ -495,7 +491,7 @@ impl Swarm {
         swarm.think.low = 10 * MILLISECOND;
         swarm.think.high = *draw.pick(&[100, 300, 800]) * MILLISECOND;
         swarm.body_max = *draw.pick(&[2_000, 20_000, 70_000]);
-        swarm.large_part = draw.one_in(32);
+        swarm.large_part = draw.one_in(16);
         swarm.weak_zone = *draw.pick(&[0, 1, 2]);
         // Every tenth run is free of faults: it shows what is wrong without any.
         if flavour == Flavour::Mixed && !draw.one_in(10) {
@@ -519,11 +515,10 @@ impl Swarm {
             swarm.draw_later(&mut Draw::new(seed, 6));
             swarm.draw_moves(&mut Draw::new(seed, 8));
             if swarm.knob(FaultKind::ZonesFar) != Frequency::Off {
-                swarm.distances = Some([(); 3].map(|()| distance(&mut draw)));
+                swarm.draw_distances(&mut draw);
             }
             if swarm.knob(FaultKind::ClockSkewed) != Frequency::Off {
-                swarm.clock_skew = *draw.pick(&[10, 1_000, 60_000]) * MILLISECOND;
-                swarm.clock_drift_ppm = draw.between(0, 500);
+                swarm.draw_skew(&mut draw);
             }
         } else if flavour == Flavour::OneZone {
             let kinds = [
@@ -550,7 +545,7 @@ impl Swarm {
         }
         if draw.one_in(8) {
             self.set(FaultKind::StoreLate, Frequency::Rare);
-            self.late = Some((draw.index(self.stores()), draw.skewed(MILLISECOND, 4 * SECOND)));
+            self.draw_late(draw);
         }
     }
 
@@ -609,6 +604,49 @@ impl Swarm {
     /// Set how often `kind` happens.
     pub fn set(&mut self, kind: FaultKind, frequency: Frequency) {
         self.knobs.0[kind as usize] = frequency;
+    }
+
+    /// Let `kind` happen often, with what it needs in the world, if that is not there.
+    pub fn add(&mut self, kind: FaultKind, draw: &mut Draw) {
+        match kind {
+            FaultKind::StoreAdded => self.spares = self.spares.max(3),
+            FaultKind::StoreDrained if self.stores_per_zone == 1 => {
+                self.spares = self.spares.max(3);
+                self.set(FaultKind::StoreAdded, Frequency::Often);
+            }
+            FaultKind::StoreLate if self.late.is_none() => self.draw_late(draw),
+            FaultKind::ZonesFar if self.distances.is_none() => self.draw_distances(draw),
+            FaultKind::ClockSkewed if self.clock_skew == 0 => self.draw_skew(draw),
+            _ => {}
+        }
+        // What rots is to be found.
+        self.scrub_every = self.scrub_every.filter(|every| *every != SCRUB_NEVER);
+        self.set(kind, Frequency::Often);
+        self.exclude();
+    }
+
+    /// A zone without room is one that fails for long: no other may lose what it has meanwhile.
+    fn exclude(&mut self) {
+        if self.small_disk.is_some() {
+            LOSING.iter().for_each(|kind| self.set(*kind, Frequency::Off));
+            (self.spares, self.late) = (0, None);
+            for needs_spares in [FaultKind::StoreAdded, FaultKind::StoreLate] {
+                self.set(needs_spares, Frequency::Off);
+            }
+        }
+    }
+
+    fn draw_late(&mut self, draw: &mut Draw) {
+        self.late = Some((draw.index(self.stores()), draw.skewed(MILLISECOND, 4 * SECOND)));
+    }
+
+    fn draw_distances(&mut self, draw: &mut Draw) {
+        self.distances = Some([(); 3].map(|()| distance(draw)));
+    }
+
+    fn draw_skew(&mut self, draw: &mut Draw) {
+        self.clock_skew = *draw.pick(&[10, 1_000, 60_000]) * MILLISECOND;
+        self.clock_drift_ppm = draw.between(0, 500);
     }
 
     /// All intervals of latencies, by name.

@@ -188,6 +188,13 @@ impl Network {
         }
     }
 
+    /// When something that is due at a time arrives behind all that was sent before it.
+    pub fn behind_all(&mut self, from: usize, to: usize, due: Nanos) -> Nanos {
+        let last = &mut self.last_arrival[from * self.count + to];
+        *last = due.max(*last);
+        *last
+    }
+
     fn arrival(
         &mut self,
         now: Nanos,
@@ -202,9 +209,7 @@ impl Network {
         {
             return now + latency * self.streams.of(pair).between(2, 40);
         }
-        let arrival = (now + latency).max(self.last_arrival[pair]);
-        self.last_arrival[pair] = arrival;
-        arrival
+        self.behind_all(from, to, now + latency)
     }
 }
 

@@ -64,13 +64,12 @@ impl Workload {
         } else {
             // The stream is taken out while it is used, so that the rest of `self` can be too.
             let mut draw = self.clients[client].0.clone();
-            if let Script::Upload(_) = &self.clients[client].1 {
-                self.choose_step(client, &mut draw)
-            } else {
-                let operation = self.choose(&mut draw);
-                self.clients[client].0 = draw;
-                operation
-            }
+            let operation = match &self.clients[client].1 {
+                Script::Upload(_) => self.choose_step(client, &mut draw),
+                _ => self.choose(&mut draw),
+            };
+            self.clients[client].0 = draw;
+            operation
         };
         if let Source::Recorded(lists) = &mut self.source {
             lists[client].push(Planned { due, via, operation: operation.clone() });

@@ -506,6 +506,13 @@ fn write_end(ending: &Ending) -> Result<WriteEnd, String> {
 fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
     let passing =
         matches!(intent, Intent::CreateBucket(_) | Intent::DeleteBucket(_) | Intent::HeadBucket(_));
+    let conditional = match intent {
+        Intent::Put { condition, .. }
+        | Intent::Copy { condition, .. }
+        | Intent::Delete { condition, .. }
+        | Intent::Complete { condition } => *condition != Condition::Always,
+        _ => false,
+    };
     let upload = matches!(
         intent,
         Intent::Part { .. }
@@ -529,11 +536,29 @@ fn refuse_nonsense(intent: &Intent, error: &ApiError) -> Result<(), String> {
         ),
         // The operator sees whether it should have been.
         ApiError::InvalidArgument(_) => matches!(intent, Intent::Operate),
-        ApiError::NoSuchKey
-        | ApiError::PreconditionFailed
-        | ApiError::SlowDown(_)
-        | ApiError::Unavailable(_)
-        | ApiError::StorageFull(_) => true,
+        ApiError::NoSuchKey => {
+            conditional
+                || matches!(
+                    intent,
+                    Intent::Get { .. }
+                        | Intent::Head { .. }
+                        | Intent::Copy { .. }
+                        | Intent::CopyPart { .. }
+                )
+        }
+        ApiError::PreconditionFailed => conditional,
+        ApiError::StorageFull(_) => !matches!(
+            intent,
+            Intent::HeadBucket(_)
+                | Intent::ListBuckets
+                | Intent::Get { .. }
+                | Intent::Head { .. }
+                | Intent::List { .. }
+                | Intent::ListParts
+                | Intent::ListUploads
+                | Intent::LastUploads
+        ),
+        ApiError::SlowDown(_) | ApiError::Unavailable(_) => true,
         ApiError::BucketAlreadyExists
         | ApiError::InvalidPart { .. }
         | ApiError::InvalidPartNumber

@@ -1,7 +1,7 @@
 //! The auditor in the world: it asks stores for copies as a client would, over the wire.
 
 use bytes::Bytes;
-use trine_core::ids::{ChunkId, Endpoint, GatewayId, LogIndex, SessionId, StoreId};
+use trine_core::ids::{ChunkId, Endpoint, GatewayId, LogIndex, MapEpoch, SessionId, StoreId};
 use trine_core::message::{ChunkError, Envelope, Message};
 use trine_core::object::OwnedBlob;
 use trine_core::range::command::Outcome;
@@ -165,7 +165,7 @@ impl<M: Maker> World<M> {
         for event in events {
             match event {
                 Event::Forgotten(blobs) => self.forgotten(&blobs),
-                Event::Proven(before) => self.map_is_proven(&before),
+                Event::Proven(epoch, before) => self.map_is_proven(epoch, &before),
             }
         }
     }
@@ -185,8 +185,8 @@ impl<M: Maker> World<M> {
         }
     }
 
-    /// The map is proven: what was `committed` before it changed is where it belongs.
-    fn map_is_proven(&mut self, committed: &[ChunkId]) {
+    /// The map of an epoch is proven: what was `committed` before it changed is where it belongs.
+    fn map_is_proven(&mut self, epoch: MapEpoch, committed: &[ChunkId]) {
         // The operator has not heard of all changes.
         if !self.operator.is_idle() {
             return;
@@ -195,7 +195,8 @@ impl<M: Maker> World<M> {
             for place in self.map.places(*chunk) {
                 let Some(machine) = self.machine_of(Endpoint::Store(place.store)) else { continue };
                 if !self.machines[machine].gone {
-                    self.custody.proven(machine, &self.machines[machine].name, *chunk);
+                    let name = &self.machines[machine].name;
+                    self.custody.proven(epoch, machine, name, *chunk);
                 }
             }
         }

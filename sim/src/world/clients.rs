@@ -455,14 +455,29 @@ impl<M: Maker> World<M> {
         self.client_next(client, after);
     }
 
+    /// The faults end: whoever waits yet has not waited for longer than a gap may be.
+    pub(super) fn check_who_waits(&mut self) {
+        for client in 0..self.clients.len() {
+            let Some(hand) = &self.clients[client].hand else { continue };
+            let (id, Some(took)) = (hand.id, self.waited(hand)) else { continue };
+            self.counts.gap_max = self.counts.gap_max.max(took);
+            if took > GAP_MAX {
+                let took = took / MILLISECOND;
+                self.fail(format!("with one zone failing, {id} has waited for {took} ms"));
+            }
+        }
+    }
+
+    /// For how long a request has been with a gateway that sees nothing of the one zone that fails.
+    fn waited(&self, hand: &Hand) -> Option<Nanos> {
+        let failing = self.swarm.flavour == Flavour::OneZone && self.part == Part::Faults;
+        let since = self.spared_since(hand.machine).filter(|since| failing && hand.begun >= *since);
+        since.map(|_| self.now - hand.begun)
+    }
+
     /// With one zone failing, what gateways elsewhere are asked is done, after a bounded gap.
     fn check_availability(&mut self, hand: &Hand) {
-        let Some(since) = self.spared_since(hand.machine) else { return };
-        let failing = self.swarm.flavour == Flavour::OneZone && self.part == Part::Faults;
-        if !failing || hand.begun < since {
-            return;
-        }
-        let took = self.now - hand.begun;
+        let Some(took) = self.waited(hand) else { return };
         self.counts.gap_max = self.counts.gap_max.max(took);
         let slow_down = matches!(hand.ending.reply, Some(Err(ApiError::SlowDown(_))));
         if took > GAP_MAX || !(hand.ending.is_served() || slow_down) {

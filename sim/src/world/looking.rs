@@ -28,6 +28,14 @@ impl<M: Maker> World<M> {
                 Observation::Kept { chunk } => {
                     self.custody.keeps(store, self.machines[store].zone, *chunk);
                 }
+                Observation::Recovered { suspect: true, .. }
+                    if self.onlooker.may_trust(store, *range)
+                        && !self.machines[store].damaged
+                        && !self.custody.is_hurt(store) =>
+                {
+                    let name = &self.machines[store].name;
+                    self.fail(format!("{name} distrusts its log, and nothing has hurt its disk"));
+                }
                 Observation::Leads { term } => {
                     self.promises.leads(store);
                     let (range, term) = (range.0, term.0);

@@ -70,7 +70,7 @@ pub trait StoreMachine {
     }
     /// How many former layouts of the map it still goes by; `None` while it does not serve.
     fn unproven(&self) -> Option<usize> {
-        None
+        Some(0)
     }
     /// The feature level that the cluster is at, as far as it knows.
     fn level(&self) -> Option<Level> {

@@ -75,7 +75,7 @@ const POLL: Nanos = 20 * MILLISECOND;
 /// More steps than any run takes: something wakes itself all the time.
 const STEPS_MAX: u64 = 10_000_000;
 /// Replicas are compared at one of so many steps of their store.
-const COMPARE_EVERY: u64 = 4;
+const COMPARE_EVERY: u64 = 1;
 
 /// What a run is made of. A seed draws it; scenarios write their own.
 #[derive(Clone, Debug)]
@@ -369,14 +369,7 @@ impl<M: Maker> World<M> {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Arrive(arrival) => {
-                let Arrival { to, life, from, generation, input } = *arrival;
-                let message = matches!(input, Input::Message(..));
-                let current = self.links.generation(from, to) == generation;
-                if !message || current && !self.network.is_cut(from, to) {
-                    self.input(to, life, input);
-                }
-            }
+            Happening::Arrive(arrival) => self.arrive(*arrival),
             Happening::Wake { machine, life } => {
                 let due = self.machines[machine].wake == Some(self.now);
                 if due && self.machines[machine].life == life {

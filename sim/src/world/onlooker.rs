@@ -205,6 +205,14 @@ impl Onlooker {
         self.stores[store].pending.clear();
     }
 
+    /// Whether a store has something durable of a range, and no reason yet to distrust it.
+    pub(super) fn may_trust(&self, store: usize, range: RangeId) -> bool {
+        let watched = &self.stores[store];
+        let ghost = self.ghosts.get(&range);
+        !watched.suspicious.contains(&range)
+            && ghost.is_some_and(|it| it.has_anything(watched.replica))
+    }
+
     /// Whether a store knows of a cluster.
     pub(super) fn takes_part(&self, store: usize) -> bool {
         self.stores[store].takes_part

@@ -130,6 +130,7 @@ impl<M: Maker> World<M> {
         self.forget_about(machine);
         let target = &mut self.machines[machine];
         target.gone = false;
+        target.damaged = false;
         target.holds = 0;
         if let (Side::Store(side), Endpoint::Store(old_id)) = (&mut target.side, old) {
             let new = StoreId(self.operator.next);
@@ -142,7 +143,7 @@ impl<M: Maker> World<M> {
             side.config.store = new;
             side.disk = SimDisk::new(side.config.geometry.capacity);
             self.onlooker.replaced(machine, new);
-            self.custody.emptied(machine);
+            self.custody.replaced(machine);
         }
         self.start(machine);
     }
@@ -189,13 +190,13 @@ impl<M: Maker> World<M> {
         }
     }
 
-    /// Whether no store that runs goes by a former layout.
+    /// Whether all stores of the map that stand serve, and none goes by a former layout.
     pub(super) fn has_no_former_layouts(&self) -> bool {
-        let mut layouts = self.machines.iter().filter_map(|one| match &one.side {
-            Side::Store(side) => side.machine.as_ref()?.unproven(),
-            Side::Gateway(_) => None,
-        });
-        layouts.all(|layouts| layouts == 0)
+        let machines = self.map.stores().filter_map(|(_, id)| self.machine_of(Endpoint::Store(id)));
+        machines.filter(|machine| !self.machines[*machine].gone).all(|machine| {
+            let Side::Store(side) = &self.machines[machine].side else { return true };
+            side.machine.as_ref().and_then(StoreMachine::unproven) == Some(0)
+        })
     }
 
     /// The map is proven: stores that keep nothing are taken away for ever, but for voters. Whatever was
@@ -305,15 +306,18 @@ impl<M: Maker> World<M> {
 }
 
 /// The operator's own book-keeping, for the audit. All that take data have one weight, so that the last of
-/// the others gets the vote.
+/// the others gets the vote. One that was drained before its level allows that keeps it, also if it is drained again.
 fn weigh_in(map: &mut ClusterMap, store: StoreId, weight: u32) {
     let zones = map.zones.iter_mut();
     let Some(zone) = zones.into_iter().find(|zone| zone.slots.iter().any(|s| s.store == store))
     else {
         return;
     };
-    let slots = zone.slots.iter_mut();
-    slots.filter(|slot| slot.store == store).for_each(|slot| slot.weight = weight);
+    let Some(slot) = zone.slots.iter_mut().find(|slot| slot.store == store) else { return };
+    if slot.weight == weight {
+        return;
+    }
+    slot.weight = weight;
     if let (0, Some(heir), true) = (weight, zone.keepers().last(), map.level >= VOTES_MOVE) {
         map.voters.iter_mut().filter(|voter| **voter == store).for_each(|voter| *voter = heir);
     }

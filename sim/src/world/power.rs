@@ -10,6 +10,7 @@ use super::{Happening, Maker, Part, World};
 use crate::disk::{SimDisk, Survival};
 use crate::faults::plan::{Episode, Victim};
 use crate::faults::strikes::Place;
+use crate::faults::swarm::Frequency;
 use crate::faults::{FaultKind, Hits};
 use crate::random::Draw;
 use crate::trace::Fact;
@@ -236,12 +237,13 @@ impl<M: Maker> World<M> {
         target.wake = None;
         let (draw, hits) = (self.disk_draws.of(machine), &mut self.counts.hits);
         let place = Place::Machine(machine);
+        let may = |kind| self.swarm.knob(kind) != Frequency::Off;
         match &mut target.side {
             Side::Store(side) => {
                 side.machine = None;
                 // What a chosen crash leaves is chosen, too.
                 let drawn = !matches!(end, End::Crashed(_));
-                let torn = drawn && side.disk.is_writing();
+                let torn = drawn && may(FaultKind::WriteTorn) && side.disk.is_writing();
                 if drawn && !self.strikes.strikes(self.now, FaultKind::WriteTorn, place, torn) {
                     side.disk.complete_writes();
                 }
@@ -250,7 +252,7 @@ impl<M: Maker> World<M> {
                     End::Killed => side.disk.process_killed(draw, hits),
                     End::PowerLost => {
                         let drawn = Survival::draw(draw);
-                        let lost = drawn != Survival::All;
+                        let lost = may(FaultKind::SectorLost) && drawn != Survival::All;
                         let lost =
                             self.strikes.strikes(self.now, FaultKind::SectorLost, place, lost);
                         let survival = if lost { drawn } else { Survival::All };
@@ -485,6 +487,7 @@ impl<M: Maker> World<M> {
     pub(super) fn heal(&mut self) {
         self.trace.say(self.now, "world", "heal", "");
         self.trace.fact(self.now, None, || Fact::Healed);
+        self.check_who_waits();
         self.part = Part::Draining;
         self.healed_at = self.now;
         trine_core::rare::calm();
@@ -591,7 +594,8 @@ impl<M: Maker> World<M> {
                 self.network.cut(on, |from, to| (from, to) == (one, other));
             }
             (FaultKind::ZoneCutOneWay, _) => {
-                let heard = episode.variant.is_multiple_of(2);
+                // Not what says whether its end resets links.
+                let heard = (episode.variant / 2).is_multiple_of(2);
                 self.network.cut(on, |from, to| {
                     is_inside(from) != is_inside(to) && is_inside(from) == heard
                 });

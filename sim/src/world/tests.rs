@@ -21,7 +21,7 @@ fn correct_toys_pass_under_all_faults() {
     let mut hits = Hits::default();
     let mut copies = [0, 0];
     // They read at their start only: it takes many seeds until a read fails.
-    for seed in 0..250 {
+    for seed in 0..400 {
         let report = run_toy(seed, Bug::None);
         hits.add(&report.counts.hits);
         assert_eq!(report.failure, None, "{:?}", Seed::plain(report.seed).lines());
