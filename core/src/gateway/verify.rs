@@ -150,7 +150,6 @@ impl Verify {
         {
             // A copy that was late has made it safe meanwhile.
             if stored.is_safe(cx.map(), number) {
-                probe!(SafeWhileWaiting);
                 continue;
             }
             let short = Short { calls: Vec::new(), again_at: cx.now, pauses: 0 };

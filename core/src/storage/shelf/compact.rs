@@ -50,8 +50,6 @@ pub(super) struct Compaction {
     due: bool,
     /// A merge found no room with so many segments free; it waits for more.
     no_room: Option<usize>,
-    /// How many were completed when one was last given up for no reason: between two of these one is.
-    given_up: u64,
     pub(super) done: Merged,
 }
 
@@ -231,13 +229,6 @@ impl Shelf {
             for segment in job.builder.reserved() {
                 self.wipe(segment, io);
             }
-            return;
-        }
-        if self.compaction.done.merges > self.compaction.given_up && buggify!(MergeGivenUp) {
-            self.compaction.given_up = self.compaction.done.merges;
-            job.abandoned = true;
-            self.compaction.due = true;
-            self.compaction.job = Some(job);
             return;
         }
         match self.go_on(&mut job, io, out) {
