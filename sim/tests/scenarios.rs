@@ -377,6 +377,43 @@ fn a_store_that_was_away_until_its_place_in_the_log_was_gone_gets_rows() {
     }
 }
 
+/// One zone was away while the disk of another was copied and went on; when it comes back, that disk has been set back.
+/// Only the third knows, and it is far away: the two must not elect before they have heard it (0xdf85e9c7).
+#[test]
+fn a_disk_that_was_set_back_gives_no_vote_before_those_have_spoken_who_know() {
+    for seed in 0..4 {
+        let setup = Setup {
+            seed: 500 + seed,
+            swarm: busy(10 * SECOND),
+            plan: Vec::new(),
+            geometry: GEOMETRY,
+        };
+        let report = run(Real, setup, None, |world| {
+            world.run_until(2 * SECOND)?;
+            world.stop_store(2);
+            world.run_until(3 * SECOND)?;
+            world.copy_disk(1);
+            world.run_until(5_500 * MILLISECOND)?;
+            let apart = FaultKind::LinkBlackHole;
+            world.strike(episode(0, 510 * MILLISECOND, apart, Victim::Link(1, 2)));
+            world.start_store(2);
+            world.run_until(5_900 * MILLISECOND)?;
+            for to in [1, 2] {
+                let far = 200 * MILLISECOND;
+                world.set_way(0, to, Latency { low: far, high: far + MILLISECOND });
+            }
+            world.run_until(6 * SECOND)?;
+            world.put_copy(1);
+            world.run_until(8 * SECOND)?;
+            match world.last_halt(1) {
+                Some(reason) if reason.contains("set back") => world.run(),
+                other => Err(format!("store 1 does not say that it was set back, but {other:?}")),
+            }
+        });
+        assert_clean(&report);
+    }
+}
+
 /// A ring so short that checkpoints and superblocks are written all the time.
 #[test]
 fn power_loss_everywhere_while_a_short_journal_wraps_loses_nothing() {

@@ -42,8 +42,8 @@ impl Raft {
         Duration::from_nanos(self.rng.below(nanos.max(1)))
     }
 
-    /// A suspect replica does not, because it may lack committed entries; nor does one whose log is
-    /// about to be replaced, or one that does not vote. In a joint configuration both halves may, and
+    /// A suspect replica does not, because it may lack committed entries; nor does one that abstains, one whose log is
+    /// about to be replaced, or one that has no vote. In a joint configuration both halves may, and
     /// while the entry that leaves it is not known to be committed, who is to leave may too: its log
     /// may be the only one that is complete, and others of the old half may be needed to elect
     /// anyone (Ongaro, 4.2.2). It asks the voters of the newest configuration then, and its own vote
@@ -53,6 +53,7 @@ impl Raft {
         let former = former.filter(|_| !self.config.mutated(Mutant::RemovedGivesUp));
         let learns = self.members.latest().is_learner(self.config.id);
         (!self.is_suspect() || self.config.mutated(Mutant::SuspectCampaigns))
+            && (!self.abstains || self.config.mutated(Mutant::AbstainerCampaigns))
             && self.installing.is_none()
             && (self.members.latest().is_voter(self.config.id)
                 || former.is_some_and(|former| former.is_voter(self.config.id))
@@ -204,7 +205,7 @@ impl Raft {
     /// asked, since it may lag behind the configuration that the candidate goes by. (etcd/raft)
     ///
     /// A suspect replica never would: it may have voted in this term and forgotten it, and its own
-    /// log no longer shows what it acknowledged. Nor would one that knows of no configuration: who
+    /// log no longer shows what it acknowledged. The same may yet turn out of one that abstains. Nor would one that knows of no configuration: who
     /// counts as a voter has acknowledged the entry that made it a learner, so this one has been
     /// wiped, or counts for nobody.
     fn would_vote(&self, log_end: (Term, LogIndex)) -> bool {
@@ -215,6 +216,7 @@ impl Raft {
             log_end >= own_end
         };
         (!self.is_suspect() || self.config.mutated(Mutant::SuspectVotes))
+            && (!self.abstains || self.config.mutated(Mutant::AbstainerVotes))
             && (self.members.latest().is_known() || self.config.mutated(Mutant::UnknownVotes))
             && (is_complete || self.config.mutated(Mutant::VoteForAnyLog))
     }

@@ -21,6 +21,7 @@
 //! | `learner R S`, `remove-learner R S`, `swap R S S'` | changes of membership, proposed at R; S' for S |
 //! | `caught-up R S` | whether R thinks so of S |
 //! | `timing R HEARTBEAT ELECTION` | new bounds, in milliseconds |
+//! | `abstain R`, `vote-again R` | R gives no vote; it does again |
 //! | `fail-install R` | R gives up the snapshot that it is installing |
 //! | `propose R TEXT...`, `read R TOKEN`, `transfer R S`, `link-down R S`, `link-up R S`, `compact R I` | calls |
 //! | `quiet COMMAND` | the same, with nothing said |
@@ -223,6 +224,14 @@ impl Group {
             "persist" => self.persist(replica),
             "fetched" => self.fetched(replica),
             "settle" => self.settle(),
+            "abstain" => self.call(replica, |raft, _, _| {
+                raft.abstain();
+                String::new()
+            }),
+            "vote-again" => self.call(replica, |raft, _, _| {
+                raft.vote_again();
+                String::new()
+            }),
             "propose" => {
                 let payloads = words[2..].iter().map(|w| Bytes::copy_from_slice(w.as_bytes()));
                 let payloads = payloads.collect();

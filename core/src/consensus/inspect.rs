@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::membership::Membership;
+use super::mutants::Mutant;
 use super::raft::{Raft, Role, State};
 use crate::ids::{LogIndex, StoreId, Term};
 
@@ -100,12 +101,13 @@ impl Raft {
     pub fn status(&self) -> String {
         let leader = self.leader().map_or_else(|| "none".to_owned(), |leader| leader.to_string());
         let suspect = if self.is_suspect() { " suspect" } else { "" };
+        let abstains = if self.abstains { " abstains" } else { "" };
         let members = self.members.latest();
         let plain = members.is_known() && !members.is_joint() && members.learners().is_empty();
         let members = if plain { String::new() } else { format!(" members={members}") };
         let poisoned = self.poisoned.map_or(String::new(), |why| format!(" poisoned: {why}"));
         format!(
-            "{} {:?} {} leader={leader} log={}..{} durable={} commit={} applied={}{members}{suspect}{poisoned}",
+            "{} {:?} {} leader={leader} log={}..{} durable={} commit={} applied={}{members}{suspect}{abstains}{poisoned}",
             self.config.id,
             self.role(),
             self.term,
@@ -141,6 +143,10 @@ impl Raft {
         if let State::Leader(leader) = &self.state {
             assert_eq!(self.vote, Some(self.config.id), "a leader voted for itself");
             assert!(!self.is_suspect(), "a suspect replica does not lead");
+            assert!(
+                !self.abstains || self.config.mutated(Mutant::AbstainerCampaigns),
+                "a replica that abstains does not lead"
+            );
             let members = self.members.latest().members();
             let peers: BTreeSet<_> = members.filter(|id| *id != self.config.id).collect();
             assert!(leader.peers.keys().eq(&peers), "a leader's peers are the members");

@@ -122,6 +122,8 @@ mutants! {
     StaleLeaderObeyed: "appends of an earlier term are taken",
     PreVoteRaisesTerm: "a pre-vote raises the term of who is asked",
     PreVoteWhileLed: "a pre-vote is granted by a replica that hears its leader",
+    AbstainerVotes: "a replica that is to abstain votes",
+    AbstainerCampaigns: "a replica that is to abstain campaigns",
     VoteUnseatsLeader: "a vote request of a higher term unseats a leader that is heard",
     NoCheckQuorum: "a leader that hears no quorum goes on leading",
     // Replication.

@@ -53,6 +53,8 @@ pub struct Raft {
     pub(super) verified: LogIndex,
     pub(super) state: State,
     pub(super) trust: Trust,
+    /// It gives no vote for now, not to itself either: see [`Raft::abstain`].
+    pub(super) abstains: bool,
     /// The snapshot that the owner is installing. Until it is done no entry is taken.
     pub(super) installing: Option<Installing>,
     pub(super) poisoned: Option<&'static str>,
@@ -185,6 +187,7 @@ impl Raft {
             verified: LogIndex(0),
             state: State::Follower { leader: None, heard_at: None, election_at: now },
             trust: Trust::recovered(if trusts { 0 } else { recovered.suspect }),
+            abstains: false,
             installing: None,
             poisoned: None,
             in_flight: VecDeque::new(),
@@ -264,6 +267,26 @@ impl Raft {
             }
         }
         self.flush(out);
+    }
+
+    /// Do not vote, nor campaign, until told to [vote again](Self::vote_again): it may yet turn out that the disk is an old
+    /// one, on which a vote is forgotten, or entries that a majority counts on. For a replica that has just started.
+    ///
+    /// # Panics
+    /// If it leads.
+    pub fn abstain(&mut self) {
+        assert!(!matches!(self.state, State::Leader(_)), "a leader has been voted for");
+        self.abstains = true;
+    }
+
+    /// Whether it does not vote for now.
+    pub fn abstains(&self) -> bool {
+        self.abstains
+    }
+
+    /// The disk is what it was, as far as that can be found out.
+    pub fn vote_again(&mut self) {
+        self.abstains = false;
     }
 
     /// New bounds: see [`RaftConfig`]. They may differ between replicas, as long as each election

@@ -13,6 +13,12 @@ impl Storage {
         storage
     }
 
+    /// Whether all that the superblock is to say is durable in all its copies.
+    pub(crate) fn is_superblock_durable(&self) -> bool {
+        matches!(&self.phase, Phase::Open(parts)
+            if parts.journal.superblock_durable() >= parts.journal.superblock().sequence)
+    }
+
     /// What is on the disk beside superblock and journal; `None` unless it is open.
     pub(crate) fn shelf(&self) -> Option<&Shelf> {
         match &self.phase {

@@ -33,7 +33,7 @@ impl Serving {
         }
         if !self.host.peers.admits(from) {
             // Its hello was lost, or is overtaken, or did not match. It asks again.
-            if self.host.peers.may_repeat(now.instant, from) {
+            if self.host.peers.repeat(now.instant, from, true) {
                 self.greet(now, from, true, fx);
             }
             return Ok(());

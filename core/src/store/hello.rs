@@ -3,7 +3,11 @@
 //! A store that is started from an old image of its disk has forgotten votes and entries without
 //! any damage that its journal could show. Its peers remember how far they have seen it, and say so
 //! in their hellos. Since nothing is taken from a store before its hello, the store hears of it
-//! before it can act on what it does not remember. What counts as proof: [`is_set_back`].
+//! before it can act on what that one remembers. What counts as proof: [`is_set_back`].
+//!
+//! A peer may have been away for all of the life that is forgotten, and nothing in its hello tells of it. So a store
+//! that has just started neither votes nor campaigns before all other voters have said what they remember of it, or
+//! [`SETTLING`] has passed: with one zone gone, the others must be able to elect.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +23,9 @@ use crate::time::{Deadline, Duration, Instant};
 const REPEAT_AFTER: Duration = Duration::from_millis(50);
 /// Between two rounds of hellos to everybody.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// So long a store that has just started waits for what the other voters remember of it before it votes: several times
+/// what hellos need between zones that are far apart. One that is heard later may tell of a vote that was forgotten.
+const SETTLING: Duration = Duration::from_millis(500);
 /// How far a peer has come in the same life is written down so often.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// Stores that are remembered; more than any map has. Others are not listened to.
@@ -68,6 +75,8 @@ struct Peer {
     mark: Option<StoreMark>,
     /// The hello of the present link has come and matches.
     greeted: bool,
+    /// It has said, in this life of ours, what it remembers of us.
+    weighed: bool,
     /// What was wrong with it was said in the log.
     noted: bool,
     /// What the life that has greeted speaks.
@@ -80,7 +89,10 @@ struct Peer {
 pub(super) struct Peers {
     own: OwnLife,
     known: BTreeMap<Endpoint, Peer>,
+    /// Stores to which a hello is to be said again as soon as that may be, and whether it asks for theirs.
+    owed: BTreeMap<Endpoint, bool>,
     next_round: Instant,
+    started: Instant,
     rng: Rng,
     /// The level that the cluster is at, once this store knows.
     level: Option<Level>,
@@ -105,7 +117,9 @@ impl Peers {
         Self {
             own,
             known: marks.map(known).collect(),
+            owed: BTreeMap::new(),
             next_round: now,
+            started: now,
             rng: Rng::new(seed),
             level: None,
             written: remembered,
@@ -181,6 +195,7 @@ impl Peers {
         wanted: bool,
         beginning: Beginning,
     ) -> Hello {
+        self.owed.remove(&to);
         let peer = self.peer(to);
         if let Some(peer) = peer {
             peer.said_at = Some(now);
@@ -203,6 +218,7 @@ impl Peers {
 
     /// The link to a peer is another now.
     pub(super) fn link_changed(&mut self, peer: Endpoint) {
+        self.owed.remove(&peer);
         if let Some(peer) = self.peer(peer) {
             peer.greeted = false;
         }
@@ -217,10 +233,42 @@ impl Peers {
         }
     }
 
-    /// Whether it is time to say hello to a peer once more.
-    pub(super) fn may_repeat(&self, now: Instant, to: Endpoint) -> bool {
+    /// A peer is to be told who this is once more, and, if `wanted`, asked who it is: `true`, now; `false`, as soon as
+    /// that may be ([`Self::due`]). Of two hellos that cross one may have come too early; without this the next one
+    /// would be said in the next round.
+    pub(super) fn repeat(&mut self, now: Instant, to: Endpoint, wanted: bool) -> bool {
+        if self.repeat_at(to) <= now {
+            return true;
+        }
+        if matches!(to, Endpoint::Store(_)) {
+            *self.owed.entry(to).or_default() |= wanted;
+        }
+        false
+    }
+
+    /// When it is time to say hello to a peer once more.
+    fn repeat_at(&self, to: Endpoint) -> Instant {
         let said_at = self.known.get(&to).and_then(|peer| peer.said_at);
-        said_at.is_none_or(|at| at + REPEAT_AFTER <= now)
+        said_at.map_or(self.started, |at| at + REPEAT_AFTER)
+    }
+
+    /// By when `others`, the other voters, have had time to say what they remember of this store; `None` if they have
+    /// said it.
+    pub(super) fn settles_at(&self, mut others: impl Iterator<Item = StoreId>) -> Option<Instant> {
+        let is_open = |store: StoreId| {
+            !self.known.get(&Endpoint::Store(store)).is_some_and(|peer| peer.weighed)
+        };
+        others.any(is_open).then_some(self.started + SETTLING)
+    }
+
+    /// Which life this is.
+    pub(super) fn own_life(&self) -> (Incarnation, u64) {
+        (self.own.incarnation, self.own.nonce)
+    }
+
+    /// What is to be written down of a peer, and has been handed over for that.
+    pub(super) fn written(&self, store: StoreId) -> Option<StoreMark> {
+        self.written.iter().find(|peer| peer.store == store).map(|peer| peer.mark)
     }
 
     /// A hello came. `is_member`: consensus still counts on its sender. A store that is being replaced
@@ -239,7 +287,6 @@ impl Peers {
         is_member: bool,
         blank: bool,
     ) -> Heard {
-        let may_repeat = self.may_repeat(now, from);
         let (own, level) = (self.own.clone(), self.level);
         let Some(peer) = self.peer(from) else {
             return Heard {
@@ -259,20 +306,20 @@ impl Peers {
             return Heard::default();
         }
         let mut heard = Heard { foreign: foreign(from, hello, config), ..Heard::default() };
+        let mut again = false;
+        peer.weighed = true;
         let both_blank = blank && matches!(hello.beginning, Beginning::Blank(_));
         match peer.mark.filter(|_| !both_blank) {
             // Of an earlier life: overtaken on its way, or from a disk that was set back. The
             // sender finds out which, from our hello.
-            Some(mark) if hello.life.incarnation < mark.incarnation => {
-                heard.reply = may_repeat;
-            }
+            Some(mark) if hello.life.incarnation < mark.incarnation => again = true,
             Some(mark)
                 if is_set_back(&mark, &hello.life, &hello.lives, hello.began, hello.doubted) =>
             {
                 // Nothing that this identity shows from now on is believed, until it doubts itself.
                 peer.mark = Some(StoreMark { synced: u64::MAX, ..mark });
                 let first = core::mem::replace(&mut peer.greeted, false) || mark.synced < u64::MAX;
-                heard.reply = may_repeat;
+                again = true;
                 heard.note = first.then(|| {
                     format!(
                         "{from} shows less than it had: {} began at {}, and {} had synced {}; its \
@@ -293,7 +340,8 @@ impl Peers {
         let of_us = hello.heard;
         let knows_us = of_us
             .is_some_and(|mark| (mark.incarnation, mark.nonce) == (own.incarnation, own.nonce));
-        heard.reply |= hello.wanted || (!knows_us && may_repeat);
+        again |= !knows_us;
+        heard.reply = hello.wanted || (again && self.repeat(now, from, false));
         if let Some(mark) = of_us.filter(|_| !both_blank) {
             let life = StoreMark { incarnation: own.incarnation, nonce: own.nonce, synced: 0 };
             if is_set_back(&mark, &life, &own.lives, own.began, own.doubted) {
@@ -306,23 +354,37 @@ impl Peers {
         heard
     }
 
-    /// Whom to greet because time has passed: all stores of the map, once a second.
-    pub(super) fn due(&mut self, now: Instant, own: StoreId, map: &ClusterMap) -> Vec<Endpoint> {
+    /// Whom to greet because time has passed, and whether to ask for their hello: all stores of the map, once a second;
+    /// and those that were to be greeted again, but too soon after the last time.
+    pub(super) fn due(
+        &mut self,
+        now: Instant,
+        own: StoreId,
+        map: &ClusterMap,
+    ) -> Vec<(Endpoint, bool)> {
+        let owed = self.owed.iter().map(|(to, wanted)| (*to, *wanted));
+        let owed = owed.filter(|(to, _)| self.repeat_at(*to) <= now).collect();
         if now < self.next_round {
-            return Vec::new();
+            return owed;
         }
         let jitter = self.rng.below(u64::try_from(ROUND_EVERY.as_nanos() / 4).unwrap_or(1));
         self.next_round = now + ROUND_EVERY + Duration::from_nanos(jitter);
         let stores = map.stores().map(|(_, store)| store).filter(|store| *store != own);
-        stores.map(Endpoint::Store).collect()
+        let mut due: BTreeMap<Endpoint, bool> =
+            stores.map(|store| (Endpoint::Store(store), false)).collect();
+        due.extend(owed);
+        due.into_iter().collect()
     }
 
     pub(super) fn next_deadline(&self) -> Deadline {
-        Deadline { at: self.next_round, reason: "say hello" }
+        let owed = self.owed.keys().map(|to| self.repeat_at(*to)).min();
+        let at = owed.map_or(self.next_round, |at| at.min(self.next_round));
+        Deadline { at, reason: "say hello" }
     }
 
     pub(super) fn check(&self) {
         assert!(self.known.len() <= PEERS_MAX);
+        assert!(self.owed.keys().all(|peer| self.known.contains_key(peer)));
     }
 
     fn peer(&mut self, of: Endpoint) -> Option<&mut Peer> {
@@ -488,6 +550,48 @@ mod tests {
     fn a_mark_in_doubt_is_reached_only_by_doubting() {
         assert!(judge(mark(5, 50, u64::MAX), mark(6, 60, 1 << 40), 1 << 40, 0));
         assert!(!judge(mark(5, 50, u64::MAX), mark(6, 60, 10), 10, 6));
+    }
+
+    const PEER: Endpoint = Endpoint::Store(StoreId(2));
+
+    fn peers(now: Instant) -> Peers {
+        let [incarnation, doubted] = [Incarnation(5), Incarnation(0)];
+        let own = OwnLife { incarnation, nonce: 50, lives: Vec::new(), began: 0, doubted };
+        Peers::new(own, [PeerMark::default(); MARKS_MAX], now, 1)
+    }
+
+    #[test]
+    fn a_hello_that_is_due_too_soon_after_another_is_said_when_it_may_be() {
+        let start = Instant::ZERO + Duration::from_secs(9);
+        let (map, own) = (ClusterMap::bootstrap(64, Vec::new()), StoreId(1));
+        let mut peers = peers(start);
+        assert!(peers.repeat(start, PEER, false), "none was said yet");
+        assert_eq!(peers.due(start, own, &map), [], "the map has no stores");
+        peers.peer(PEER).unwrap().said_at = Some(start);
+
+        let soon = start + Duration::from_millis(1);
+        assert!(!peers.repeat(soon, PEER, true));
+        assert!(!peers.repeat(soon, PEER, false));
+        assert_eq!(peers.due(soon, own, &map), []);
+        assert_eq!(peers.next_deadline().at, start + REPEAT_AFTER);
+        assert_eq!(peers.due(start + REPEAT_AFTER, own, &map), [(PEER, true)]);
+        peers.link_changed(PEER);
+        assert_eq!(peers.due(start + REPEAT_AFTER, own, &map), [], "a new link has its own");
+    }
+
+    #[test]
+    fn a_store_settles_when_all_other_voters_have_spoken_and_late_without_them() {
+        let start = Instant::ZERO + Duration::from_secs(9);
+        let voters = || [StoreId(2), StoreId(3)].into_iter();
+        let mut peers = peers(start);
+        assert_eq!(peers.settles_at(voters()), Some(start + SETTLING));
+        for store in voters() {
+            assert!(peers.settles_at(voters()).is_some());
+            peers.peer(Endpoint::Store(store)).unwrap().weighed = true;
+        }
+        assert_eq!(peers.settles_at(voters()), None);
+        peers.link_changed(PEER);
+        assert_eq!(peers.settles_at(voters()), None, "what it has said it has said to this life");
     }
 
     #[test]

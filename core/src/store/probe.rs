@@ -58,6 +58,18 @@ impl StoreProbe<'_> {
         self.0.host.storage.runs()
     }
 
+    /// Which life of a peer it remembers, durably.
+    pub fn remembers(&self, peer: StoreId) -> Option<(Incarnation, u64)> {
+        let host = &self.0.host;
+        let mark = host.peers.written(peer).filter(|_| host.storage.is_superblock_durable())?;
+        Some((mark.incarnation, mark.nonce))
+    }
+
+    /// Which life of it this is, for its peers to remember.
+    pub fn life(&self) -> (Incarnation, u64) {
+        self.0.host.peers.own_life()
+    }
+
     /// For what its disk has room.
     pub fn room(&self) -> Room {
         self.0.host.room()

@@ -12,6 +12,7 @@ use super::apply::Machine;
 use super::calls::Commands;
 use super::collect::{Collector, Reports};
 use super::fencing::Fencing;
+use super::hello::Peers;
 use super::observe::Observation;
 use super::probe::ReplicaProbe;
 use super::pulse::{ApplyLag, Slowness};
@@ -163,10 +164,12 @@ impl Replica {
             committed: flushed,
             suspect: recovered.suspect,
         };
-        let raft = Raft::new(raft_config, log, now.instant);
+        let mut raft = Raft::new(raft_config, log, now.instant);
+        // Whether the disk was set back has to come out first.
+        raft.abstain();
         let hard_state = HardState { term: raft.term(), vote: raft.vote() };
         host.observer.note(id, || Observation::Begins { hard_state });
-        Self {
+        let mut replica = Self {
             id,
             epoch: RangeEpoch(1),
             raft,
@@ -194,7 +197,20 @@ impl Replica {
             slowness: Slowness::default(),
             make_room_at: now.instant,
             election,
+        };
+        replica.settle(now.instant, config.store, &host.peers);
+        replica
+    }
+
+    /// Vote from now on, if the other voters have told what they remember of this store, or have had time to.
+    pub(super) fn settle(&mut self, now: Instant, own: StoreId, peers: &Peers) {
+        if self.raft.abstains() && self.settles_at(own, peers).is_none_or(|at| at <= now) {
+            self.raft.vote_again();
         }
+    }
+
+    fn settles_at(&self, own: StoreId, peers: &Peers) -> Option<Instant> {
+        peers.settles_at(self.peers(own).into_iter())
     }
 
     /// Begin to load the state machine.
@@ -664,8 +680,12 @@ impl Replica {
             reason: "committed entries are left to apply",
         });
         let election = self.election;
+        let abstains = self.raft.abstains();
+        let settles_at =
+            abstains.then(|| self.settles_at(host.config.store, &host.peers)).flatten();
         [
             backlog,
+            settles_at.map(|at| Deadline { at, reason: "vote" }),
             self.fencing.next_deadline(),
             self.collector.next_deadline().filter(|_| self.collects()),
             self.giver.next_deadline(election),

@@ -435,8 +435,11 @@ impl Serving {
     fn on_time(&mut self, now: Now, fx: &mut Effects) {
         let own = self.host.config.store;
         let Host { peers, directory, .. } = &mut self.host;
-        for peer in peers.due(now.instant, own, directory.map()) {
-            self.greet(now, peer, false, fx);
+        for (peer, wanted) in peers.due(now.instant, own, directory.map()) {
+            self.greet(now, peer, wanted, fx);
+        }
+        for replica in self.replicas.values_mut() {
+            replica.settle(now.instant, own, &self.host.peers);
         }
         for (from, call) in self.gate.expired(now.instant) {
             probe!(CallExpired);

@@ -87,8 +87,8 @@ impl Custody {
         self.told.extend(blobs.iter().map(|blob| (store, *blob)));
     }
 
-    /// A store shows that it has a copy: a crash may have kept it from being acknowledged, and the next life
-    /// found it.
+    /// A store shows that it has a copy, or had it at the beginning of this step: a crash may have kept it from being
+    /// acknowledged, and the next life found it.
     fn shows(&mut self, store: usize, zone: Option<ZoneId>, chunk: ChunkId) {
         if !self.freed.contains(&(store, chunk)) {
             self.keeps(store, zone, chunk);
@@ -218,8 +218,10 @@ impl Custody {
         message: &Message,
     ) -> Result<(), String> {
         let (chunk, error) = match message {
+            // That it has it was told as a fact, before. What a step says is heard when all of its facts have been: it
+            // may have freed the chunk behind that.
             Message::ChunkWritten(written) if written.result().is_ok() => {
-                self.keeps(store, zone, written.chunk);
+                self.shows(store, zone, written.chunk);
                 return Ok(());
             }
             Message::InventoryAnswer(InventoryAnswer {
@@ -297,6 +299,9 @@ mod tests {
         custody.freed(0, CHUNK);
         assert_eq!(custody.says(0, ZONE, &missing), Ok(()));
         assert_eq!(custody.says(0, ZONE, &stored()), Ok(()));
+        assert_eq!(custody.says(0, ZONE, &missing), Ok(()), "what it said was from before");
+        custody.keeps(0, ZONE, CHUNK);
+        assert!(custody.says(0, ZONE, &missing).is_err(), "it was written again");
         custody.emptied(0);
         assert_eq!(custody.says(0, ZONE, &missing), Ok(()));
         assert!(custody.says(0, ZONE, &refused(ChunkError::Damaged)).is_err());

@@ -2,7 +2,7 @@
 
 use trine_core::ids::DiskToken;
 
-use super::machine::Side;
+use super::machine::{Side, StoreMachine};
 use super::power::End;
 use super::{Happening, Maker, Part, World};
 use crate::disk::Lie;
@@ -14,8 +14,6 @@ use crate::{MILLISECOND, Nanos};
 
 /// How long a store stays down whose disk is copied, or put back.
 const COPYING: Nanos = 20 * MILLISECOND;
-/// After so long, if nothing is cut off, peers have heard that a store has begun another life, and written it down.
-const HEARD: Nanos = 400 * MILLISECOND;
 /// Of the draws of a swizzle ([`Draw::new`]).
 const SWIZZLE: u64 = 80;
 
@@ -39,7 +37,7 @@ impl<M: Maker> World<M> {
     /// A store goes dark, its disk is copied, and it goes on in a new life.
     ///
     /// That it goes on is what makes the fault recoverable: its peers write down that they have heard of the new life.
-    /// A disk that goes back within one life, while peers are restarted, would not be noticed (ARCHITECTURE.md).
+    /// A disk that goes back to before what a peer has heard is not noticed by that one (ARCHITECTURE.md).
     pub(super) fn keep_image(&mut self, machine: usize) {
         self.end(machine, End::PowerLost);
         if let Side::Store(side) = &mut self.machines[machine].side {
@@ -51,13 +49,18 @@ impl<M: Maker> World<M> {
 
     /// A store goes dark again, and the copy of its disk takes the disk's place.
     pub(super) fn restore_image(&mut self, machine: usize) {
-        let heard = self.is_heard(machine);
-        let target = &mut self.machines[machine];
-        let Side::Store(side) = &mut target.side else { return };
+        if self.is_heard(machine) {
+            self.set_back(machine);
+        } else if let Side::Store(side) = &mut self.machines[machine].side {
+            side.image = None;
+        }
+    }
+
+    /// A store goes dark, and the copy of its disk takes the disk's place, if it is its own.
+    pub(super) fn set_back(&mut self, machine: usize) {
+        let Side::Store(side) = &mut self.machines[machine].side else { return };
         let own = side.config.store;
-        let Some((_, image)) = side.image.take().filter(|(of, _)| *of == own && heard) else {
-            return;
-        };
+        let Some((_, image)) = side.image.take().filter(|(of, _)| *of == own) else { return };
         self.end(machine, End::PowerLost);
         if let Side::Store(side) = &mut self.machines[machine].side {
             side.disk.restore(image);
@@ -72,14 +75,21 @@ impl<M: Maker> World<M> {
         self.queue.push(self.now + COPYING, Happening::Release { machine });
     }
 
-    /// Whether the peers of a store have heard of a life that began after its disk was copied.
+    /// Whether all other stores remember, whatever becomes of them, that a store has lived on since its disk was copied.
     fn is_heard(&self, machine: usize) -> bool {
         let target = &self.machines[machine];
-        let new = target.clock.born() > target.image_at && self.now > target.clock.born() + HEARD;
-        let mut others = self.stores().filter(|store| *store != machine);
-        let cut =
-            |store| self.network.is_cut(machine, store) || self.network.is_cut(store, machine);
-        target.up && new && self.room(machine).is_some() && !others.any(cut)
+        let Side::Store(side) = &target.side else { return false };
+        let Some(life) = side.machine.as_ref().and_then(|store| store.life()) else { return false };
+        let remembers = |other: usize| match &self.machines[other].side {
+            Side::Store(other) => {
+                let remembered = other.machine.as_ref().map(|it| it.remembers(side.config.store));
+                remembered.flatten() == Some(life)
+            }
+            Side::Gateway(_) => true,
+        };
+        let takes_part = |other: &usize| *other != machine && !self.machines[*other].spare;
+        let mut others = self.stores().filter(takes_part);
+        target.clock.born() > target.image_at && others.all(remembers)
     }
 
     /// The links of some machines stop one after the other; when all have stopped, they come back in another order.

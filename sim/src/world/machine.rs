@@ -8,7 +8,7 @@ use trine_core::disk::Room;
 use trine_core::effects::{Effects, GatewayEvent, Now, StoreEvent};
 use trine_core::gateway::Gateway;
 use trine_core::ids::{
-    BlobId, DiskToken, Endpoint, RangeId, RequestId, SessionId, StoreId, ZoneId,
+    BlobId, DiskToken, Endpoint, Incarnation, RangeId, RequestId, SessionId, StoreId, ZoneId,
 };
 use trine_core::level::Level;
 use trine_core::memory::MemoryAccount;
@@ -36,6 +36,14 @@ pub trait StoreMachine {
     fn status(&self) -> String;
     /// For what its disk has room, if it says.
     fn room(&self) -> Option<Room> {
+        None
+    }
+    /// Which life this is; `None` while it does not serve.
+    fn life(&self) -> Option<(Incarnation, u64)> {
+        None
+    }
+    /// Which life of another store it remembers durably; `None` while it does not serve.
+    fn remembers(&self, _: StoreId) -> Option<(Incarnation, u64)> {
         None
     }
     /// What it holds in memory.
@@ -189,6 +197,14 @@ impl StoreMachine for Store {
 
     fn room(&self) -> Option<Room> {
         self.probe().map(|probe| probe.room())
+    }
+
+    fn life(&self) -> Option<(Incarnation, u64)> {
+        self.probe().map(|probe| probe.life())
+    }
+
+    fn remembers(&self, store: StoreId) -> Option<(Incarnation, u64)> {
+        self.probe()?.remembers(store)
     }
 
     fn memory(&self) -> MemoryAccount {

@@ -24,6 +24,17 @@ impl<M: Maker> World<M> {
         self.begin_episode(self.plan.len() - 1);
     }
 
+    /// Copy the disk of a store, which goes dark for that, and goes on.
+    pub fn copy_disk(&mut self, store: usize) {
+        self.keep_image(store);
+    }
+
+    /// Put the copy in the place of the disk, which the store, dark for that, goes on from. Who remembers what it did
+    /// meanwhile is the scenario's to know.
+    pub fn put_copy(&mut self, store: usize) {
+        self.set_back(store);
+    }
+
     /// From now on messages take so long from a zone to another.
     pub fn set_way(&mut self, from: u8, to: u8, latency: Latency) {
         self.network.set_way(ZoneId(from), ZoneId(to), latency);

@@ -147,7 +147,9 @@ impl ChunkHeader {
         let scheme = input.u8()?;
         let shard = input.u16()?;
         let header_bytes = input.count("chunk header", HEADER_BYTES_MAX)?;
-        if input.u64()? != MAGIC || (header_bytes as u64) < SECTOR {
+        // Not covered by its checksum until it has been read as a whole: who reads on by it needs whole sectors.
+        let sectors = header_bytes as u64 / SECTOR;
+        if input.u64()? != MAGIC || sectors == 0 || sectors * SECTOR != header_bytes as u64 {
             return Err(DecodeError::Invalid { what: "chunk header" });
         }
         if bytes.len() < header_bytes {

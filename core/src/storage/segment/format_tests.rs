@@ -119,6 +119,12 @@ fn write(number: u32, len: usize) -> ChunkWrite {
     }
 }
 
+fn in_blocks(block_size: u32, write: ChunkWrite) -> ChunkWrite {
+    let blocks = write.data.chunks(block_size as usize).zip(0..);
+    let checksums = blocks.map(|(block, n)| Checksum::of_block(write.chunk, n, block)).collect();
+    ChunkWrite { block_size, checksums, ..write }
+}
+
 #[test]
 fn segment_header_is_as_documented() {
     let header = SegmentHeader { generation: GENERATION, content: SegmentContent::Run(place()) };
@@ -366,13 +372,13 @@ pub(crate) fn mutate(bytes: &Bytes, rng: &mut Rng) -> Bytes {
     mutant.into()
 }
 
-/// A segment with three chunks back to back, and where their records begin.
-fn segment_with_chunks() -> (Vec<u8>, Vec<u64>) {
+/// A segment with three chunks of so large blocks back to back, and where their records begin.
+fn segment_with_chunks(block_size: u32) -> (Vec<u8>, Vec<u64>) {
     let mut bytes = vec![0; 128 << 10];
     let mut at = SECTOR;
     let mut starts = Vec::new();
     for number in 0..3 {
-        let write = write(number, 9000);
+        let write = in_blocks(block_size, write(number, 9000));
         let header = ChunkHeader::of_write(&write).unwrap();
         let head = header.encode(&layout(), SEGMENT, GENERATION, at);
         let from = at as usize;
@@ -388,6 +394,10 @@ fn scan(bytes: &[u8], unreadable: Option<u64>) -> (Vec<u32>, u64, u64) {
     let mut scan = SegmentScan::new(layout(), SEGMENT, GENERATION);
     while let Some((offset, len)) = scan.next_read() {
         let from = offset - layout().offset(SEGMENT);
+        assert!(
+            len > 0 && len.is_multiple_of(SECTOR),
+            "a disk reads whole sectors, not {len} bytes"
+        );
         let fails = unreadable.is_some_and(|at| (from..from + len).contains(&at));
         scan.on_read(&if fails {
             Err(DiskError::Io("medium error".into()))
@@ -403,13 +413,13 @@ fn scan(bytes: &[u8], unreadable: Option<u64>) -> (Vec<u32>, u64, u64) {
 
 #[test]
 fn scan_finds_all_chunks_and_where_they_end() {
-    let (bytes, starts) = segment_with_chunks();
+    let (bytes, starts) = segment_with_chunks(4096);
     assert_eq!(scan(&bytes, None), (vec![0, 1, 2], starts[2] + 4 * SECTOR, 0));
 }
 
 #[test]
 fn scan_finds_its_footing_again_behind_a_bad_header() {
-    let (mut bytes, starts) = segment_with_chunks();
+    let (mut bytes, starts) = segment_with_chunks(4096);
     bytes[starts[1] as usize + 20] ^= 1;
     let (found, end, _) = scan(&bytes, None);
     assert_eq!((found, end), (vec![0, 2], starts[2] + 4 * SECTOR));
@@ -417,21 +427,39 @@ fn scan_finds_its_footing_again_behind_a_bad_header() {
 
 #[test]
 fn scan_passes_over_a_chunk_whose_data_does_not_verify() {
-    let (mut bytes, starts) = segment_with_chunks();
+    let (mut bytes, starts) = segment_with_chunks(4096);
     bytes[starts[1] as usize + 5000] ^= 1;
     assert_eq!(scan(&bytes, None), (vec![0, 2], starts[2] + 4 * SECTOR, 1));
 }
 
 #[test]
 fn scan_loses_only_the_chunk_with_the_unreadable_sector() {
-    let (bytes, starts) = segment_with_chunks();
-    for (nth, start) in (0..).zip(&starts) {
-        for sector in 0..4 {
-            let (found, end, damaged) = scan(&bytes, Some(start + sector * SECTOR));
-            let others: Vec<u32> = (0..3).filter(|other| *other != nth).collect();
-            assert_eq!(found, others, "sector {sector} of chunk {nth}");
-            assert!(damaged >= 1);
-            assert!(end >= starts[2] || nth == 2, "nothing is written over chunks");
+    // Headers of one sector, and of two.
+    for (block_size, sectors) in [(4096, 4), (40, 5)] {
+        let (bytes, starts) = segment_with_chunks(block_size);
+        assert_eq!(starts[1] - starts[0], sectors * SECTOR);
+        for (nth, start) in (0..).zip(&starts) {
+            for sector in 0..sectors {
+                let (found, end, damaged) = scan(&bytes, Some(start + sector * SECTOR));
+                let others: Vec<u32> = (0..3).filter(|other| *other != nth).collect();
+                assert_eq!(found, others, "sector {sector} of chunk {nth}");
+                assert!(damaged >= 1);
+                assert!(end >= starts[2] || nth == 2, "nothing is written over chunks");
+            }
+        }
+    }
+}
+
+/// Found by seed 0x9a000036: next to a sector that cannot be read, a header is looked at alone.
+#[test]
+fn scan_reads_whole_sectors_whatever_a_rotten_header_says_of_its_length() {
+    let length_at = 4;
+    for bit in 0..16 {
+        let (mut bytes, starts) = segment_with_chunks(4096);
+        bytes[starts[1] as usize + length_at + bit / 8] ^= 1 << (bit % 8);
+        for unreadable in [starts[1] + SECTOR, starts[2] - SECTOR] {
+            let (found, end, _) = scan(&bytes, Some(unreadable));
+            assert_eq!((found, end), (vec![0, 2], starts[2] + 4 * SECTOR), "bit {bit}");
         }
     }
 }

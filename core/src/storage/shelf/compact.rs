@@ -635,15 +635,27 @@ impl Shelf {
         });
     }
 
-    /// Whether a merge can be written beside what one flush needs.
+    /// Whether a merge can be written beside what one flush needs; or at all, where segments are scarce and it gives
+    /// back more than it takes. (Flushes of few rows take a segment each: if merges waited for the room of a full one,
+    /// a small disk would fill with such runs for good.)
     fn room_for(&self, units: &[Vec<RunDescriptor>], pick: &Pick) -> bool {
         let runs = || units[pick.units.clone()].iter().flatten();
-        let blocks: usize = runs().map(|run| run.segments.len()).sum();
+        let before: usize = runs().map(|run| run.segments.len()).sum();
+        // Rows that come together may fill their blocks less well.
+        let blocks: u64 = runs().map(|run| u64::from(run.loaded_end())).sum();
+        let blocks = blocks.div_ceil(self.layout.blocks_per_segment()).saturating_add(1);
+        let blocks = usize::try_from(blocks).unwrap_or(usize::MAX).min(before);
         let values = runs().flat_map(|run| &run.values);
         let moved = values.filter(|value| pick.emptied.binary_search(&value.segment).is_ok());
         let moved: u64 = moved.map(|value| value.live).sum();
         let moved = usize::try_from(moved / self.layout.segment).unwrap_or(usize::MAX);
-        self.segments.free() >= blocks.saturating_add(moved) + 3 + self.reserve.deletes / 2
+        let takes = blocks.saturating_add(moved).saturating_add(usize::from(moved > 0) * 2);
+        let gives_back = before + pick.emptied.len() > takes;
+        let beside = match self.is_scarce() && gives_back {
+            true => 0,
+            false => 3 + self.reserve.deletes / 2,
+        };
+        self.segments.free() >= takes.saturating_add(beside)
     }
 
     /// Free segments that are kept for merges beside the reserve of flushes: without them, what is
