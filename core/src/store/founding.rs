@@ -55,6 +55,8 @@ pub(super) struct Founding {
     /// The first voters, in the order of the first map.
     founders: Vec<StoreId>,
     birth: DiskBirth,
+    /// The journal says that the log is suspect.
+    suspect: bool,
     state: State,
 }
 
@@ -83,7 +85,7 @@ enum State {
 
 impl Founding {
     /// As the disk says. `has_promised`: it has a term, a vote, an entry or rows of the root range.
-    /// `doubted`: it is distrusted; that alone is no promise.
+    /// `doubted`: it is distrusted; that alone is no promise. `suspect`: so is the log, in the journal.
     ///
     /// # Errors
     /// If the configuration has more first voters than a superblock has room for.
@@ -92,7 +94,7 @@ impl Founding {
         birth: DiskBirth,
         founders: [DiskBirth; FOUNDERS_MAX],
         has_promised: bool,
-        doubted: bool,
+        [doubted, suspect]: [bool; 2],
     ) -> Result<Self, String> {
         let own = config.store;
         let voters = config.map.voters.clone();
@@ -110,7 +112,7 @@ impl Founding {
             let births = BTreeMap::from([(own, birth)]);
             State::Blank { births, said: BTreeMap::new(), emptied: None, doubted, news: true }
         };
-        Ok(Self { own, founders: voters, birth, state })
+        Ok(Self { own, founders: voters, birth, suspect, state })
     }
 
     pub(super) fn is_founder(&self) -> bool {
@@ -271,6 +273,10 @@ impl Serving {
         let births = core::mem::take(births);
         self.founding.state = State::Begun(births);
         fx.push(Effect::Note(format!("{ROOT_RANGE}: the cluster begins, with this disk")));
+        // An earlier life may have heard of a cluster from one that did not know its disks. It has promised nothing.
+        if self.founding.suspect {
+            self.host.storage.append(Record::Trusted { range: ROOT_RANGE });
+        }
         self.add_replica(now, ROOT_RANGE, OpenedRange::default(), fx)?;
         self.tell_founders(now, fx);
         Ok(())

@@ -190,7 +190,9 @@ impl Serving {
         let recovered = opened.ranges.remove(&ROOT_RANGE);
         let has_promised = recovered.as_ref().is_some_and(OpenedRange::has_promised);
         let (birth, founders) = (opened.birth, opened.founders);
-        let founding = Founding::new(&host.config, birth, founders, has_promised, host.doubted)?;
+        let suspect = recovered.as_ref().is_some_and(|range| range.suspect != 0);
+        let distrusted = [host.doubted, suspect];
+        let founding = Founding::new(&host.config, birth, founders, has_promised, distrusted)?;
         if !founding.is_blank() && (recovered.is_some() || founding.is_founder()) {
             let recovered = recovered.unwrap_or_default();
             let mut replica = Replica::new(now, ROOT_RANGE, &mut host, recovered);

@@ -264,6 +264,11 @@ impl Watched {
             Observation::Recovered { hard_state, base, terms, last_index, suspect } => {
                 let pending = self.pending.remove(&range).unwrap_or_default();
                 self.disk.begin_again();
+                // Who has never had anything durable has forgotten nothing: its first voters have told by now that the
+                // group began with this very disk.
+                if !suspect && !ghost.has_anything(replica) {
+                    self.suspicious.remove(&range);
+                }
                 if !suspect && self.suspicious.contains(&range) {
                     return Err(format!(
                         "suspicion: {replica} trusts a log that nobody vouched for"

@@ -14,7 +14,7 @@ fn store(own: StoreId, birth: u64, begun: Births) -> Founding {
     } else {
         State::Begun(begun)
     };
-    Founding { own, founders, birth: DiskBirth(birth), state }
+    Founding { own, founders, birth: DiskBirth(birth), suspect: false, state }
 }
 
 fn tell(from: &Founding, to: &mut Founding) {
